@@ -1,0 +1,65 @@
+// The seeded backward pass and the optimizer update of a chain of dense layers.
+//
+// Layer l, counted from the top (next to the intermediate vector) down, computes
+//   z_l = x_l W_l + b_l,  y_l = act_l(z_l),  and  y_(l+1) = x_l.
+// Given the seed dL/dy_0, for l = 0, 1, ...:
+//   G_l    = act_l'(...) * dL/dy_l          [batch, outputs]
+//   dL/db_l = sum over the batch of G_l     then b_l is updated
+//   dL/dx_l = G_l W_l^T                     with W_l from before its update
+//   dL/dW_l = x_l^T G_l                     tile by tile, each consumed by W_l's update
+// The gradients of the weights never exist as whole tensors.
+#ifndef SPLITOP_DENSE_CHAIN_H_
+#define SPLITOP_DENSE_CHAIN_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "splitop/activation.h"
+#include "splitop/dtype.h"
+#include "splitop/executor.h"
+#include "splitop/export.h"
+#include "splitop/status.h"
+#include "splitop/update_rule.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct splitop_dense_layer {
+  int64_t inputs;             // [in] columns of x
+  int64_t outputs;            // [in] columns of y
+  const void* x;              // [in] [batch, inputs], row-major
+  const void* reference;      // [in] [batch, outputs], row-major; what the activation's gradient
+                              //      reads (activation.h); NULL where it is linear
+  splitop_activation activation;  // [in]
+  double alpha;               // [in] slope of leaky_relu; else unused
+  splitop_variable kernel;    // [in,out] [inputs, outputs]
+  splitop_variable bias;      // [in,out] [outputs]; value NULL: the layer has none
+} splitop_dense_layer;
+
+typedef struct splitop_dense_chain {
+  splitop_dtype dtype;         // [in] of every tensor and of hyper
+  int64_t batch;               // [in] rows, at least 1
+  int32_t num_layers;          // [in] at least 1
+  const splitop_dense_layer* layers;  // [in] from the top down
+  const void* seed;            // [in] dL/dy of the top layer, [batch, layers[0].outputs], row-major
+  splitop_update_rule rule;    // [in]
+  const void* hyper;           // [in] splitop_num_hyper(rule) scalars, host memory
+  void* input_gradient;        // [out] dL/dx of the bottom layer, [batch, inputs], row-major; may be NULL
+} splitop_dense_chain;
+
+// Scratch that splitop_cpu_dense_chain needs, in bytes; 0 if the chain is invalid.
+SPLITOP_API size_t splitop_cpu_dense_chain_scratch_bytes(const splitop_dense_chain* chain,
+                                                         int32_t num_workers);
+
+// Runs the chain. scratch: 64-byte aligned, of at least the size above. All arguments are
+// checked before anything is written. Every tensor may be unaligned. Variables must not
+// overlap each other or any input. The result is the same, bit for bit, for any executor.
+SPLITOP_API splitop_status splitop_cpu_dense_chain(const splitop_dense_chain* chain, void* scratch,
+                                                   const splitop_executor* executor);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // SPLITOP_DENSE_CHAIN_H_

@@ -1,0 +1,46 @@
+// The activation gradients of splitop/activation.h, element by element.
+// One definition, compiled for the host and the device.
+#ifndef SPLITOP_KERNELS_ACTIVATION_GRADIENTS_H_
+#define SPLITOP_KERNELS_ACTIVATION_GRADIENTS_H_
+
+#include <math.h>
+
+#include "kernels/host_device.h"
+#include "splitop/activation.h"
+
+namespace splitop {
+
+// Constants of "Self-Normalizing Neural Networks" (Klambauer et al., 2017).
+constexpr double kSeluScale = 1.0507009873554804934193349852946;
+constexpr double kSeluScaleAlpha = 1.7580993408473768599402175208123;
+
+SPLITOP_HOST_DEVICE float exponential(float x) { return expf(x); }
+SPLITOP_HOST_DEVICE double exponential(double x) { return exp(x); }
+
+// dL/dz from g = dL/dy and the activation's reference r.
+template <splitop_activation A, typename T>
+SPLITOP_HOST_DEVICE T activation_gradient(T g, T r, T alpha) {
+  if constexpr (A == SPLITOP_RELU) {
+    return r > T(0) ? g : T(0);
+  } else if constexpr (A == SPLITOP_RELU6) {
+    return r > T(0) && r < T(6) ? g : T(0);
+  } else if constexpr (A == SPLITOP_LEAKY_RELU) {
+    return r > T(0) ? g : alpha * g;
+  } else if constexpr (A == SPLITOP_ELU) {
+    return r < T(0) ? (r + T(1)) * g : g;
+  } else if constexpr (A == SPLITOP_SELU) {
+    return r < T(0) ? (r + T(kSeluScaleAlpha)) * g : T(kSeluScale) * g;
+  } else if constexpr (A == SPLITOP_TANH) {
+    return (T(1) - r * r) * g;
+  } else if constexpr (A == SPLITOP_SIGMOID) {
+    return r * (T(1) - r) * g;
+  } else if constexpr (A == SPLITOP_SOFTPLUS) {
+    return g / (T(1) + exponential(-r));
+  } else {
+    return g;
+  }
+}
+
+}  // namespace splitop
+
+#endif  // SPLITOP_KERNELS_ACTIVATION_GRADIENTS_H_

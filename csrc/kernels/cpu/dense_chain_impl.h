@@ -1,0 +1,292 @@
+// The dense chain's inner work, compiled once an instruction set (dense_chain_*.cpp).
+//
+// A task owns a block of rows of W (some columns of x). While those rows are in the cache
+// it makes the same columns of dL/dx = G W^T, turns them into the layer below's G, and
+// then runs dL/dW = x^T G tile by tile, each tile consumed by the update as soon as it is
+// complete. So W is fetched from memory once a step, and the weight gradient never leaves
+// the cache.
+//
+// G is kept twice, as panels of columns and as panels of the batch, so that both products
+// read it contiguously and the big matrix W needs no packing.
+#ifndef SPLITOP_KERNELS_CPU_DENSE_CHAIN_IMPL_H_
+#define SPLITOP_KERNELS_CPU_DENSE_CHAIN_IMPL_H_
+
+#include "kernels/activation_gradients.h"
+#include "kernels/cpu/dense_chain_kernels.h"
+#include "kernels/cpu/gemm_tile.h"
+#include "kernels/update_rules.h"
+
+namespace splitop {
+namespace {
+
+constexpr int64_t kDepthBlock = 256;   // steps of a product between two passes over its tiles
+constexpr int64_t kUpdateCols = 128;   // columns of the weight gradient that are held at a time
+
+template <typename T>
+constexpr int64_t kMaxRowBlock = 8 * kTileRows;
+
+inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// ---- dL/dy to G: activation gradient, bias update, panels ----
+
+template <splitop_activation A, typename T>
+void apply_activation(int64_t cols, const T* reference, T alpha, T* g) {
+  for (int64_t j = 0; j < cols; ++j) g[j] = activation_gradient<A>(g[j], reference[j], alpha);
+}
+
+template <typename T>
+void apply_activation(splitop_activation activation, int64_t cols, const T* reference, T alpha,
+                      T* g) {
+  switch (activation) {
+#define SPLITOP_ACTIVATION_CASE(A) \
+  case A:                          \
+    return apply_activation<A, T>(cols, reference, alpha, g);
+    SPLITOP_ACTIVATION_CASE(SPLITOP_RELU)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_RELU6)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_LEAKY_RELU)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_ELU)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_SELU)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_TANH)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_SIGMOID)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_SOFTPLUS)
+#undef SPLITOP_ACTIVATION_CASE
+    default:
+      return;
+  }
+}
+
+// A square of the gradient, batch rows by columns, small enough for the first-level cache.
+template <typename T>
+struct Square {
+  static constexpr int64_t kSize = kTileCols<T>;
+  alignas(kVectorBytes) T at[kSize][kSize];
+};
+
+template <typename T>
+void load_square(const T* rows, int64_t stride, int64_t height, int64_t width, Square<T>& square) {
+  for (int64_t i = 0; i < Square<T>::kSize; ++i) {
+    for (int64_t j = 0; j < Square<T>::kSize; ++j) {
+      square.at[i][j] = i < height && j < width ? rows[i * stride + j] : T(0);
+    }
+  }
+}
+
+template <typename T>
+void load_transposed(const T* columns, int64_t width, Square<T>& square) {
+  constexpr int64_t kSize = Square<T>::kSize;
+  for (int64_t j = 0; j < kSize; ++j) {
+    for (int64_t i = 0; i < kSize; ++i) {
+      square.at[i][j] = j < width ? columns[j * kSize + i] : T(0);
+    }
+  }
+}
+
+template <typename T>
+void store_transposed(const Square<T>& square, int64_t width, T* columns) {
+  constexpr int64_t kSize = Square<T>::kSize;
+  for (int64_t j = 0; j < width; ++j) {
+    for (int64_t i = 0; i < kSize; ++i) columns[j * kSize + i] = square.at[i][j];
+  }
+}
+
+template <typename T>
+void store_rows(const Square<T>& square, int64_t height, int64_t width, T* rows, int64_t stride) {
+  for (int64_t i = 0; i < height; ++i) {
+    for (int64_t j = 0; j < width; ++j) rows[i * stride + j] = square.at[i][j];
+  }
+}
+
+template <typename Rule, typename T>
+void update_row(const Rule& rule, int64_t count, const T* __restrict g, T* __restrict w,
+                T* __restrict m, T* __restrict v) {
+  for (int64_t j = 0; j < count; ++j) rule(g[j], w[j], m[j], v[j]);
+}
+
+// Updates `count` elements of a variable, from `offset` on. Slots that the rule lacks are
+// never touched: w stands in for their addresses.
+template <typename Rule, typename T>
+void update_variable(const splitop_variable& variable, const T* hyper, int64_t offset,
+                     int64_t count, const T* g) {
+  const Rule rule(hyper, variable.decayed != 0);
+  T* w = static_cast<T*>(variable.value) + offset;
+  T* m = Rule::kNumSlots > 0 ? static_cast<T*>(variable.slots[0]) + offset : w;
+  T* v = Rule::kNumSlots > 1 ? static_cast<T*>(variable.slots[1]) + offset : w;
+  update_row(rule, count, g, w, m, v);
+}
+
+template <typename T>
+void update_variable(splitop_update_rule rule, const splitop_variable& variable, const T* hyper,
+                     int64_t offset, int64_t count, const T* g) {
+  switch (rule) {
+    case SPLITOP_SGD:
+      return update_variable<SgdRule<T>>(variable, hyper, offset, count, g);
+    case SPLITOP_MOMENTUM:
+      return update_variable<MomentumRule<T>>(variable, hyper, offset, count, g);
+    case SPLITOP_ADAM:
+      return update_variable<AdamRule<T>>(variable, hyper, offset, count, g);
+    default:
+      return;
+  }
+}
+
+// One panel of columns of `gradient`. The values dL/dy come from `seed`, [batch, cols]
+// row-major, or, where it is NULL, from by_column.
+template <typename T>
+void finish_panel(const Gradient<T>& gradient, const T* seed, int64_t panel,
+                  splitop_update_rule rule, const T* hyper) {
+  constexpr int64_t kSize = Square<T>::kSize;
+  const int64_t first = panel * kSize;
+  const int64_t width = min64(kSize, gradient.cols - first);
+  const bool linear = gradient.activation == SPLITOP_LINEAR;
+  T bias_gradient[kSize] = {};
+  Square<T> square;
+  for (int64_t row = 0; row < gradient.batch; row += kSize) {
+    const int64_t height = min64(kSize, gradient.batch - row);
+    T* columns = gradient.by_column + row * gradient.cols + first * kSize;
+    if (seed != nullptr) {
+      load_square(seed + row * gradient.cols + first, gradient.cols, height, width, square);
+    } else {
+      load_transposed(columns, width, square);
+    }
+    if (gradient.output != nullptr) {
+      store_rows(square, height, width, gradient.output + row * gradient.cols + first,
+                 gradient.cols);
+      continue;
+    }
+    T sum[kSize] = {};
+    for (int64_t i = 0; i < height; ++i) {
+      if (!linear) {
+        apply_activation(gradient.activation, width,
+                         gradient.reference + (row + i) * gradient.cols + first, gradient.alpha,
+                         square.at[i]);
+      }
+      for (int64_t j = 0; j < kSize; ++j) sum[j] += square.at[i][j];
+    }
+    for (int64_t j = 0; j < kSize; ++j) bias_gradient[j] += sum[j];
+    store_rows(square, height, kSize,
+               gradient.by_batch + (panel * gradient.batch + row) * kSize, kSize);
+    if (gradient.keep_by_column && (seed != nullptr || !linear)) {
+      store_transposed(square, width, columns);
+    }
+  }
+  if (gradient.output == nullptr && gradient.bias.value != nullptr) {
+    update_variable(rule, gradient.bias, hyper, first, width, bias_gradient);
+  }
+}
+
+// ---- the two products ----
+
+// Columns [begin, end) of dL/dx, transposed: below.by_column = W G^T.
+template <typename T>
+void input_gradient(const LayerJob<T>& job, int64_t begin, int64_t end) {
+  constexpr int64_t kCols = kTileCols<T>;
+  const Gradient<T>& g = *job.gradient;
+  const T* w = static_cast<const T*>(job.kernel.value);
+  for (int64_t k = 0; k < job.outputs; k += kDepthBlock) {
+    const int64_t depth = min64(kDepthBlock, job.outputs - k);
+    for (int64_t row = 0; row < g.batch; row += kCols) {
+      const T* panel = g.by_column + row * job.outputs + k * kCols;
+      T* out = job.below->by_column + row * job.inputs;
+      for (int64_t i = begin; i < end; i += kTileRows) {
+        const int rows = static_cast<int>(min64(kTileRows, end - i));
+        tile<T>(rows, depth, {w + i * job.outputs + k, job.outputs, 1}, panel, out + i * kCols,
+                kCols, k > 0);
+      }
+    }
+  }
+}
+
+// Columns [begin, end) of x as panels of kTileRows: [panel][batch][kTileRows].
+template <typename T>
+void pack_input(const LayerJob<T>& job, int64_t begin, int64_t end, T* packed) {
+  const int64_t batch = job.gradient->batch;
+  for (int64_t i = begin; i < end; i += kTileRows) {
+    const int64_t rows = min64(kTileRows, end - i);
+    T* panel = packed + (i - begin) * batch;
+    for (int64_t b = 0; b < batch; ++b) {
+      const T* x = job.x + b * job.inputs + i;
+      for (int64_t r = 0; r < rows; ++r) panel[b * kTileRows + r] = x[r];
+    }
+  }
+}
+
+template <typename T>
+void prefetch_rows(const splitop_variable& variable, int32_t num_slots, int64_t rows,
+                   int64_t stride, int64_t offset) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t at = offset + r * stride;
+    __builtin_prefetch(static_cast<const T*>(variable.value) + at, 1, 2);
+    for (int32_t s = 0; s < num_slots; ++s) {
+      __builtin_prefetch(static_cast<const T*>(variable.slots[s]) + at, 1, 2);
+    }
+  }
+}
+
+constexpr int32_t num_slots(splitop_update_rule rule) {
+  return rule == SPLITOP_ADAM ? 2 : rule == SPLITOP_MOMENTUM ? 1 : 0;
+}
+
+// Rows [begin, end) of dL/dW = x^T G, kUpdateCols columns at a time, and their update.
+template <typename T>
+void weight_update(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  constexpr int64_t kCols = kTileCols<T>;
+  const Gradient<T>& g = *job.gradient;
+  T* gradient = scratch;  // [end - begin, kUpdateCols]
+  T* packed = scratch + kMaxRowBlock<T> * kUpdateCols;
+  pack_input(job, begin, end, packed);
+  for (int64_t first = 0; first < job.outputs; first += kUpdateCols) {
+    const int64_t width = min64(kUpdateCols, job.outputs - first);
+    for (int64_t k = 0; k < g.batch; k += kDepthBlock) {
+      const int64_t depth = min64(kDepthBlock, g.batch - k);
+      for (int64_t j = 0; j < width; j += kCols) {
+        const T* panel = g.by_batch + (first + j) * g.batch + k * kCols;
+        for (int64_t i = begin; i < end; i += kTileRows) {
+          const int rows = static_cast<int>(min64(kTileRows, end - i));
+          if (k == 0) {
+            prefetch_rows<T>(job.kernel, num_slots(job.rule), rows, job.outputs,
+                             i * job.outputs + first + j);
+          }
+          tile<T>(rows, depth, {packed + (i - begin) * g.batch + k * kTileRows, 1, kTileRows},
+                  panel, gradient + (i - begin) * kUpdateCols + j, kUpdateCols, k > 0);
+        }
+      }
+    }
+    for (int64_t i = begin; i < end; ++i) {
+      update_variable(job.rule, job.kernel, job.hyper, i * job.outputs + first, width,
+                      gradient + (i - begin) * kUpdateCols);
+    }
+  }
+}
+
+// ---- the table ----
+
+template <typename T>
+int64_t worker_scratch(int64_t batch) {
+  return kMaxRowBlock<T> * (kUpdateCols + batch);
+}
+
+template <typename T>
+void layer_rows(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  if (job.below != nullptr) {
+    input_gradient(job, begin, end);
+    const int64_t last = ceil_div(end, kTileCols<T>);
+    for (int64_t panel = begin / kTileCols<T>; panel < last; ++panel) {
+      finish_panel<T>(*job.below, nullptr, panel, job.rule, job.hyper);
+    }
+  }
+  weight_update(job, begin, end, scratch);
+}
+
+template <typename T>
+constexpr DenseChainKernels<T> kKernels = {kTileCols<T>, kMaxRowBlock<T>, worker_scratch<T>,
+                                           finish_panel<T>, layer_rows<T>};
+
+static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
+static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);
+static_assert(kUpdateCols % kTileCols<float> == 0);
+
+}  // namespace
+}  // namespace splitop
+
+#endif  // SPLITOP_KERNELS_CPU_DENSE_CHAIN_IMPL_H_

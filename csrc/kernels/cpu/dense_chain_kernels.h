@@ -1,0 +1,71 @@
+// What the instruction-set specific part of the dense chain offers to the common part.
+#ifndef SPLITOP_KERNELS_CPU_DENSE_CHAIN_KERNELS_H_
+#define SPLITOP_KERNELS_CPU_DENSE_CHAIN_KERNELS_H_
+
+#include <stdint.h>
+
+#include "splitop/activation.h"
+#include "splitop/update_rule.h"
+
+namespace splitop {
+
+// G = dL/dz of one layer, [batch, cols], kept as the panels that the products read.
+// W below is the tile width, kernels.tile_cols.
+template <typename T>
+struct Gradient {
+  int64_t batch;
+  int64_t cols;
+  splitop_activation activation;  // G = activation'(reference) * dL/dy
+  T alpha;
+  const T* reference;     // [batch, cols], row-major; unused where linear
+  splitop_variable bias;  // updated when G is complete; value NULL: none
+  T* by_batch;            // [ceil(cols / W)][batch][W]: the right side of x^T G
+  T* by_column;           // [ceil(batch / W)][cols][W]: G^T, the right side of W G^T
+  bool keep_by_column;    // a product reads by_column after the activation's gradient
+  T* output;              // [batch, cols], row-major: dL/dx of the chain; then no panels are kept
+};
+
+// The backward pass of one layer, the rows of whose kernel can be worked on independently.
+template <typename T>
+struct LayerJob {
+  int64_t inputs;
+  int64_t outputs;
+  const T* x;                   // [batch, inputs], row-major
+  splitop_variable kernel;      // [inputs, outputs]
+  const Gradient<T>* gradient;  // of this layer
+  const Gradient<T>* below;     // of the layer below, to be made from W G^T; NULL: not needed
+  splitop_update_rule rule;
+  const T* hyper;
+};
+
+template <typename T>
+struct DenseChainKernels {
+  int64_t tile_cols;
+  int64_t max_row_block;  // a multiple of tile_cols
+
+  // Elements of scratch that one worker needs for layer_rows.
+  int64_t (*worker_scratch)(int64_t batch);
+
+  // Makes one panel (tile_cols columns) of the top layer's G from the seed.
+  void (*top_panel)(const Gradient<T>& top, const T* seed, int64_t panel, splitop_update_rule rule,
+                    const T* hyper);
+
+  // Rows [begin, end) of the layer's kernel: the same columns of the gradient below, then
+  // the weight gradient and its update. begin: a multiple of tile_cols; end - begin: at
+  // most max_row_block.
+  void (*layer_rows)(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch);
+};
+
+// One table an instruction set and a type; NULL where it was not compiled.
+struct DenseChainTables {
+  const DenseChainKernels<float>* float32;
+  const DenseChainKernels<double>* float64;
+};
+
+DenseChainTables dense_chain_tables_baseline();
+DenseChainTables dense_chain_tables_avx2();
+DenseChainTables dense_chain_tables_avx512();
+
+}  // namespace splitop
+
+#endif  // SPLITOP_KERNELS_CPU_DENSE_CHAIN_KERNELS_H_

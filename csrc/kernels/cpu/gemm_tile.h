@@ -1,0 +1,103 @@
+// The register tile of every product: C[rows, lanes] (+)= A[rows, depth] B[depth, lanes].
+//
+// B is a panel: depth steps of kTileCols contiguous elements. A is read one element at a
+// time, so it may have any strides and needs no packing. Each element of C is one chain of
+// multiply-adds over depth, in order, whatever the tile's height: results do not depend on
+// how the rows were shared out among threads.
+//
+// Written with GCC's vector extension and compiled once an instruction set: only headers
+// without inline library code may be included here, or the linker could pick a wide copy
+// of a shared function for the baseline.
+#ifndef SPLITOP_KERNELS_CPU_GEMM_TILE_H_
+#define SPLITOP_KERNELS_CPU_GEMM_TILE_H_
+
+#include <stdint.h>
+
+namespace splitop {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+constexpr int kTileRows = 12;  // 24 accumulators of 32 registers
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+constexpr int kTileRows = 6;  // 12 accumulators of 16 registers
+#else
+constexpr int kVectorBytes = 16;
+constexpr int kTileRows = 6;
+#endif
+
+template <typename T>
+struct Vector {
+  static constexpr int kLanes = kVectorBytes / sizeof(T);
+  typedef T Type __attribute__((vector_size(kVectorBytes)));
+};
+
+template <typename T>
+constexpr int kTileCols = 2 * Vector<T>::kLanes;
+
+// Rows of A: element (r, k) at data[r * row_stride + k * depth_stride].
+template <typename T>
+struct TileRows {
+  const T* data;
+  int64_t row_stride;
+  int64_t depth_stride;
+};
+
+template <typename T, int kRows>
+inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<T> a, const T* b,
+                                                        T* c, int64_t c_stride, bool accumulate) {
+  using V = typename Vector<T>::Type;
+  constexpr int kLanes = Vector<T>::kLanes;
+  V sum[kRows][2] = {};
+  const V* panel = reinterpret_cast<const V*>(b);
+  for (int64_t k = 0; k < depth; ++k) {
+    const V b0 = panel[2 * k];
+    const V b1 = panel[2 * k + 1];
+    const T* column = a.data + k * a.depth_stride;
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      const T element = column[r * a.row_stride];
+      sum[r][0] += element * b0;
+      sum[r][1] += element * b1;
+    }
+  }
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    V* out = reinterpret_cast<V*>(c + r * c_stride);
+    out[0] = accumulate ? out[0] + sum[r][0] : sum[r][0];
+    out[1] = accumulate ? out[1] + sum[r][1] : sum[r][1];
+  }
+  static_assert(sizeof(V) == kLanes * sizeof(T));
+}
+
+// c and b: aligned to a vector. rows: 1 to kTileRows.
+template <typename T>
+inline void tile(int rows, int64_t depth, TileRows<T> a, const T* b, T* c, int64_t c_stride,
+                 bool accumulate) {
+  switch (rows) {
+#define SPLITOP_TILE_CASE(R) \
+  case R:                    \
+    return tile_of_rows<T, R>(depth, a, b, c, c_stride, accumulate);
+    SPLITOP_TILE_CASE(1)
+    SPLITOP_TILE_CASE(2)
+    SPLITOP_TILE_CASE(3)
+    SPLITOP_TILE_CASE(4)
+    SPLITOP_TILE_CASE(5)
+    SPLITOP_TILE_CASE(6)
+#if defined(__AVX512F__)
+    SPLITOP_TILE_CASE(7)
+    SPLITOP_TILE_CASE(8)
+    SPLITOP_TILE_CASE(9)
+    SPLITOP_TILE_CASE(10)
+    SPLITOP_TILE_CASE(11)
+    SPLITOP_TILE_CASE(12)
+#endif
+#undef SPLITOP_TILE_CASE
+  }
+}
+
+}  // namespace
+}  // namespace splitop
+
+#endif  // SPLITOP_KERNELS_CPU_GEMM_TILE_H_

@@ -1,0 +1,1 @@
+"""Implementation of splitop; import the public names from `splitop` itself."""

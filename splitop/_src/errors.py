@@ -1,0 +1,27 @@
+"""The errors that splitop raises; every message ends with what was received."""
+
+from __future__ import annotations
+
+
+class SplitError(ValueError):
+    """Base class of the errors about how a model is split or trained."""
+
+
+class SeedError(SplitError):
+    """The seed (`grad_ys`, dL/dIV) does not fit the intermediate vector."""
+
+
+class CutError(SplitError):
+    """The intermediate vector does not cut the model into two parts."""
+
+
+class VariableListError(SplitError):
+    """A variable in `var_list` can't be trained through the intermediate vector."""
+
+
+class NotFusableError(SplitError):
+    """`backend="fused"` was asked for, and some variables can't be fused."""
+
+
+class LibraryError(ImportError):
+    """The compiled library is missing, or was built for another TensorFlow."""
