@@ -14,6 +14,7 @@
 #include "kernels/activation_gradients.h"
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/transpose.h"
 #include "kernels/update_rules.h"
 
 namespace splitop {
@@ -65,16 +66,19 @@ struct Square {
 
 template <typename T>
 void load_square(const T* rows, int64_t stride, int64_t height, int64_t width, Square<T>& square) {
-  for (int64_t i = 0; i < Square<T>::kSize; ++i) {
-    for (int64_t j = 0; j < Square<T>::kSize; ++j) {
-      square.at[i][j] = i < height && j < width ? rows[i * stride + j] : T(0);
-    }
+  constexpr int64_t kSize = Square<T>::kSize;
+  for (int64_t i = 0; i < kSize; ++i) {
+    const int64_t valid = i < height ? width : 0;
+    for (int64_t j = 0; j < valid; ++j) square.at[i][j] = rows[i * stride + j];
+    for (int64_t j = valid; j < kSize; ++j) square.at[i][j] = T(0);
   }
 }
 
+// The square's columns are stored as rows of kSize; the first `width` of them are valid.
 template <typename T>
 void load_transposed(const T* columns, int64_t width, Square<T>& square) {
   constexpr int64_t kSize = Square<T>::kSize;
+  if (width == kSize) return transpose_square(kSize, columns, square.at[0]);
   for (int64_t j = 0; j < kSize; ++j) {
     for (int64_t i = 0; i < kSize; ++i) {
       square.at[i][j] = j < width ? columns[j * kSize + i] : T(0);
@@ -85,6 +89,7 @@ void load_transposed(const T* columns, int64_t width, Square<T>& square) {
 template <typename T>
 void store_transposed(const Square<T>& square, int64_t width, T* columns) {
   constexpr int64_t kSize = Square<T>::kSize;
+  if (width == kSize) return transpose_square(kSize, square.at[0], columns);
   for (int64_t j = 0; j < width; ++j) {
     for (int64_t i = 0; i < kSize; ++i) columns[j * kSize + i] = square.at[i][j];
   }

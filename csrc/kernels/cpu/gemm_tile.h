@@ -4,34 +4,21 @@
 // time, so it may have any strides and needs no packing. Each element of C is one chain of
 // multiply-adds over depth, in order, whatever the tile's height: results do not depend on
 // how the rows were shared out among threads.
-//
-// Written with GCC's vector extension and compiled once an instruction set: only headers
-// without inline library code may be included here, or the linker could pick a wide copy
-// of a shared function for the baseline.
 #ifndef SPLITOP_KERNELS_CPU_GEMM_TILE_H_
 #define SPLITOP_KERNELS_CPU_GEMM_TILE_H_
 
 #include <stdint.h>
 
+#include "kernels/cpu/vector.h"
+
 namespace splitop {
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
 constexpr int kTileRows = 12;  // 24 accumulators of 32 registers
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-constexpr int kTileRows = 6;  // 12 accumulators of 16 registers
 #else
-constexpr int kVectorBytes = 16;
-constexpr int kTileRows = 6;
+constexpr int kTileRows = 6;  // 12 accumulators of 16 registers
 #endif
-
-template <typename T>
-struct Vector {
-  static constexpr int kLanes = kVectorBytes / sizeof(T);
-  typedef T Type __attribute__((vector_size(kVectorBytes)));
-};
 
 template <typename T>
 constexpr int kTileCols = 2 * Vector<T>::kLanes;
@@ -48,7 +35,6 @@ template <typename T, int kRows>
 inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<T> a, const T* b,
                                                         T* c, int64_t c_stride, bool accumulate) {
   using V = typename Vector<T>::Type;
-  constexpr int kLanes = Vector<T>::kLanes;
   V sum[kRows][2] = {};
   const V* panel = reinterpret_cast<const V*>(b);
   for (int64_t k = 0; k < depth; ++k) {
@@ -68,7 +54,6 @@ inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<
     out[0] = accumulate ? out[0] + sum[r][0] : sum[r][0];
     out[1] = accumulate ? out[1] + sum[r][1] : sum[r][1];
   }
-  static_assert(sizeof(V) == kLanes * sizeof(T));
 }
 
 // c and b: aligned to a vector. rows: 1 to kTileRows.

@@ -1,0 +1,43 @@
+// The vectors of the instruction set that a file is compiled for.
+//
+// Written with GCC's vector extension. Only headers without inline library code may be
+// included in files that are compiled for one instruction set, or the linker could pick a
+// wide copy of a shared function for the baseline.
+#ifndef SPLITOP_KERNELS_CPU_VECTOR_H_
+#define SPLITOP_KERNELS_CPU_VECTOR_H_
+
+#include <stdint.h>
+
+namespace splitop {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <int kBytes>
+struct Integer;
+template <>
+struct Integer<4> {
+  using Type = int32_t;
+};
+template <>
+struct Integer<8> {
+  using Type = int64_t;
+};
+
+template <typename T>
+struct Vector {
+  static constexpr int kLanes = kVectorBytes / sizeof(T);
+  typedef T Type __attribute__((vector_size(kVectorBytes)));
+  typedef typename Integer<sizeof(T)>::Type LaneIndex __attribute__((vector_size(kVectorBytes)));
+};
+
+}  // namespace
+}  // namespace splitop
+
+#endif  // SPLITOP_KERNELS_CPU_VECTOR_H_
