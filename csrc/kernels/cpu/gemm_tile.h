@@ -14,11 +14,8 @@
 namespace splitop {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kTileRows = 12;  // 24 accumulators of 32 registers
-#else
-constexpr int kTileRows = 6;  // 12 accumulators of 16 registers
-#endif
+// 24 accumulators of AVX-512's 32 registers; 12 of the 16 elsewhere.
+constexpr int kTileRows = kVectorBytes == 64 ? 12 : 6;
 
 template <typename T>
 constexpr int kTileCols = 2 * Vector<T>::kLanes;
@@ -57,29 +54,11 @@ inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<
 }
 
 // c and b: aligned to a vector. rows: 1 to kTileRows.
-template <typename T>
+template <typename T, int kRows = kTileRows>
 inline void tile(int rows, int64_t depth, TileRows<T> a, const T* b, T* c, int64_t c_stride,
                  bool accumulate) {
-  switch (rows) {
-#define SPLITOP_TILE_CASE(R) \
-  case R:                    \
-    return tile_of_rows<T, R>(depth, a, b, c, c_stride, accumulate);
-    SPLITOP_TILE_CASE(1)
-    SPLITOP_TILE_CASE(2)
-    SPLITOP_TILE_CASE(3)
-    SPLITOP_TILE_CASE(4)
-    SPLITOP_TILE_CASE(5)
-    SPLITOP_TILE_CASE(6)
-#if defined(__AVX512F__)
-    SPLITOP_TILE_CASE(7)
-    SPLITOP_TILE_CASE(8)
-    SPLITOP_TILE_CASE(9)
-    SPLITOP_TILE_CASE(10)
-    SPLITOP_TILE_CASE(11)
-    SPLITOP_TILE_CASE(12)
-#endif
-#undef SPLITOP_TILE_CASE
-  }
+  if (rows == kRows) return tile_of_rows<T, kRows>(depth, a, b, c, c_stride, accumulate);
+  if constexpr (kRows > 1) tile<T, kRows - 1>(rows, depth, a, b, c, c_stride, accumulate);
 }
 
 }  // namespace

@@ -11,7 +11,9 @@
 namespace splitop {
 namespace {
 
-#if defined(__AVX512F__)
+#if defined(SPLITOP_VECTOR_BYTES)  // a test build: the compiler splits wider vectors up
+constexpr int kVectorBytes = SPLITOP_VECTOR_BYTES;
+#elif defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32;

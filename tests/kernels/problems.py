@@ -1,0 +1,126 @@
+"""Random chains of dense layers in a non-zero optimizer state, and how to run them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from splitop.lib import _kernels
+from tests import oracle
+
+HYPER = {
+    "sgd": [0.01, 0.1],
+    "momentum": [0.01, 0.9, -0.1, 0.9, -0.1],
+    "adam": [0.01, 0.01, 0.1, 0.001, 1e-7],
+}
+ALPHA = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What one call of the kernel is given, and how the call is made."""
+
+    seed: np.ndarray
+    layers: tuple[oracle.Layer, ...]
+    rule: str
+    hyper: np.ndarray
+
+
+def make_problem(
+    dtype: Any,
+    batch: int,
+    widths: Sequence[int],
+    activations: Sequence[str],
+    biases: Sequence[bool],
+    rule: str,
+    random_seed: int = 0,
+) -> Problem:
+    """A chain from `widths[0]` inputs up to `widths[-1]` units."""
+    random = np.random.default_rng(random_seed)
+    num_slots = oracle.RULES[rule].num_slots
+
+    def slots(*shape: int) -> tuple[np.ndarray, ...]:
+        signed = [0.1 * random.normal(size=shape), 0.01 + 0.1 * random.random(shape)]
+        return tuple(slot.astype(dtype) for slot in signed[:num_slots])
+
+    layers: list[oracle.Layer] = []
+    x = random.normal(size=(batch, widths[0])).astype(dtype)
+    for inputs, units, name, use_bias in zip(
+        widths, widths[1:], activations, biases, strict=False
+    ):
+        kernel = (random.normal(size=(inputs, units)) / np.sqrt(inputs)).astype(dtype)
+        bias = random.normal(size=units).astype(dtype) if use_bias else None
+        z = x @ kernel + (0 if bias is None else bias)
+        reference = oracle.ACTIVATIONS[name].reference(z, ALPHA)
+        layers.insert(
+            0,
+            oracle.Layer(
+                x=x,
+                reference=None if reference is None else reference.astype(dtype),
+                activation=name,
+                kernel=kernel,
+                bias=bias,
+                alpha=ALPHA,
+                kernel_slots=slots(inputs, units),
+                bias_slots=slots(units) if use_bias else (),
+                kernel_decayed=bool(random.random() < 0.5),
+                bias_decayed=bool(random.random() < 0.5),
+            ),
+        )
+        x = oracle.ACTIVATIONS[name].forward(z, ALPHA).astype(dtype)
+    seed = random.normal(size=(batch, widths[-1])).astype(dtype)
+    return Problem(seed, tuple(layers), rule, np.array(HYPER[rule], dtype))
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """Chains of one to four layers, with the sizes that tiles and vectors stumble over."""
+    depth = draw(st.integers(1, 4))
+    size = st.one_of(
+        st.sampled_from([1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 47, 48, 49, 96, 97, 127, 129, 257]),
+        st.integers(1, 300),
+    )
+    return make_problem(
+        draw(st.sampled_from([np.float32, np.float64])),
+        draw(size),
+        draw(st.lists(size, min_size=depth + 1, max_size=depth + 1)),
+        draw(st.lists(st.sampled_from(list(oracle.ACTIVATIONS)), min_size=depth, max_size=depth)),
+        draw(st.lists(st.booleans(), min_size=depth, max_size=depth)),
+        draw(st.sampled_from(list(oracle.RULES))),
+        draw(st.integers(0, 2**16)),
+    )
+
+
+def run_kernel(
+    problem: Problem, layers: Sequence[oracle.Layer] | None = None, **options: Any
+) -> tuple[list[oracle.Layer], np.ndarray]:
+    """The kernel's result on copies of the arrays, as the oracle returns it."""
+    after = [_copy(layer) for layer in layers or problem.layers]
+    gradient = _kernels.dense_chain(
+        problem.seed,
+        [to_kernel_layer(layer) for layer in after],
+        rule=problem.rule,
+        hyper=problem.hyper,
+        **{"input_gradient": True, **options},
+    )
+    return after, gradient
+
+
+def to_kernel_layer(layer: oracle.Layer, **changes: Any) -> _kernels.Layer:
+    """The layer as the compiled module takes it; its arrays are shared."""
+    fields = {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)}
+    return _kernels.Layer(**{**fields, **changes})
+
+
+def _copy(layer: oracle.Layer) -> oracle.Layer:
+    return dataclasses.replace(
+        layer,
+        kernel=layer.kernel.copy(),
+        bias=None if layer.bias is None else layer.bias.copy(),
+        kernel_slots=tuple(slot.copy() for slot in layer.kernel_slots),
+        bias_slots=tuple(slot.copy() for slot in layer.bias_slots),
+    )

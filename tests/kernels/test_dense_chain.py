@@ -1,0 +1,94 @@
+"""The dense chain's kernels against the float64 oracle, through the C ABI."""
+
+from __future__ import annotations
+
+import dataclasses
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests import oracle
+from tests.accuracy import assert_accurate, few_ulp, results
+from tests.kernels import plain
+from tests.kernels.problems import Problem, make_problem, problems, run_kernel
+
+STEPS = 5
+
+
+def assert_steps_accurate(problem: Problem, **options) -> None:
+    """Five steps in a row, each compared from the state that the kernel's last one left."""
+    layers = problem.layers
+    for _ in range(STEPS):
+        step = (problem.seed, layers, problem.rule, problem.hyper)
+        received, gradient = run_kernel(problem, layers, **options)
+        assert_accurate(
+            results(received, gradient),
+            results(*plain.dense_chain(*step)),
+            results(*oracle.dense_chain(*step)),
+            few_ulp(*step, problem.seed.dtype),
+        )
+        layers = received
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(problem=problems())
+def test_any_chain(problem: Problem) -> None:
+    assert_steps_accurate(problem, num_threads=2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rule", oracle.RULES)
+@pytest.mark.parametrize("activation", oracle.ACTIVATIONS)
+def test_every_activation_and_rule(isa: str, dtype, rule: str, activation: str) -> None:
+    assert_steps_accurate(
+        make_problem(dtype, 37, (61, 50, 19), [activation] * 2, [True, False], rule),
+        num_threads=2,
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch", [1, 15, 16, 17, 64, 600])
+@pytest.mark.parametrize("widths", [(1, 1), (1, 300), (300, 1), (49, 257), (97, 33, 130)])
+def test_odd_sizes(isa: str, dtype, batch: int, widths: tuple[int, ...]) -> None:
+    depth = len(widths) - 1
+    assert_steps_accurate(make_problem(dtype, batch, widths, ["tanh"] * depth, [True] * depth, "adam"))
+
+
+@pytest.mark.parametrize("rule", oracle.RULES)
+def test_a_large_layer(isa: str, rule: str) -> None:
+    problem = make_problem(np.float32, 67, (1021, 2053), ["relu"], [True], rule)
+    assert_steps_accurate(problem, num_threads=2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rule", oracle.RULES)
+def test_same_bits_whatever_the_thread_count(isa: str, dtype, rule: str) -> None:
+    activations = ["relu", "sigmoid", "linear"]
+    problem = make_problem(dtype, 130, (515, 301, 203, 77), activations, [True] * 3, rule)
+    once = results(*run_kernel(problem, num_threads=1))
+    for num_threads in (1, 2, 3, 7, 16):
+        again = results(*run_kernel(problem, num_threads=num_threads))
+        for name, value in once.items():
+            assert value.tobytes() == again[name].tobytes(), f"{name}, {num_threads} threads"
+
+
+def test_without_the_input_gradient_the_updates_are_the_same() -> None:
+    problem = make_problem(np.float32, 20, (30, 40, 50), ["relu"] * 2, [True] * 2, "adam")
+    with_gradient, gradient = run_kernel(problem)
+    without, nothing = run_kernel(problem, input_gradient=False)
+    assert nothing is None
+    for name, value in results(with_gradient, gradient).items():
+        if name != "input gradient":
+            np.testing.assert_array_equal(results(without, gradient)[name], value, name)
+
+
+def test_inf_and_nan_reach_the_weights_they_belong_to() -> None:
+    problem = make_problem(np.float32, 8, (5, 4), ["linear"], [True], "sgd")
+    seed = problem.seed.copy()
+    seed[3, 2] = np.nan
+    after, gradient = run_kernel(dataclasses.replace(problem, seed=seed))
+    assert np.isnan(after[0].kernel[:, 2]).all()
+    assert np.isfinite(np.delete(after[0].kernel, 2, axis=1)).all()
+    assert np.isnan(after[0].bias[2])
+    assert np.isnan(gradient[3]).all()
+    assert np.isfinite(np.delete(gradient, 3, axis=0)).all()
