@@ -1,0 +1,35 @@
+# Sources of the framework-free kernels, and which of them use which instruction set.
+# Sets SPLITOP_KERNEL_SOURCES, SPLITOP_KERNEL_DEFINITIONS and SPLITOP_ISAS.
+
+set(SPLITOP_KERNEL_SOURCES
+  csrc/kernels/activation.cpp
+  csrc/kernels/status.cpp
+  csrc/kernels/update_rule.cpp
+  csrc/kernels/cpu/isa.cpp
+  csrc/kernels/cpu/dense_chain.cpp
+)
+set(SPLITOP_KERNEL_DEFINITIONS)
+set(SPLITOP_ISAS)
+
+# splitop_add_isa(<name> <source> [compile flags]...): the inner loops for one instruction set.
+macro(splitop_add_isa name source)
+  list(APPEND SPLITOP_ISAS ${name})
+  list(APPEND SPLITOP_KERNEL_SOURCES ${source})
+  # No reassociation: the results must not depend on the compiler's mood.
+  set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
+    "-O3;-fno-math-errno;-fno-trapping-math;-ffp-contract=fast;${ARGN}")
+endmacro()
+
+option(SPLITOP_WIDE_BASELINE
+  "Give the baseline kernels AVX-512's vector and tile sizes, to test those anywhere" OFF)
+if(SPLITOP_WIDE_BASELINE)
+  splitop_add_isa(baseline csrc/kernels/cpu/dense_chain_baseline.cpp -DSPLITOP_VECTOR_BYTES=64 -Wno-psabi)
+else()
+  splitop_add_isa(baseline csrc/kernels/cpu/dense_chain_baseline.cpp)
+endif()
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+  splitop_add_isa(avx2 csrc/kernels/cpu/dense_chain_avx2.cpp -mavx2 -mfma)
+  splitop_add_isa(avx512 csrc/kernels/cpu/dense_chain_avx512.cpp
+    -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma)
+  list(APPEND SPLITOP_KERNEL_DEFINITIONS SPLITOP_HAVE_AVX2 SPLITOP_HAVE_AVX512)
+endif()

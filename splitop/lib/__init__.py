@@ -1,0 +1,12 @@
+"""The compiled libraries: installed here by CMake, beside `build_config.json`.
+
+`SPLITOP_LIBRARY_DIR` names another directory to take all of them from.
+"""
+
+from __future__ import annotations
+
+import os
+
+_directory = os.environ.get("SPLITOP_LIBRARY_DIR")
+if _directory:
+    __path__ = [_directory]
