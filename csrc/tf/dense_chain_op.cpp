@@ -1,0 +1,148 @@
+// Registers the op Splitop>DenseChain: its signature, shape function and documentation.
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tf/dense_chain_attrs.h"
+#include "tf/dense_chain_shapes.h"
+
+namespace splitop {
+namespace {
+
+using tensorflow::DataType;
+using tensorflow::PartialTensorShape;
+using tensorflow::shape_inference::DimensionHandle;
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+PartialTensorShape ToPartialShape(InferenceContext* context, ShapeHandle handle) {
+  if (!context->RankKnown(handle)) return PartialTensorShape();
+  PartialTensorShape shape({});
+  for (int d = 0; d < context->Rank(handle); ++d) {
+    shape.AddDim(context->Value(context->Dim(handle, d)));
+  }
+  return shape;
+}
+
+// What is known of the variable behind a resource input: its shape, once its dtype is right.
+absl::Status VariableShape(InferenceContext* context, const DenseChainAttrs& attrs, int resource,
+                           PartialTensorShape* shape) {
+  const auto* known = context->input_handle_shapes_and_types(attrs.ResourceInput(resource));
+  if (known == nullptr || known->size() != 1) return absl::OkStatus();
+  DataType dtype;
+  TF_RETURN_IF_ERROR(context->GetAttr("T", &dtype));
+  *shape = ToPartialShape(context, known->front().shape);
+  return CheckVariableDtype(attrs, resource, dtype, known->front().dtype);
+}
+
+absl::Status InputShapes(InferenceContext* context, const DenseChainAttrs& attrs,
+                         std::vector<PartialTensorShape>* shapes) {
+  for (int i = 0; i < attrs.ResourceInput(0); ++i) {
+    shapes->push_back(ToPartialShape(context, context->input(i)));
+  }
+  for (int r = 0; r < attrs.num_resources(); ++r) {
+    shapes->emplace_back();
+    TF_RETURN_IF_ERROR(VariableShape(context, attrs, r, &shapes->back()));
+  }
+  shapes->push_back(ToPartialShape(context, context->input(attrs.HyperInput())));
+  return absl::OkStatus();
+}
+
+absl::Status DenseChainShape(InferenceContext* context) {
+  DenseChainAttrs attrs;
+  TF_RETURN_IF_ERROR(ReadDenseChainAttrs(context, &attrs));
+  std::vector<PartialTensorShape> shapes;
+  TF_RETURN_IF_ERROR(InputShapes(context, attrs, &shapes));
+  DenseChainShapeCheck check(attrs, shapes);
+  TF_RETURN_IF_ERROR(check.Run());
+  if (!attrs.input_gradient) return absl::OkStatus();
+  const DimensionHandle batch = context->MakeDim(check.dims().batch);
+  const DimensionHandle inputs = context->MakeDim(check.dims().widths.back());
+  context->set_output(0, context->Matrix(batch, inputs));
+  return absl::OkStatus();
+}
+
+REGISTER_OP("Splitop>DenseChain")
+    .Input("seed: T")
+    .Input("layer_inputs: num_layers * T")
+    .Input("references: num_references * T")
+    .Input("kernels: num_layers * resource")
+    .Input("biases: num_biases * resource")
+    .Input("slots: num_slots * resource")
+    .Input("hyper: T")
+    .Output("input_gradient: num_input_gradients * T")
+    .Attr("T: {float, double}")
+    .Attr("num_layers: int >= 1")
+    .Attr("num_references: int >= 0")
+    .Attr("num_biases: int >= 0")
+    .Attr("num_slots: int >= 0")
+    .Attr("num_input_gradients: int >= 0")
+    .Attr(
+        "activations: list({'linear', 'relu', 'relu6', 'leaky_relu', 'elu', 'selu', 'tanh', "
+        "'sigmoid', 'softplus'}) >= 1")
+    .Attr("alphas: list(float) >= 1")
+    .Attr("use_bias: list(bool) >= 1")
+    .Attr("rule: {'sgd', 'momentum', 'adam'}")
+    .Attr("decayed: list(bool) >= 1")
+    .Attr("layer_names: list(string) >= 1")
+    .Attr("seed_name: string")
+    .SetIsStateful()
+    .SetShapeFn(DenseChainShape)
+    .Doc(R"doc(
+The seeded backward pass of a chain of dense layers, and the optimizer's update, in one op.
+
+Layer l, counted from the top (next to the intermediate vector) down, has computed
+z_l = x_l W_l + b_l and y_l = act_l(z_l), and its input x_l is the output y_(l+1) of the layer
+below. Given the seed dL/dy_0, this op works out the gradients of all kernels and biases and
+updates them in place, with the optimizer's slots, by the update rule. The gradient for the layer
+below is taken from a kernel's value before its update. No kernel's gradient exists as a whole
+tensor.
+
+All inputs are checked before anything is written: after an error every variable and slot is as
+it was. The variables stay locked, in the order of their addresses, from the checks to the end;
+a tensor that was read from a variable before keeps its value. The result is the same, bit for
+bit, whatever the number of threads.
+
+seed: dL/dy of the top layer. Shape [batch, outputs of the top layer].
+layer_inputs: x of each layer, from the top down. Shape [batch, inputs of the layer]; at least
+  one row.
+references: For each layer that is not linear, in layer order, what the gradient of its activation
+  reads: its output y (relu, relu6, elu, selu, tanh, sigmoid) or its input z (relu, relu6,
+  leaky_relu, softplus). Shape [batch, outputs of the layer].
+kernels: The kernel W of each layer: a resource variable of type T and
+  shape [inputs of the layer, outputs of the layer]. Updated.
+biases: The bias b of each layer that has one, in layer order: a resource variable of type T and
+  shape [outputs of the layer]. Updated.
+slots: The optimizer's state, as resource variables of their variable's type and shape: those of
+  the first kernel in the rule's order, those of the second kernel, and so on, then those of the
+  biases. Updated.
+hyper: The hyperparameters of the rule, in its order. Shape [2] for sgd (decay, lr), [5] for
+  momentum (decay, momentum, gradient_scale, slot_step, gradient_step) and for adam (decay,
+  step_size, one_minus_beta1, one_minus_beta2, epsilon). In host memory.
+input_gradient: dL/dx of the bottom layer, where num_input_gradients is 1. Shape
+  [batch, inputs of the bottom layer].
+T: The type of all tensors and variables.
+num_layers: Layers of the chain.
+num_references: Layers that are not linear.
+num_biases: Layers that have a bias.
+num_slots: Slots of all variables: (num_layers + num_biases) times those of the rule (sgd 0,
+  momentum 1, adam 2).
+num_input_gradients: 1 if the input gradient is wanted, else 0.
+activations: The activation of each layer.
+alphas: The slope of each layer that is leaky_relu for negative inputs; not read for the others.
+use_bias: Whether each layer has a bias.
+rule: The update rule. g being the gradient of w, after w -= decay * w where the variable is
+  marked as decayed:
+  sgd: w -= lr * g.
+  momentum: m = momentum * m + gradient_scale * g; w += slot_step * m + gradient_step * g.
+  adam: m += (g - m) * one_minus_beta1; v += (g * g - v) * one_minus_beta2;
+  w -= m * step_size / (sqrt(v) + epsilon).
+decayed: Whether weight decay applies, for each kernel, then for each bias.
+layer_names: What the user calls the kernel of each layer; for messages.
+seed_name: What the user calls the seed; for messages.
+)doc");
+
+}  // namespace
+}  // namespace splitop

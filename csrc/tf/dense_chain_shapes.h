@@ -1,0 +1,223 @@
+// Which shapes and dtypes the inputs of Splitop>DenseChain must have: one definition, used on
+// what is known while the graph is built (shape function) and on what arrives (kernel).
+#ifndef SPLITOP_TF_DENSE_CHAIN_SHAPES_H_
+#define SPLITOP_TF_DENSE_CHAIN_SHAPES_H_
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "tensorflow/core/framework/tensor_shape.h"
+#include "tensorflow/core/framework/types.h"
+#include "tf/dense_chain_attrs.h"
+
+namespace splitop {
+
+constexpr int64_t kUnknownDim = -1;
+
+// The sizes that the inputs agree on; kUnknownDim where no input tells.
+struct DenseChainDims {
+  explicit DenseChainDims(int num_layers) : widths(num_layers + 1, kUnknownDim) {}
+
+  int64_t batch = kUnknownDim;
+  std::vector<int64_t> widths;  // layer l maps widths[l + 1] inputs to widths[l] outputs
+};
+
+// "[64, ?]"
+template <typename Dims>
+std::string FormatDims(const Dims& dims) {
+  std::string text = "[";
+  for (const int64_t dim : dims) {
+    absl::StrAppend(&text, text.size() > 1 ? ", " : "");
+    absl::StrAppend(&text, dim == kUnknownDim ? "?" : absl::StrCat(dim));
+  }
+  return text + "]";
+}
+
+inline std::string FormatShape(const tensorflow::PartialTensorShape& shape) {
+  return shape.unknown_rank() ? "an unknown shape" : FormatDims(shape.dim_sizes());
+}
+
+// Takes over what `shape` tells of the expected dims; false if they contradict each other.
+// Nothing is taken over from a shape that does not fit.
+inline bool MergeShape(const tensorflow::PartialTensorShape& shape,
+                       std::initializer_list<int64_t*> expected) {
+  if (shape.unknown_rank()) return true;
+  if (shape.dims() != static_cast<int>(expected.size())) return false;
+  int d = 0;
+  for (const int64_t* dim : expected) {
+    const int64_t size = shape.dim_size(d++);
+    if (size != kUnknownDim && *dim != kUnknownDim && size != *dim) return false;
+  }
+  d = 0;
+  for (int64_t* dim : expected) {
+    const int64_t size = shape.dim_size(d++);
+    if (size != kUnknownDim) *dim = size;
+  }
+  return true;
+}
+
+// What an error says of a shape.
+struct ShapeDescription {
+  std::string error;  // its class
+  std::string what;   // whose shape it is
+  std::string why;    // what its dims are
+};
+
+// Checks one shape and learns from it. `describe` is called for an error only.
+template <typename Describe>
+absl::Status ExpectShape(const tensorflow::PartialTensorShape& shape,
+                         std::initializer_list<int64_t*> expected, Describe describe) {
+  if (MergeShape(shape, expected)) return absl::OkStatus();
+  const ShapeDescription text = describe();
+  std::vector<int64_t> dims;
+  for (const int64_t* dim : expected) dims.push_back(*dim);
+  return absl::InvalidArgumentError(
+      absl::StrCat("splitop: ", text.error, ": ", text.what, " must have shape ", FormatDims(dims),
+                   " (", text.why, "). Received: ", FormatShape(shape), "."));
+}
+
+// One shape for each input of the op; a resource's is that of its variable.
+class DenseChainShapeCheck {
+ public:
+  using Shapes = std::vector<tensorflow::PartialTensorShape>;
+
+  DenseChainShapeCheck(const DenseChainAttrs& attrs, const Shapes& shapes)
+      : attrs_(attrs), shapes_(shapes), dims_(attrs.num_layers()) {}
+
+  // The variables come first: they stand, so what disagrees with them is at fault. The seed
+  // comes last: by then all that it must fit is known.
+  absl::Status Run() {
+    TF_RETURN_IF_ERROR(CheckHyper());
+    TF_RETURN_IF_ERROR(CheckKernels());
+    TF_RETURN_IF_ERROR(CheckBiases());
+    TF_RETURN_IF_ERROR(CheckSlots());
+    TF_RETURN_IF_ERROR(CheckLayerInputs());
+    TF_RETURN_IF_ERROR(CheckReferences());
+    return CheckSeed();
+  }
+
+  const DenseChainDims& dims() const { return dims_; }
+
+ private:
+  std::string Quoted(int layer) const {
+    return absl::StrCat("\"", attrs_.layers[layer].name, "\"");
+  }
+
+  absl::Status CheckHyper() {
+    int64_t count = splitop_num_hyper(attrs_.rule);
+    return ExpectShape(shapes_[attrs_.HyperInput()], {&count}, [] {
+      return ShapeDescription{"SplitError", "input hyper", "the update rule's hyperparameters"};
+    });
+  }
+
+  absl::Status CheckKernels() {
+    for (int l = 0; l < attrs_.num_layers(); ++l) {
+      TF_RETURN_IF_ERROR(ExpectShape(
+          shapes_[attrs_.ResourceInput(l)], {&dims_.widths[l + 1], &dims_.widths[l]}, [&] {
+            return ShapeDescription{
+                "SplitError", attrs_.DescribeResource(l),
+                l == 0 ? "inputs x units"
+                       : absl::StrCat("inputs x units; its units feed ", Quoted(l - 1))};
+          }));
+      if (dims_.widths[l] == 0 || dims_.widths[l + 1] == 0) return EmptyKernel(l);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status EmptyKernel(int layer) const {
+    return absl::InvalidArgumentError(
+        absl::StrCat("splitop: SplitError: ", attrs_.DescribeResource(layer),
+                     " must have at least one row and one column. Received: ",
+                     FormatShape(shapes_[attrs_.ResourceInput(layer)]), "."));
+  }
+
+  absl::Status CheckBiases() {
+    for (int v = attrs_.num_layers(); v < attrs_.num_variables(); ++v) {
+      const int layer = attrs_.variables[v].layer;
+      TF_RETURN_IF_ERROR(ExpectShape(shapes_[attrs_.ResourceInput(v)], {&dims_.widths[layer]}, [&] {
+        return ShapeDescription{"SplitError", attrs_.DescribeResource(v),
+                                absl::StrCat("units of ", Quoted(layer))};
+      }));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckSlots() {
+    for (int r = attrs_.num_variables(); r < attrs_.num_resources(); ++r) {
+      const VariableAttrs& variable = attrs_.variables[attrs_.VariableOf(r)];
+      const auto describe = [&] {
+        return ShapeDescription{"SplitError", attrs_.DescribeResource(r),
+                                "the shape of its variable"};
+      };
+      int64_t* const units = &dims_.widths[variable.layer];
+      int64_t* const inputs = &dims_.widths[variable.layer + 1];
+      const auto& shape = shapes_[attrs_.ResourceInput(r)];
+      TF_RETURN_IF_ERROR(variable.is_bias ? ExpectShape(shape, {units}, describe)
+                                          : ExpectShape(shape, {inputs, units}, describe));
+    }
+    return absl::OkStatus();
+  }
+
+  // The bottom layer's input is the second part's own: it says what the batch is.
+  absl::Status CheckLayerInputs() {
+    const int bottom = attrs_.num_layers() - 1;
+    for (int l = bottom; l >= 0; --l) {
+      TF_RETURN_IF_ERROR(
+          ExpectShape(shapes_[attrs_.LayerInput(l)], {&dims_.batch, &dims_.widths[l + 1]}, [&] {
+            return ShapeDescription{"SplitError", absl::StrCat("the input of ", Quoted(l)),
+                                    absl::StrCat("batch", l == bottom ? "" : BatchSource(),
+                                                 " x inputs of ", Quoted(l))};
+          }));
+    }
+    if (dims_.batch != 0) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("splitop: SplitError: the input of ", Quoted(bottom),
+                     " must have at least one row: an empty batch trains nothing. Received: ",
+                     FormatShape(shapes_[attrs_.LayerInput(bottom)]), "."));
+  }
+
+  absl::Status CheckReferences() {
+    for (int l = 0; l < attrs_.num_layers(); ++l) {
+      const int reference = attrs_.layers[l].reference;
+      if (reference < 0) continue;
+      TF_RETURN_IF_ERROR(ExpectShape(
+          shapes_[attrs_.ReferenceInput(reference)], {&dims_.batch, &dims_.widths[l]}, [&] {
+            return ShapeDescription{
+                "SplitError", absl::StrCat("the activation of the layer of ", Quoted(l)),
+                absl::StrCat("batch", BatchSource(), " x units of ", Quoted(l))};
+          }));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckSeed() {
+    return ExpectShape(shapes_[attrs_.SeedInput()], {&dims_.batch, &dims_.widths[0]}, [&] {
+      return ShapeDescription{"SeedError", absl::StrCat("seed \"", attrs_.seed_name, "\""),
+                              absl::StrCat("batch", BatchSource(), " x units of ", Quoted(0))};
+    });
+  }
+
+  static const char* BatchSource() { return " of the second part's input"; }
+
+  const DenseChainAttrs& attrs_;
+  const Shapes& shapes_;
+  DenseChainDims dims_;
+};
+
+inline absl::Status CheckVariableDtype(const DenseChainAttrs& attrs, int resource,
+                                       tensorflow::DataType expected,
+                                       tensorflow::DataType received) {
+  if (received == expected) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("splitop: VariableListError: ", attrs.DescribeResource(resource),
+                   " must be a variable of ", tensorflow::DataTypeString(expected),
+                   ", as the seed is. Received: ", tensorflow::DataTypeString(received), "."));
+}
+
+}  // namespace splitop
+
+#endif  // SPLITOP_TF_DENSE_CHAIN_SHAPES_H_

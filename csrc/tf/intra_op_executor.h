@@ -1,0 +1,83 @@
+// Lends TensorFlow's intra-op threads to a kernel, as a splitop_executor.
+#ifndef SPLITOP_TF_INTRA_OP_EXECUTOR_H_
+#define SPLITOP_TF_INTRA_OP_EXECUTOR_H_
+
+#include <atomic>
+#include <cfenv>
+#include <cstdint>
+#include <memory>
+
+#include "splitop/executor.h"
+#include "tensorflow/core/platform/blocking_counter.h"
+#include "tensorflow/core/platform/denormal.h"
+#include "tensorflow/core/platform/setround.h"
+#include "tensorflow/core/platform/threadpool.h"
+
+namespace splitop {
+
+// TensorFlow's pools flush denormals and round to nearest, a caller's own thread may not:
+// the same on all, or the bits would depend on who does the work.
+class ScopedFloatMode {
+ private:
+  tensorflow::port::ScopedFlushDenormal flush_;
+  tensorflow::port::ScopedSetRound round_{FE_TONEAREST};
+};
+
+// One call of run(): its workers are handed out to whichever thread asks first.
+class ParallelCall {
+ public:
+  using Body = void (*)(void* body_context, int32_t worker);
+
+  ParallelCall(int32_t num_workers, Body body, void* body_context)
+      : num_workers_(num_workers), body_(body), body_context_(body_context), open_(num_workers) {}
+
+  // Does workers until none is left.
+  void Work() {
+    const ScopedFloatMode float_mode;
+    for (;;) {
+      const int32_t worker = next_.fetch_add(1, std::memory_order_relaxed);
+      if (worker >= num_workers_) return;
+      body_(body_context_, worker);
+      open_.DecrementCount();
+    }
+  }
+
+  void Wait() { open_.Wait(); }
+
+ private:
+  const int32_t num_workers_;
+  const Body body_;
+  void* const body_context_;
+  std::atomic<int32_t> next_{0};
+  tensorflow::BlockingCounter open_;
+};
+
+class IntraOpExecutor {
+ public:
+  explicit IntraOpExecutor(tensorflow::thread::ThreadPool* pool)
+      : pool_(pool), executor_{pool->NumThreads(), &IntraOpExecutor::Run, this} {}
+  IntraOpExecutor(const IntraOpExecutor&) = delete;
+  IntraOpExecutor& operator=(const IntraOpExecutor&) = delete;
+
+  const splitop_executor* get() const { return &executor_; }
+
+ private:
+  // The calling thread takes part and waits for started workers only, so a busy pool can't
+  // block it. A helper that comes too late finds nothing to do; it keeps `call` alive.
+  static void Run(void* context, int32_t num_workers, ParallelCall::Body body, void* body_context) {
+    auto* const self = static_cast<IntraOpExecutor*>(context);
+    const auto call = std::make_shared<ParallelCall>(num_workers, body, body_context);
+    for (int32_t helper = 1; helper < num_workers; ++helper) {
+      self->pool_->Schedule([call] { call->Work(); });
+    }
+    call->Work();
+    call->Wait();
+  }
+
+  tensorflow::thread::ThreadPool* const pool_;
+  const splitop_executor executor_;
+};
+
+}  // namespace splitop
+
+#endif  // SPLITOP_TF_INTRA_OP_EXECUTOR_H_

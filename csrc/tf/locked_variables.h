@@ -1,0 +1,128 @@
+// The resource variables of one call: looked up, told apart, locked, checked, made writable.
+#ifndef SPLITOP_TF_LOCKED_VARIABLES_H_
+#define SPLITOP_TF_LOCKED_VARIABLES_H_
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/resource_mgr.h"
+#include "tensorflow/core/framework/resource_var.h"
+#include "tensorflow/core/kernels/training_op_helpers.h"
+#include "tensorflow/core/platform/mutex.h"
+#include "tf/dense_chain_attrs.h"
+#include "tf/dense_chain_shapes.h"
+
+namespace splitop {
+
+class LockedVariables {
+ public:
+  explicit LockedVariables(const DenseChainAttrs& attrs) : attrs_(attrs) {}
+  LockedVariables(const LockedVariables&) = delete;
+  LockedVariables& operator=(const LockedVariables&) = delete;
+
+  // Finds and locks all resources of the call, until this object goes. On success each is an
+  // initialised variable of `dtype` and no two are the same.
+  absl::Status Acquire(tensorflow::OpKernelContext* context, tensorflow::DataType dtype) {
+    TF_RETURN_IF_ERROR(LookUp(context));
+    const std::vector<int> order = AddressOrder();
+    TF_RETURN_IF_ERROR(CheckDistinct(order));
+    locks_.reserve(order.size());
+    for (const int r : order) locks_.emplace_back(*variables_[r]->mu());
+    return CheckValues(dtype);
+  }
+
+  // The value of a resource. Don't keep a copy of the tensor: it would count as a reader.
+  tensorflow::Tensor* tensor(int resource) const { return variables_[resource]->tensor(); }
+
+  // Copies each variable that somebody still reads, so that the others' tensors stay as they
+  // are. A failure leaves all values as they were.
+  template <typename Device, typename T>
+  absl::Status PrepareToUpdate(tensorflow::OpKernelContext* context) {
+    for (const auto& variable : variables_) {
+      TF_RETURN_IF_ERROR((tensorflow::PrepareToUpdateVariable<Device, T>(
+          context, variable->tensor(), variable->copy_on_read_mode.load())));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  using Variable = tensorflow::core::RefCountPtr<tensorflow::Var>;
+
+  absl::Status LookUp(tensorflow::OpKernelContext* context) {
+    variables_.resize(attrs_.num_resources());
+    for (int r = 0; r < attrs_.num_resources(); ++r) {
+      const tensorflow::Tensor& handles = context->input(attrs_.ResourceInput(r));
+      if (handles.NumElements() != 1) return NoHandle(r, handles.shape());
+      const auto& handle = handles.flat<tensorflow::ResourceHandle>()(0);
+      const absl::Status status = tensorflow::LookupResource(context, handle, &variables_[r]);
+      if (absl::IsNotFound(status)) return NoValue(r, status.message());
+      if (!status.ok()) return NoVariable(r, status);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status NoHandle(int resource, const tensorflow::TensorShape& received) const {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "splitop: VariableListError: ", attrs_.DescribeResource(resource),
+        " must be one resource handle. Received: handles of shape ", FormatShape(received), "."));
+  }
+
+  absl::Status NoValue(int resource, absl::string_view received) const {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "splitop: VariableListError: ", attrs_.DescribeResource(resource),
+        " has no value: it was never initialized, or was deleted. Received: ", received));
+  }
+
+  absl::Status NoVariable(int resource, const absl::Status& cause) const {
+    return absl::Status(
+        cause.code(),
+        absl::StrCat("splitop: VariableListError: ", attrs_.DescribeResource(resource),
+                     " must be a variable on the op's own device. Received: ", cause.message()));
+  }
+
+  // The order in which TensorFlow's own training ops lock.
+  std::vector<int> AddressOrder() const {
+    std::vector<int> order(variables_.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::sort(order.begin(), order.end(), [this](int a, int b) {
+      return std::less<>()(variables_[a]->mu(), variables_[b]->mu());
+    });
+    return order;
+  }
+
+  absl::Status CheckDistinct(const std::vector<int>& order) const {
+    const auto same = std::adjacent_find(order.begin(), order.end(), [this](int a, int b) {
+      return variables_[a].get() == variables_[b].get();
+    });
+    if (same == order.end()) return absl::OkStatus();
+    const auto [first, second] = std::minmax(same[0], same[1]);
+    return absl::InvalidArgumentError(
+        absl::StrCat("splitop: VariableListError: a variable can be updated only once. Received: ",
+                     attrs_.DescribeResource(first), " and ", attrs_.DescribeResource(second),
+                     " are the same variable."));
+  }
+
+  absl::Status CheckValues(tensorflow::DataType dtype) const {
+    for (int r = 0; r < attrs_.num_resources(); ++r) {
+      if (!variables_[r]->is_initialized || !tensor(r)->IsInitialized()) {
+        return NoValue(r, "a variable without a value.");
+      }
+      TF_RETURN_IF_ERROR(CheckVariableDtype(attrs_, r, dtype, tensor(r)->dtype()));
+    }
+    return absl::OkStatus();
+  }
+
+  const DenseChainAttrs& attrs_;
+  std::vector<Variable> variables_;
+  std::vector<tensorflow::mutex_lock> locks_;  // after variables_: unlocked before they go
+};
+
+}  // namespace splitop
+
+#endif  // SPLITOP_TF_LOCKED_VARIABLES_H_

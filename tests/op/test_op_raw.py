@@ -1,0 +1,133 @@
+"""The kernel's own checks: the bare op, called eagerly, with no shape function before it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from splitop._src import library
+
+InvalidArgument = tf.errors.InvalidArgumentError
+
+
+@pytest.fixture
+def kernel():
+    return tf.Variable(np.ones((3, 2), np.float32))
+
+
+@pytest.fixture
+def bias():
+    return tf.Variable(np.ones(2, np.float32))
+
+
+def call(**replaced):
+    """Runs one linear layer of 3 inputs and 2 units under momentum, some arguments replaced."""
+    arguments = {
+        "seed": np.ones((4, 2), np.float32),
+        "layer_inputs": [np.ones((4, 3), np.float32)],
+        "references": [],
+        "biases": [],
+        "hyper": np.array([0, 0.9, 1, -0.1, 0], np.float32),
+        "num_input_gradients": 1,
+        "activations": ["linear"],
+        "alphas": [0.0],
+        "use_bias": [False],
+        "rule": "momentum",
+        "decayed": [False],
+        "layer_names": ["d/kernel"],
+        "seed_name": "seed",
+    }
+    return library.load().splitop_dense_chain(**(arguments | replaced))
+
+
+def slot_of(variable):
+    return tf.Variable(tf.zeros_like(variable)).handle
+
+
+def expect(error, message):
+    return pytest.raises(error, match=re.escape(message))
+
+
+def test_runs(kernel):
+    (gradient,) = call(kernels=[kernel.handle], slots=[slot_of(kernel)])
+    np.testing.assert_array_equal(gradient, np.full((4, 3), 2))
+    np.testing.assert_allclose(kernel, np.full((3, 2), 1 - 0.1 * 4), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        ({"activations": ["linear"] * 2}, "takes 1 activations, one a layer. Received: 2."),
+        ({"alphas": [0.0] * 3}, "takes 1 alphas, one a layer. Received: 3."),
+        ({"use_bias": [False] * 2}, "takes 1 use_bias entries, one a layer. Received: 2."),
+        ({"layer_names": ["a", "b"]}, "takes 1 layer_names, one a layer. Received: 2."),
+        ({"decayed": [True] * 2}, "takes 1 decayed entries, one a kernel, then one a bias"),
+        ({"use_bias": [True]}, "takes 1 biases, one for each layer that uses one. Received: 0."),
+        ({"activations": ["relu"]}, "takes 1 references, one for each layer that is not linear"),
+        ({"slots": []}, 'takes 1 slots, the rule "momentum" having 1 a variable. Received: 0.'),
+        ({"num_input_gradients": 2}, "takes 1 input gradients at most. Received: 2."),
+        ({"activations": ["gelu"]}, "gelu"),
+        ({"rule": "adagrad"}, "adagrad"),
+    ],
+)
+def test_attributes_that_do_not_fit_together(kernel, replaced, message):
+    before = kernel.numpy()
+    with expect(InvalidArgument, message):
+        call(**({"kernels": [kernel.handle], "slots": [slot_of(kernel)]} | replaced))
+    np.testing.assert_array_equal(kernel, before)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        ({"seed": np.ones((3, 2), np.float32)}, 'SeedError: seed "seed" must have shape [4, 2]'),
+        ({"layer_inputs": [np.ones((4, 2), np.float32)]}, "must have shape [?, 3]"),
+        ({"layer_inputs": [np.ones((0, 3), np.float32)]}, "an empty batch trains nothing"),
+        ({"hyper": np.ones(2, np.float32)}, "hyper must have shape [5]"),
+    ],
+)
+def test_shapes(kernel, replaced, message):
+    before = kernel.numpy()
+    with expect(InvalidArgument, message):
+        call(kernels=[kernel.handle], slots=[slot_of(kernel)], **replaced)
+    np.testing.assert_array_equal(kernel, before)
+
+
+def test_dtypes_of_variables(kernel, bias):
+    double = tf.Variable(np.ones((3, 2)))
+    with expect(InvalidArgument, 'kernel "d/kernel" must be a variable of float'):
+        call(kernels=[double.handle], slots=[slot_of(kernel)])
+    with expect(InvalidArgument, 'slot 0 of kernel "d/kernel" must be a variable of float'):
+        call(kernels=[kernel.handle], slots=[double.handle])
+    integer = tf.Variable(np.ones(2, np.int32))
+    with expect(InvalidArgument, 'the bias of "d/kernel" must be a variable of float'):
+        call(
+            kernels=[kernel.handle],
+            biases=[integer.handle],
+            slots=[slot_of(kernel), slot_of(bias)],
+            use_bias=[True],
+            decayed=[False, False],
+        )
+
+
+def test_resource_that_is_no_variable(kernel):
+    table = tf.lookup.experimental.MutableHashTable(tf.string, tf.float32, 0.0)
+    with expect(InvalidArgument, 'slot 0 of kernel "d/kernel" must be a variable'):
+        call(kernels=[kernel.handle], slots=[table.resource_handle])
+
+
+def test_several_handles_in_one(kernel):
+    handles = tf.stack([kernel.handle, slot_of(kernel)])
+    message = 'kernel "d/kernel" must be one resource handle. Received: handles of shape [2].'
+    with expect(InvalidArgument, message):
+        call(kernels=[handles], slots=[slot_of(kernel)])
+    with expect(InvalidArgument, "Empty resource handle"):
+        call(kernels=[handles[:0]], slots=[slot_of(kernel)])
+
+
+def test_same_variable_twice(kernel):
+    with expect(InvalidArgument, "are the same variable"):
+        call(kernels=[kernel.handle], slots=[kernel.handle])
