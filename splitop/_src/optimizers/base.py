@@ -1,0 +1,189 @@
+"""What the planner needs to know of an optimizer, whatever its flavour."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src.errors import SplitError, VariableListError
+from splitop._src.names import describe
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateRule:
+    """An update rule of the fused op; `csrc/include/splitop/update_rule.h` has the maths.
+
+    Attributes:
+        name: The op's `rule` attribute.
+        hyper: Names of the hyperparameters, in the op's order.
+        num_slots: State tensors a variable, each of the variable's shape.
+    """
+
+    name: str
+    hyper: tuple[str, ...]
+    num_slots: int
+
+
+SGD = UpdateRule("sgd", ("decay", "lr"), 0)
+MOMENTUM = UpdateRule(
+    "momentum", ("decay", "momentum", "gradient_scale", "slot_step", "gradient_step"), 1
+)
+ADAM = UpdateRule(
+    "adam", ("decay", "step_size", "one_minus_beta1", "one_minus_beta2", "epsilon"), 2
+)
+
+
+class OptimizerAdapter(abc.ABC):
+    """One optimizer object of the user's, seen through the fused op's eyes.
+
+    An adapter owns no state: slots, hyperparameters, schedules and the iteration counter
+    stay in the user's optimizer, so checkpoints move freely between the paths.
+
+    For one step in one graph: `rule`, `declines` and `decayed` at any time; then `prepare`,
+    then `slots` and `hyper`, then `finish`, each in the graph of the step. Variables are the
+    user's own objects, tf.Variable or keras.Variable.
+
+    An optimizer without a fused rule has an adapter too: `rule` says why, `finish` runs the
+    optimizer's own step on all variables; `slots` and `hyper` are not for it.
+    """
+
+    @abc.abstractmethod
+    def rule(self) -> UpdateRule | str:
+        """The update rule of the op, or the reason why this optimizer has none here."""
+
+    @abc.abstractmethod
+    def declines(self, variable: Any) -> str | None:
+        """Why this one variable can't be updated by the op, or None."""
+
+    @abc.abstractmethod
+    def prepare(self, variables: Sequence[Any]) -> None:
+        """Creates the slots of all `variables` (fused or not), as the optimizer itself would.
+
+        Slots that exist are kept. The names of new ones derive from the name scope, so this
+        is to be called in the user's own scope, with the variables in the user's order.
+
+        Raises:
+            VariableListError: A variable that this optimizer can't update.
+            SplitError: An optimizer whose state can't be used in the current graph.
+        """
+
+    @abc.abstractmethod
+    def slots(self, variable: Any) -> tuple[tf.Variable, ...]:
+        """The variable's slots, in the rule's order: resource variables of its shape."""
+
+    @abc.abstractmethod
+    def decayed(self, variable: Any) -> bool:
+        """Whether decoupled weight decay applies to the variable."""
+
+    @abc.abstractmethod
+    def hyper(self, dtype: tf.DType) -> tf.Tensor:
+        """The rule's hyperparameters for this step: a tensor [len(rule.hyper)] of `dtype`.
+
+        Built in the current graph, from the values the optimizer itself would use.
+        """
+
+    @abc.abstractmethod
+    def finish(
+        self,
+        fused: Sequence[tf.Operation],
+        declined: Sequence[tuple[Any, Any]],
+        global_step: Any | None,
+    ) -> tf.Operation:
+        """Updates the declined (gradient, variable) pairs and ends the step.
+
+        Args:
+            fused: Operations of the fused updates, which take `hyper`; the step's counters
+                advance after them.
+            declined: Pairs for the optimizer's own `apply_gradients`; a gradient is a tensor
+                or a tf.IndexedSlices.
+            global_step: Variable to increment by one, or None.
+
+        Returns:
+            One operation that runs the whole step; every counter advances once.
+        """
+
+
+def tf_variable(variable: Any) -> tf.Variable:
+    """The tf.Variable behind a tf.Variable or keras.Variable.
+
+    Raises:
+        VariableListError: Something else, or a keras.Variable that has no value yet.
+    """
+    value = variable if isinstance(variable, tf.Variable) else getattr(variable, "value", None)
+    if isinstance(value, tf.Variable):
+        return value
+    raise VariableListError(
+        "Variables must be tf.Variable or keras.Variable objects, and built: call the model, or "
+        f"its build(), first. Received: {describe(variable)}"
+    )
+
+
+def storage_reason(variable: tf.Variable) -> str | None:
+    """Why the op can't reach the variable's memory, or None."""
+    if _is_distributed(variable):
+        strategy = type(variable._distribute_strategy).__name__
+        return f"variable of a tf.distribute strategy ({strategy})"
+    if getattr(variable, "handle", None) is None:
+        return (
+            "reference variable, without a resource handle: call "
+            "tf.compat.v1.enable_resource_variables() before creating it"
+        )
+    return None
+
+
+def no_rule_reason(optimizer: Any, fused_classes: Sequence[type]) -> str:
+    """The reason for an optimizer whose class has no fused rule."""
+    cls = type(optimizer)
+    parent = next((base for base in cls.__mro__ if base in fused_classes), None)
+    # A subclass may override the maths, so only the classes themselves are known.
+    whose = f" (a subclass of {parent.__name__})" if parent else ""
+    return f"optimizer {cls.__name__}{whose} has no fused rule (fused: SGD, Momentum, Adam, AdamW)"
+
+
+def strategy_reason() -> str | None:
+    """The reason inside a tf.distribute strategy, or None outside of one."""
+    if not tf.distribute.has_strategy():
+        return None
+    return f"inside a tf.distribute strategy ({type(tf.distribute.get_strategy()).__name__})"
+
+
+def check_in_reach(variables: Sequence[tf.Variable], owner: str) -> None:
+    """Raises SplitError for variables of another graph than the one being built.
+
+    Args:
+        variables: The variables.
+        owner: What they are, for the message, such as "optimizer 'adam'".
+    """
+    for variable in variables:
+        if not _in_reach(variable):
+            raise SplitError(
+                f"{owner} has state outside of the graph being built, which can't use it. "
+                "Create the model, the optimizer and global_step in one place: all inside "
+                "`with graph.as_default():`, or all eagerly for use in a tf.function. "
+                f"Received: {variable.name}"
+            )
+
+
+def increment(counter: Any) -> tf.Operation:
+    """An operation that adds one to a variable."""
+    variable = tf_variable(counter)
+    check_in_reach([variable], f"global_step '{variable.name}'")
+    return variable.assign_add(1, read_value=False)
+
+
+def _is_distributed(variable: tf.Variable) -> bool:
+    return getattr(variable, "_distribute_strategy", None) is not None
+
+
+def _in_reach(variable: tf.Variable) -> bool:
+    if _is_distributed(variable) or getattr(variable, "handle", None) is None:
+        return True
+    symbolic = tf.is_symbolic_tensor(variable.handle)
+    with tf.init_scope():
+        if tf.executing_eagerly():
+            return not symbolic
+        return symbolic and variable.handle.graph is tf.compat.v1.get_default_graph()

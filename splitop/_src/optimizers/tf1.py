@@ -1,0 +1,152 @@
+"""Adapters of the tf.compat.v1.train optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src.optimizers.base import (
+    ADAM,
+    MOMENTUM,
+    SGD,
+    OptimizerAdapter,
+    UpdateRule,
+    increment,
+    no_rule_reason,
+    storage_reason,
+    strategy_reason,
+    tf_variable,
+)
+
+
+class TF1Adapter(OptimizerAdapter):
+    """Any TF1 optimizer; the subclasses add what a fused rule needs.
+
+    Attributes:
+        fused_rule: The op's rule, or None.
+        slot_names: The optimizer's own names of its slots, in the rule's order.
+    """
+
+    fused_rule: UpdateRule | None = None
+    slot_names: tuple[str, ...] = ()
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+
+    def rule(self) -> UpdateRule | str:
+        if self.fused_rule is None:
+            return no_rule_reason(self._optimizer, tuple(_ADAPTERS))
+        return strategy_reason() or self.fused_rule
+
+    def declines(self, variable: Any) -> str | None:
+        variable = tf_variable(variable)
+        reason = storage_reason(variable)
+        if reason is None and variable.constraint is not None:
+            reason = "has a constraint"
+        return reason
+
+    def prepare(self, variables: Sequence[Any]) -> None:
+        if isinstance(self.rule(), str):
+            return  # apply_gradients will do all this itself.
+        with tf.init_scope():
+            self._optimizer._create_slots([tf_variable(v) for v in variables])
+        with tf.name_scope(self._optimizer.get_name()):
+            self._optimizer._prepare()
+
+    def slots(self, variable: Any) -> tuple[tf.Variable, ...]:
+        variable = tf_variable(variable)
+        return tuple(self._optimizer.get_slot(variable, name) for name in self.slot_names)
+
+    def decayed(self, variable: Any) -> bool:
+        return False
+
+    def hyper(self, dtype: tf.DType) -> tf.Tensor:
+        with tf.name_scope(self._optimizer.get_name()):
+            return tf.stack([tf.zeros([], dtype), *self._hyper(dtype)], name="hyper")
+
+    def _hyper(self, dtype: tf.DType) -> Sequence[tf.Tensor]:
+        """The rule's hyperparameters after `decay`: scalars, from what `_prepare` made."""
+        raise NotImplementedError(self.rule())
+
+    def finish(
+        self,
+        fused: Sequence[tf.Operation],
+        declined: Sequence[tuple[Any, Any]],
+        global_step: Any | None,
+    ) -> tf.Operation:
+        if not declined:
+            return self._end_step(fused, global_step)
+        pairs = [(gradient, tf_variable(variable)) for gradient, variable in declined]
+        if global_step is not None:
+            global_step = tf_variable(global_step)
+        # Counters that apply_gradients advances are read by the fused ops: it goes after them.
+        with tf.control_dependencies(fused):
+            return self._optimizer.apply_gradients(pairs, global_step)
+
+    def _end_step(self, fused: Sequence[tf.Operation], global_step: Any | None) -> tf.Operation:
+        """What apply_gradients does after its updates."""
+        with tf.name_scope(self._optimizer.get_name()) as scope:
+            step = self._optimizer._finish(list(fused), "update")
+            if global_step is not None:
+                with tf.control_dependencies([step]):
+                    step = increment(global_step)
+            step = tf.group(step, name=scope)
+        tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.TRAIN_OP, step)
+        return step
+
+
+class GradientDescentAdapter(TF1Adapter):
+    """tf.compat.v1.train.GradientDescentOptimizer."""
+
+    fused_rule = SGD
+
+    def _hyper(self, dtype: tf.DType) -> Sequence[tf.Tensor]:
+        return [tf.cast(self._optimizer._learning_rate_tensor, dtype)]
+
+
+class MomentumAdapter(TF1Adapter):
+    """tf.compat.v1.train.MomentumOptimizer: m holds gradients, not steps."""
+
+    fused_rule = MOMENTUM
+    slot_names = ("momentum",)
+
+    def _hyper(self, dtype: tf.DType) -> Sequence[tf.Tensor]:
+        lr = tf.cast(self._optimizer._learning_rate_tensor, dtype)
+        momentum = tf.cast(self._optimizer._momentum_tensor, dtype)
+        if self._optimizer._use_nesterov:
+            slot_step, gradient_step = -(lr * momentum), -lr
+        else:
+            slot_step, gradient_step = -lr, tf.zeros([], dtype)
+        return [momentum, tf.ones([], dtype), slot_step, gradient_step]
+
+
+class AdamAdapter(TF1Adapter):
+    """tf.compat.v1.train.AdamOptimizer, with the arithmetic of TensorFlow's ApplyAdam."""
+
+    fused_rule = ADAM
+    slot_names = ("m", "v")
+
+    def _hyper(self, dtype: tf.DType) -> Sequence[tf.Tensor]:
+        optimizer = self._optimizer
+        beta1_power, beta2_power = (tf.cast(p, dtype) for p in optimizer._get_beta_accumulators())
+        lr = tf.cast(optimizer._lr_t, dtype)
+        return [
+            lr * tf.sqrt(1 - beta2_power) / (1 - beta1_power),
+            1 - tf.cast(optimizer._beta1_t, dtype),
+            1 - tf.cast(optimizer._beta2_t, dtype),
+            tf.cast(optimizer._epsilon_t, dtype),
+        ]
+
+
+_ADAPTERS: dict[type, type[TF1Adapter]] = {
+    tf.compat.v1.train.GradientDescentOptimizer: GradientDescentAdapter,
+    tf.compat.v1.train.MomentumOptimizer: MomentumAdapter,
+    tf.compat.v1.train.AdamOptimizer: AdamAdapter,
+}
+
+
+def tf1_adapter(optimizer: Any) -> TF1Adapter:
+    """The adapter of a tf.compat.v1.train.Optimizer."""
+    return _ADAPTERS.get(type(optimizer), TF1Adapter)(optimizer)
