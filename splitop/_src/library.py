@@ -1,0 +1,152 @@
+"""Finds the compiled op library, checks that it fits TensorFlow, and loads it.
+
+Nothing happens when this module is imported: without a usable library splitop still works,
+on the reference path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import pathlib
+import warnings
+from typing import Any
+
+import splitop.lib
+from splitop._src.errors import LibraryError
+
+OPS_LIBRARY = "libsplitop_ops.so"
+BUILD_CONFIG = "build_config.json"
+
+_INSTALL_TENSORFLOW = (
+    "Install it: pip install 'tensorflow-cpu==2.21.*', or 'tensorflow[and-cuda]==2.21.*' for GPUs."
+)
+_BUILD = (
+    "Build splitop in this environment: "
+    "pip install --no-build-isolation --force-reinstall --no-deps <splitop's sources>."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildConfig:
+    """What the compiled libraries were built from and for.
+
+    Attributes:
+        splitop: Version of the sources.
+        tensorflow: Version that the ops were compiled against; None: built without them.
+        compiler: Name and version.
+        build_type: CMake's build type.
+        commit: Git commit of the sources, if they were in a repository.
+        isas: Instruction sets that have their own inner loops.
+        sanitize: Sanitizers, separated by commas; mostly none.
+    """
+
+    splitop: str
+    tensorflow: str | None
+    compiler: str
+    build_type: str
+    commit: str | None
+    isas: tuple[str, ...]
+    sanitize: str
+
+
+def directory() -> pathlib.Path:
+    """Where the compiled libraries are: `splitop/lib`, or `SPLITOP_LIBRARY_DIR`."""
+    return pathlib.Path(splitop.lib.__path__[0])
+
+
+def build_config() -> BuildConfig | None:
+    """What the libraries were built for; None if that is missing or unreadable."""
+    return _read_config(directory())
+
+
+def load() -> Any:
+    """Loads the op library, once a process.
+
+    Returns:
+        The module of generated op wrappers that `tf.load_op_library` returns.
+
+    Raises:
+        LibraryError: The library is missing, does not fit the running TensorFlow, or can't
+            be loaded; the message has the cause and the cure.
+    """
+    module, cause = _load_from(directory())
+    if cause is not None:
+        raise LibraryError(cause)
+    return module
+
+
+def reason() -> str | None:
+    """Why the op library can't be used, and what helps; None if it can."""
+    return _load_from(directory())[1]
+
+
+def warn_once() -> None:
+    """Warns, the first time only, if the op library can't be used."""
+    cause = reason()
+    if cause is not None:
+        _warn(cause)
+
+
+@functools.cache
+def _warn(cause: str) -> None:
+    warnings.warn(
+        f"splitop trains on TensorFlow's own ops (the reference path). {cause}",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+@functools.cache
+def _load_from(where: pathlib.Path) -> tuple[Any, str | None]:
+    """The loaded library and None, or None and the reason why there is none."""
+    cause = _misfit(where)
+    if cause is not None:
+        return None, cause
+    import tensorflow as tf
+
+    library = where / OPS_LIBRARY
+    try:
+        return tf.load_op_library(str(library)), None
+    except (tf.errors.OpError, OSError, RuntimeError) as error:
+        return None, f"The compiled library can't be loaded: {error}. {_BUILD} Received: {library}."
+
+
+def _misfit(where: pathlib.Path) -> str | None:
+    """What can be known to be wrong before the library is loaded."""
+    try:
+        import tensorflow as tf
+    except Exception as error:  # a broken installation fails in many ways
+        return f"TensorFlow can't be imported. {_INSTALL_TENSORFLOW} Received: {error!r}."
+
+    library = where / OPS_LIBRARY
+    config = _read_config(where)
+    if config is not None and config.tensorflow is None:
+        return f"The compiled libraries were built without TensorFlow. {_BUILD} Received: {where}."
+    if not library.is_file():
+        return f"The compiled library is missing. {_BUILD} Received: {library}."
+    if config is None:
+        return (
+            f"It is not known which TensorFlow the compiled library was built for. {_BUILD} "
+            f"Received: {where / BUILD_CONFIG}."
+        )
+    # TensorFlow keeps the interface for compiled ops stable within a minor version only.
+    if _minor(config.tensorflow) != _minor(tf.__version__):
+        return (
+            f"The compiled library was built for TensorFlow {config.tensorflow}. {_BUILD} "
+            f"Received: TensorFlow {tf.__version__}."
+        )
+    return None
+
+
+def _read_config(where: pathlib.Path) -> BuildConfig | None:
+    try:
+        fields = json.loads((where / BUILD_CONFIG).read_text())
+        return BuildConfig(**{**fields, "isas": tuple(fields["isas"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _minor(version: str | None) -> list[str]:
+    return str(version).split(".")[:2]

@@ -1,0 +1,99 @@
+"""`python -m splitop doctor` and the command line around it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from splitop import __main__
+from splitop._src import library
+from splitop._src.cli import doctor
+
+
+def fake_training(fused_error: float) -> Any:
+    """A stand-in for doctor._train whose paths differ by what is given."""
+
+    def train(path: str, dtype: Any) -> dict[str, np.ndarray]:
+        error = fused_error if path == "fused" else 0.0
+        return {"kernel_0": np.full((2, 3), 1 + error, dtype)}
+
+    return train
+
+
+def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["doctor"]) == 0
+    output = capsys.readouterr().out
+    assert "state:         loaded" in output
+    assert "self-test:     ok" in output
+
+
+@pytest.mark.usefixtures("library_dir")
+def test_a_missing_library(capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["doctor"]) == 1
+    output = capsys.readouterr().out
+    assert f"Not well: {library.reason()}" in output
+    assert "self-test" not in output
+
+
+@pytest.mark.usefixtures("library_dir")
+def test_missing_tensorflow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert __main__.main(["doctor"]) == 1
+    output = capsys.readouterr().out
+    assert "tensorflow:    missing" in output
+    assert "Not well: TensorFlow can't be imported." in output
+
+
+def test_an_unknown_backend(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SPLITOP_BACKEND", "fast")
+    assert __main__.main(["doctor"]) == 1
+    assert "SPLITOP_BACKEND" in capsys.readouterr().out
+
+
+def test_a_wrong_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_train", fake_training(1e-3))
+    problem = doctor.self_test()
+    assert problem is not None
+    assert "do not agree" in problem
+    assert "kernel_0 differs by 0.001" in problem
+
+
+def test_a_result_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_train", fake_training(float("nan")))
+    assert "do not agree" in str(doctor.self_test())
+
+
+def test_a_result_within_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_train", fake_training(2.0**-22))
+    assert doctor.self_test() is None
+
+
+def test_a_failing_op(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: str, dtype: Any) -> dict[str, np.ndarray]:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(doctor, "_train", fail)
+    assert "no such kernel" in str(doctor.self_test())
+
+
+@pytest.mark.parametrize("argv", [[], ["dcotor"], ["doctor", "--fast"]])
+def test_a_bad_command_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        __main__.main(argv)
+    assert stop.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("argv", "text"), [(["--help"], "demo"), (["doctor", "-h"], "usage")])
+def test_help(argv: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        __main__.main(argv)
+    assert stop.value.code == 0
+    assert text in capsys.readouterr().out
