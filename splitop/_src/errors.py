@@ -6,6 +6,9 @@ from __future__ import annotations
 class SplitError(ValueError):
     """Base class of the errors about how a model is split or trained."""
 
+    # AutoGraph would turn a class that it does not know into one of its own.
+    ag_pass_through = True
+
 
 class SeedError(SplitError):
     """The seed (`grad_ys`, dL/dIV) does not fit the intermediate vector."""

@@ -1,0 +1,72 @@
+"""Train a TensorFlow model in two parts, cut at an intermediate vector.
+
+`minimize` runs the seeded backward pass of a part and the optimizer's update as one compiled
+op where it can, and as plain TensorFlow where it can't.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from splitop._src.backend import backend
+from splitop._src.errors import (
+    CutError,
+    LibraryError,
+    NotFusableError,
+    SeedError,
+    SplitError,
+    VariableListError,
+)
+from splitop._src.version import __version__
+
+if TYPE_CHECKING:
+    from splitop._src.build_info import BuildInfo, build_info
+    from splitop._src.minimize import minimize, plan
+    from splitop._src.planner import Plan, PlannedChain, PlannedLayer
+    from splitop._src.two_run import SplitOps, split_minimize
+
+__all__ = [
+    "BuildInfo",
+    "CutError",
+    "LibraryError",
+    "NotFusableError",
+    "Plan",
+    "PlannedChain",
+    "PlannedLayer",
+    "SeedError",
+    "SplitError",
+    "SplitOps",
+    "VariableListError",
+    "__version__",
+    "backend",
+    "build_info",
+    "minimize",
+    "plan",
+    "split_minimize",
+]
+
+# Imported when they are first asked for: they need TensorFlow, which takes seconds.
+_LAZY = {
+    "BuildInfo": "build_info",
+    "Plan": "planner",
+    "PlannedChain": "planner",
+    "PlannedLayer": "planner",
+    "SplitOps": "two_run",
+    "build_info": "build_info",
+    "minimize": "minimize",
+    "plan": "minimize",
+    "split_minimize": "two_run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"splitop._src.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

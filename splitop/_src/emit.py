@@ -1,0 +1,261 @@
+"""Adding a planned step to the graph.
+
+The reference graph stays as it is. What lies below a chain, and is still needed, is computed
+from the fused op's output by a copy of the reference's operations; TensorFlow prunes the
+originals that nothing uses any more. Changing their inputs instead would not reach a session
+that has already run the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src.errors import SplitError
+from splitop._src.graph import reach
+from splitop._src.graph.copy import copy_op
+from splitop._src.graph.gradient_graph import GradientGraph, as_rows, components
+from splitop._src.graph.layers import DenseLayer
+from splitop._src.ops import LayerArgs, dense_chain
+from splitop._src.optimizers import OptimizerAdapter, UpdateRule
+from splitop._src.reference import Reference
+from splitop._src.validate import Call, Trainable, current_graph
+
+Chain = tuple[DenseLayer, ...]
+
+# Ops whose output is their input's memory.
+_SAME_MEMORY = frozenset({"ExpandDims", "Identity", "Reshape", "Squeeze", "StopGradient"})
+
+
+class Emission:
+    """One step: the fused chains, and the rest of the reference graph around them."""
+
+    def __init__(
+        self,
+        adapter: OptimizerAdapter,
+        rule: UpdateRule | None,
+        call: Call,
+        reference: Reference,
+        gradients: GradientGraph,
+        chains: Sequence[Chain],
+    ):
+        """Works out what has to run; adds nothing to the graph yet."""
+        self.call = call
+        self._adapter = adapter
+        self._rule = rule
+        self._reference = reference
+        self._gradients = gradients
+        self._chains = tuple(chains)
+        fused = {index for chain in chains for layer in chain for index in layer.variables}
+        self._declined = [
+            (item, gradient)
+            for index, (item, gradient) in enumerate(
+                zip(call.variables, reference.gradients, strict=True)
+            )
+            if index not in fused
+        ]
+        self._needed = self._find_needed()
+        self._replaced: dict[Any, Chain] = {}
+        for chain in chains:
+            bottom = chain[-1].input_gradient
+            if bottom is not None and self.emits_input_gradient(chain):
+                self._replaced[bottom.ref()] = chain
+        self._below = self._find_below()
+        self._seeded_by_op = self._find_chain_that_checks_the_seed()
+        self._tensors: dict[Any, Any] = {}
+        self._operations: dict[Any, Any] = {}
+        self._hyper: dict[Any, Any] = {}
+
+    def emits_input_gradient(self, chain: Chain) -> bool:
+        """Whether something outside the chain needs the gradient of its input."""
+        tensor = chain[-1].input_gradient
+        if tensor is None:
+            return False
+        tops = {other[0].top.ref() for other in self._chains}
+        return tensor.ref() in tops or any(op in self._needed for op in tensor.consumers())
+
+    def run(self, global_step: Any | None) -> tf.Operation:
+        """Adds the step to the current graph; returns the operation that runs it."""
+        if current_graph("Plan.apply") is not self.call.graph:
+            raise SplitError(
+                "Plan.apply must be called in the graph that the plan was made in. "
+                "Received: another graph."
+            )
+        self._adapter.prepare([item.given for item in self.call.variables])
+        step_reads = self._ops_of_the_step()
+        with tf.name_scope("splitop/fused"):
+            fused = self._emit_chains(step_reads)
+        pairs = [
+            (self._after_reads(gradient, item, step_reads), item.given)
+            for item, gradient in self._declined
+        ]
+        checks = () if self._seeded_by_op is not None else self._reference.checked.checks
+        with tf.control_dependencies(checks):
+            return self._adapter.finish(fused, pairs, global_step)
+
+    def _find_needed(self) -> frozenset[Any]:
+        """The gradient ops that still have to run, as they are or as copies."""
+        wanted = [gradient for _, gradient in self._declined]
+        for chain in self._chains:
+            wanted.append(chain[0].top)
+            wanted += [tensor for layer in chain for tensor in layer.forward_tensors]
+        bottoms = [chain[-1].input_gradient for chain in self._chains]
+        return self._gradients.closure(wanted, [bottom for bottom in bottoms if bottom is not None])
+
+    def _find_below(self) -> frozenset[Any]:
+        """The needed ops that a chain's output reaches: these are copied."""
+        below: set[Any] = set()
+        for op in self._gradients.in_order(self._needed):
+            fed = any(tensor.ref() in self._replaced or tensor.op in below for tensor in op.inputs)
+            if fed or any(before in below for before in op.control_inputs):
+                below.add(op)
+        return frozenset(below)
+
+    def _find_chain_that_checks_the_seed(self) -> Chain | None:
+        """The chain whose own checks are enough, as all else comes after it."""
+        checked = self._reference.checked
+        if len(checked.seeds) != 1 or checked.finite or not checked.seeds[0].implied_by_batch:
+            return None
+        tensor = checked.seeds[0].checked
+        for chain in self._chains:
+            if chain[0].top is tensor:
+                users = self._gradients.row_consumers(tensor)
+                return chain if chain[0].entry.issuperset(users) else None
+        return None
+
+    def _emit_chains(self, step_reads: frozenset[Any]) -> list[Any]:
+        """Emits chains and copies in an order that has all inputs ready."""
+        fused = []
+        pending = list(self._chains)
+        bottoms = {ref.deref().op: chain for ref, chain in self._replaced.items()}
+        for op in self._gradients.in_order(self._needed | bottoms.keys()):
+            if op in bottoms:
+                fused.append(self._emit_chain(bottoms[op], step_reads))
+                pending.remove(bottoms[op])
+            elif op in self._below:
+                self._copy(op)
+        return fused + [self._emit_chain(chain, step_reads) for chain in pending]
+
+    def _emit_chain(self, chain: Chain, step_reads: frozenset[Any]) -> tf.Operation:
+        top, bottom = chain[0], chain[-1].input_gradient
+        kernel = self._variable(top.kernel)
+        seed = top.top
+        if chain is self._seeded_by_op:
+            seed = self._reference.checked.seeds[0].raw
+        rows = as_rows(self._now(seed), kernel.variable.shape[1])
+        layers = [self._layer_args(layer) for layer in chain]
+        hyper = self._hyper_of(kernel.variable.dtype)
+        assert self._rule is not None
+        with tf.control_dependencies(self._before_update(chain, step_reads)):
+            operation, input_gradient = dense_chain(
+                rows,
+                layers,
+                rule=self._rule.name,
+                hyper=hyper,
+                input_gradient=bottom is not None and bottom.ref() in self._replaced,
+                seed_name=self._seed_name(top),
+                name="dense_chain",
+            )
+        if bottom is not None:
+            self._tensors[bottom.ref()] = input_gradient
+        return operation
+
+    def _layer_args(self, layer: DenseLayer) -> LayerArgs:
+        kernel = self._variable(layer.kernel)
+        bias = None if layer.bias is None else self._variable(layer.bias)
+        activation = layer.activation
+        reference = None
+        if activation is not None:
+            reference = as_rows(self._now(activation.reference), kernel.variable.shape[1])
+        return LayerArgs(
+            x=self._now(layer.x),
+            reference=reference,
+            activation="linear" if activation is None else activation.kind,
+            alpha=0.0 if activation is None else activation.alpha,
+            kernel=kernel.variable,
+            bias=None if bias is None else bias.variable,
+            kernel_slots=self._adapter.slots(kernel.given),
+            bias_slots=() if bias is None else self._adapter.slots(bias.given),
+            kernel_decayed=self._adapter.decayed(kernel.given),
+            bias_decayed=False if bias is None else self._adapter.decayed(bias.given),
+            name=kernel.name,
+        )
+
+    def _copy(self, op: Any) -> None:
+        """Adds the same operation on the inputs as they are now."""
+        inputs = [self._now(tensor) for tensor in op.inputs]
+        control = [self._operations.get(before, before) for before in op.control_inputs]
+        copy = copy_op(op, inputs, control, op.name)
+        self._operations[op] = copy
+        for old, new in zip(op.outputs, copy.outputs, strict=True):
+            self._tensors[old.ref()] = new
+
+    def _now(self, tensor: Any) -> Any:
+        """The tensor that stands for a tensor of the reference graph in this step."""
+        return self._tensors.get(tensor.ref(), tensor)
+
+    def _hyper_of(self, dtype: Any) -> Any:
+        if dtype not in self._hyper:
+            self._hyper[dtype] = self._adapter.hyper(dtype)
+        return self._hyper[dtype]
+
+    def _variable(self, index: int) -> Trainable:
+        return self.call.variables[index]
+
+    def _seed_name(self, top: DenseLayer) -> str:
+        for seed in self._reference.checked.seeds:
+            if seed.checked is top.top:
+                return seed.name
+        return top.top.name
+
+    def _ops_of_the_step(self) -> frozenset[Any]:
+        """What the step may run besides its updates: the forward pass and the gradients."""
+        raw = [seed.raw for seed in self._reference.checked.seeds]
+        forward = reach.ancestors([*self.call.ivs, *raw], control=True)
+        return frozenset(forward) | self._needed | self._gradients.kept
+
+    def _readers(self, variable: Any, step_reads: frozenset[Any]) -> list[Any]:
+        """The ops of the step that read a variable."""
+        context = self.call.graph._get_control_flow_context()
+        return [
+            op
+            for op in reach.handle(self.call.graph, variable).consumers()
+            if op in step_reads and op._get_control_flow_context() is context
+        ]
+
+    def _before_update(self, chain: Chain, step_reads: frozenset[Any]) -> list[Any]:
+        """What has to run before a chain's variables are written.
+
+        The readers, so that the whole step sees the old values, as a TF1 graph orders
+        nothing by itself; and what works on these values, as TensorFlow would otherwise copy
+        the variable. Operations that wait for the chain itself work on such a copy.
+        """
+        before = []
+        running = self._needed | self._gradients.kept
+        for layer in chain:
+            for index in layer.variables:
+                readers = self._readers(self._variable(index).variable, step_reads)
+                before += readers
+                before += [
+                    user for user in _users(readers) if user in running and user not in self._below
+                ]
+        return before
+
+    def _after_reads(self, gradient: Any, item: Trainable, step_reads: frozenset[Any]) -> Any:
+        """A declined variable's gradient, available once the step has read the variable."""
+        with tf.control_dependencies(self._readers(item.variable, step_reads)):
+            parts = [tf.identity(self._now(part)) for part in components(gradient)]
+        return tf.IndexedSlices(*parts) if isinstance(gradient, tf.IndexedSlices) else parts[0]
+
+
+def _users(readers: Sequence[Any]) -> list[Any]:
+    """The ops that use what `readers` have read, and so hold the variable's memory."""
+    users: list[Any] = []
+    stack = list(readers)
+    while stack:
+        for tensor in stack.pop().outputs:
+            for op in tensor.consumers():
+                (stack if op.type in _SAME_MEMORY else users).append(op)
+    return users

@@ -1,0 +1,1 @@
+"""Reading TensorFlow graphs: what a gradient is computed from, and by which ops."""

@@ -1,0 +1,104 @@
+"""Recognising the gradients of a dense layer's kernel, bias and input."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src.graph.gradient_graph import GradientGraph
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class KernelGradient:
+    """dL/dW = xᵀ G.
+
+    Attributes:
+        x: The layer's input, [rows, inputs].
+        output_gradient: G = dL/dz, [rows, outputs].
+        op: The product.
+    """
+
+    x: Any
+    output_gradient: Any
+    op: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BiasGradient:
+    """dL/db = sum of G over its rows.
+
+    Attributes:
+        output_gradient: G = dL/dz, of any rank; [..., outputs].
+        op: The sum.
+    """
+
+    output_gradient: Any
+    op: Any
+
+
+def match_kernel(gradients: GradientGraph, gradient: Any) -> KernelGradient | str:
+    """The product that computes a rank-2 variable's gradient, or why it is none."""
+    op = through_identity(gradient).op
+    if op not in gradients or op.type != "MatMul":
+        made_by = producer(gradient).type
+        return f"its gradient is computed by {made_by}; the fused op takes dense layers"
+    if not op.get_attr("transpose_a") or op.get_attr("transpose_b"):
+        return "its layer transposes its input; the fused op takes x·W"
+    x, output_gradient = op.inputs
+    if output_gradient.op not in gradients:
+        # (x Wᵀ) has the gradient Gᵀ x: the two factors have changed places.
+        return "its layer multiplies by its transpose; the fused op takes x·W"
+    return KernelGradient(x, output_gradient, op)
+
+
+def match_bias(gradients: GradientGraph, gradient: Any) -> BiasGradient | None:
+    """The sum that computes a rank-1 variable's gradient, if it is one over all rows."""
+    op = producer(gradient)
+    if op not in gradients:
+        return None
+    if op.type == "BiasAddGrad" and op.get_attr("data_format") == b"NHWC":
+        return BiasGradient(op.inputs[0], op)
+    if op.type == "Sum" and _sums_rows(op):
+        return BiasGradient(op.inputs[0], op)
+    return None
+
+
+def match_input_gradient(
+    gradients: GradientGraph, output_gradient: Any, kernel_handle: Any
+) -> Any | None:
+    """The live op that computes dL/dx = G Wᵀ from a read of the kernel."""
+    for op in gradients.row_consumers(gradients.root(output_gradient)):
+        if op.type != "MatMul" or op.get_attr("transpose_a") or not op.get_attr("transpose_b"):
+            continue
+        if gradients.root(op.inputs[0]) is not gradients.root(output_gradient):
+            continue
+        read = through_identity(op.inputs[1]).op
+        if read.type == "ReadVariableOp" and read.inputs[0] is kernel_handle:
+            return op
+    return None
+
+
+def producer(gradient: Any) -> Any:
+    """The op that computes a gradient, seen through what only renames or reshapes it."""
+    op = through_identity(gradient).op
+    while op.type == "Reshape":
+        op = through_identity(op.inputs[0]).op
+    return op
+
+
+def through_identity(tensor: Any) -> Any:
+    """The tensor that `tensor` is another name of."""
+    while tensor.op.type == "Identity":
+        tensor = tensor.op.inputs[0]
+    return tensor
+
+
+def _sums_rows(op: Any) -> bool:
+    """Whether a Sum runs over all dimensions but the last."""
+    rank = op.inputs[0].shape.rank
+    axes = tf.get_static_value(op.inputs[1])
+    if rank is None or axes is None:
+        return False
+    return sorted(axis % rank for axis in axes.ravel()) == list(range(rank - 1))

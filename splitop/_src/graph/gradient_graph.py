@@ -1,0 +1,119 @@
+"""The ops that tf.gradients added to a graph, and which of them are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+
+class GradientGraph:
+    """A view of the gradient ops; it changes nothing.
+
+    tf.gradients also adds ops that lead nowhere (the gradient for a placeholder, say).
+    Only `live` ops, those that lead to a wanted tensor, count as consumers. Of these, the
+    `kept` ones have to run as they are: nothing may take over their work.
+    """
+
+    def __init__(self, ops: Sequence[Any], wanted: Iterable[Any], kept: Iterable[Any] = ()):
+        """Reads the graph.
+
+        Args:
+            ops: What tf.gradients added, in the order of creation (inputs come first).
+            wanted: The gradient tensors, or IndexedSlices, to be computed.
+            kept: Those among them that these very ops have to compute.
+        """
+        self._ops = tuple(ops)
+        self._added = frozenset(ops)
+        self.live = self.closure([*wanted, *kept])
+        # A tf.function runs stateful ops in any case, so they can't be left out.
+        stateful = [op for op in self.live if op.op_def.is_stateful]
+        self.kept = self.closure([*kept, *(tensor for op in stateful for tensor in op.outputs)])
+
+    def __contains__(self, op: Any) -> bool:
+        return op in self._added
+
+    def in_order(self, ops: Container[Any]) -> list[Any]:
+        """The gradient ops among `ops`, inputs first."""
+        return [op for op in self._ops if op in ops]
+
+    def closure(self, tensors: Iterable[Any], stop: Iterable[Any] = ()) -> frozenset[Any]:
+        """The gradient ops needed for `tensors`, not going through the tensors in `stop`."""
+        stopped = {tensor.ref() for tensor in stop}
+        found: set[Any] = set()
+        stack = [tensor for wanted in tensors for tensor in components(wanted)]
+        while stack:
+            tensor = stack.pop()
+            if tensor.ref() in stopped:
+                continue
+            pending = [tensor.op]
+            while pending:
+                op = pending.pop()
+                if op in self._added and op not in found:
+                    found.add(op)
+                    stack += op.inputs
+                    pending += op.control_inputs
+        return frozenset(found)
+
+    def root(self, tensor: Any) -> Any:
+        """The tensor that `tensor` shows row by row, seen through views of it.
+
+        A view (Identity, or a Reshape that keeps the last dimension) has the same values in
+        the same order, so that both are the same matrix [rows, last dimension].
+        """
+        while tensor.op in self._added and is_row_view(tensor.op):
+            tensor = tensor.op.inputs[0]
+        return tensor
+
+    def row_consumers(self, root: Any) -> list[Any]:
+        """The live ops that use `root` or a view of it, other than the views."""
+        users = []
+        stack = [root]
+        while stack:
+            for op in stack.pop().consumers():
+                if op not in self.live:
+                    continue
+                if is_row_view(op) and self.root(op.outputs[0]) is root:
+                    stack += op.outputs
+                else:
+                    users.append(op)
+        return users
+
+
+def components(gradient: Any) -> list[Any]:
+    """The tensors that make up a gradient: several for IndexedSlices."""
+    if isinstance(gradient, tf.IndexedSlices):
+        parts = (gradient.values, gradient.indices, gradient.dense_shape)
+        return [part for part in parts if part is not None]
+    return [gradient]
+
+
+def is_row_view(op: Any) -> bool:
+    """Whether an op only renames or reshapes rows: see GradientGraph.root."""
+    if op.control_inputs:  # It orders something, too.
+        return False
+    if op.type == "Identity":
+        return True
+    if op.type == "Reshape":
+        return _same_last_dimension(op.inputs[0].shape, op.outputs[0].shape)
+    return op.type == "Transpose" and _is_identity_permutation(op.inputs[1])
+
+
+def as_rows(tensor: Any, columns: int) -> Any:
+    """`tensor` as a matrix [rows, columns]; itself if it is one."""
+    return tensor if tensor.shape.rank == 2 else tf.reshape(tensor, [-1, columns])
+
+
+def _same_last_dimension(a: tf.TensorShape, b: tf.TensorShape) -> bool:
+    if not a.rank or not b.rank:
+        return False
+    return a[-1] is not None and a[-1] == b[-1]
+
+
+def _is_identity_permutation(permutation: Any) -> bool:
+    # The gradient of a Transpose is one by the inverse: the identity is its own.
+    if permutation.op.type == "InvertPermutation":
+        permutation = permutation.op.inputs[0]
+    value = tf.get_static_value(permutation)
+    return value is not None and list(value) == list(range(len(value)))

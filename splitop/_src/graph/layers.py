@@ -1,0 +1,116 @@
+"""Dense layers in a gradient graph, and the chains that they form."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from splitop._src.graph.activations import Activation, match_activation
+from splitop._src.graph.dense import BiasGradient, KernelGradient
+from splitop._src.graph.gradient_graph import GradientGraph
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DenseLayer:
+    """A dense layer's backward pass: what the fused op takes over, and what it is given.
+
+    Attributes:
+        kernel: Index of its kernel in the variable list.
+        bias: Index of its bias, or None.
+        x: Its input, [rows, inputs].
+        activation: The activation whose gradient the op computes; None if it starts at dL/dz.
+        top: The gradient that the op is given, dL/dy or dL/dz; [..., outputs].
+        input_gradient: dL/dx, [rows, inputs], where something needs it.
+        entry: The ops that use `top` and are taken over.
+    """
+
+    kernel: int
+    bias: int | None
+    x: Any
+    activation: Activation | None
+    top: Any
+    input_gradient: Any | None
+    entry: frozenset[Any]
+
+    @property
+    def variables(self) -> list[int]:
+        """Indices of its kernel and bias."""
+        return [self.kernel] if self.bias is None else [self.kernel, self.bias]
+
+    @property
+    def forward_tensors(self) -> list[Any]:
+        """What its backward pass reads of the forward pass."""
+        return [self.x] if self.activation is None else [self.x, self.activation.reference]
+
+
+def read_layer(
+    gradients: GradientGraph,
+    kernel: tuple[int, KernelGradient],
+    bias: tuple[int, BiasGradient] | None,
+    input_gradient_op: Any | None,
+) -> DenseLayer:
+    """Puts a layer together, with its activation if nothing else needs dL/dz."""
+    index, product = kernel
+    own = {product.op}
+    if bias is not None:
+        own.add(bias[1].op)
+    if input_gradient_op in gradients.kept:
+        input_gradient_op = None
+    if input_gradient_op is not None:
+        own.add(input_gradient_op)
+    root = gradients.root(product.output_gradient)
+    activation = match_activation(gradients, root)
+    if activation is not None:
+        needed_elsewhere = activation.op in gradients.kept or not own.issuperset(
+            gradients.row_consumers(root)
+        )
+        if needed_elsewhere:
+            activation = None
+    return DenseLayer(
+        kernel=index,
+        bias=None if bias is None else bias[0],
+        x=product.x,
+        activation=activation,
+        top=root if activation is None else gradients.root(activation.upstream),
+        input_gradient=None if input_gradient_op is None else input_gradient_op.outputs[0],
+        entry=frozenset(own if activation is None else {activation.op}),
+    )
+
+
+def link_chains(
+    gradients: GradientGraph, layers: Sequence[DenseLayer]
+) -> tuple[tuple[DenseLayer, ...], ...]:
+    """Joins each layer with the one right below it, where nothing stands between them."""
+    below = {}
+    for upper in layers:
+        lower = _layer_below(gradients, upper, layers)
+        if lower is not None:
+            below[upper.kernel] = lower
+    linked = {lower.kernel for lower in below.values()}
+    chains = []
+    for top in layers:
+        if top.kernel in linked:
+            continue
+        chain = [top]
+        while chain[-1].kernel in below:
+            chain.append(below[chain[-1].kernel])
+        chains.append(tuple(chain))
+    return tuple(chains)
+
+
+def _layer_below(
+    gradients: GradientGraph, upper: DenseLayer, layers: Sequence[DenseLayer]
+) -> DenseLayer | None:
+    if upper.input_gradient is None:
+        return None
+    users = gradients.row_consumers(upper.input_gradient)
+    for lower in layers:
+        if lower.top is upper.input_gradient and lower.entry.issuperset(users):
+            return lower if _is_forward(gradients, lower) else None
+    return None
+
+
+def _is_forward(gradients: GradientGraph, layer: DenseLayer) -> bool:
+    """Whether what the layer reads was there before any gradient."""
+    return not any(tensor.op in gradients for tensor in layer.forward_tensors)

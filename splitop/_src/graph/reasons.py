@@ -1,0 +1,75 @@
+"""Why the fused op can't take over a variable's gradient, in the user's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
+
+from splitop._src.graph.dense import producer
+
+FUSED_DTYPES = (tf.float32, tf.float64)
+
+_LOOPS = frozenset({"While", "StatelessWhile", "Exit", "NextIteration", "LoopCond"})
+_BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase", "Merge", "Switch"})
+_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+_BATCHED = frozenset({"BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"})
+
+
+def graph_reason(graph: Any, gradient_ops: Any) -> str | None:
+    """Why nothing in this graph can be fused, or None."""
+    if control_flow_util.GraphOrParentsInXlaContext(graph):
+        return "inside jit_compile=True; XLA can't run the fused op"
+    if any(op._get_control_flow_context() is not None for op in gradient_ops):
+        return (
+            "TF1 control flow in the gradient graph: call "
+            "tf.compat.v1.enable_control_flow_v2() before building it"
+        )
+    return None
+
+
+def variable_reason(variable: Any) -> str | None:
+    """Why a variable can't be updated by the fused op, whatever its gradient; or None."""
+    if variable.dtype.base_dtype not in FUSED_DTYPES:
+        return f"its dtype is {variable.dtype.base_dtype.name}; fused are float32 and float64"
+    if not variable.shape.is_fully_defined():
+        return f"its shape {variable.shape} is not fully known"
+    return _device_reason(variable.device)
+
+
+def gradient_reason(gradient: Any) -> str | None:
+    """Why a gradient of this kind can't be fused, whatever the layer; or None."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return "its gradient is sparse (IndexedSlices, from an embedding lookup or a gather)"
+    op = producer(gradient)
+    if op.type == "Sum" and op.inputs[0].op.type in _BATCHED:
+        op = op.inputs[0].op
+    if op.type == "AddN":
+        return f"it is used in more than one place: its gradient is a sum of {len(op.inputs)} terms"
+    if op.type in _LOOPS:
+        return f"it is used inside a loop ({op.type})"
+    if op.type in _BRANCHES:
+        return f"it is used inside a conditional branch ({op.type})"
+    if op.type in _CALLS:
+        return f"it is used inside a nested tf.function ({op.type})"
+    if op.type in _BATCHED:
+        return f"its gradient is a batched product ({op.type}); the fused op takes x·W of matrices"
+    if op.type == "Cast":
+        return f"its layer computes in {op.inputs[0].dtype.name} (mixed precision)"
+    return None
+
+
+def _device_reason(device: str) -> str | None:
+    """Why a variable that is placed on `device` can't be fused."""
+    spec = tf.DeviceSpec.from_string(device or "")
+    if spec.device_type not in (None, "CPU"):
+        return f"it is placed on {device}; the fused op runs on the CPU"
+    if spec.job not in (None, "localhost") or spec.task not in (None, 0):
+        return f"it is placed on another machine's device, {device}"
+    if spec.device_type is None and tf.config.get_visible_devices("GPU"):
+        return (
+            "it has no device, and TensorFlow would place it on the GPU; the fused op runs on "
+            'the CPU: create it under tf.device("/CPU:0")'
+        )
+    return None

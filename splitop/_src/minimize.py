@@ -1,0 +1,92 @@
+"""`splitop.plan` and `splitop.minimize`: the seeded backward pass and the update, in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src.planner import Plan, make_plan
+from splitop._src.validate import check_call
+
+
+@tf.autograph.experimental.do_not_convert
+def plan(
+    optimizer: Any,
+    iv: Any,
+    var_list: Sequence[Any],
+    grad_ys: Any = None,
+    *,
+    backend: str | None = None,
+    check_numerics: bool = False,
+) -> Plan:
+    """Plans a training step: what the fused op takes over, and why not the rest.
+
+    Adds the plain gradients to the current graph (they are the fallback, and cost nothing
+    where they are not used) and reads them. Nothing is trained before `Plan.apply()`.
+
+    Args:
+        optimizer: A keras.optimizers.Optimizer or a tf.compat.v1.train.Optimizer; the
+            object that also trains elsewhere, with its slots, schedule and counter.
+        iv: The intermediate vector that the part computes: a float tensor of any shape, or a
+            nested structure of them. A scalar loss is one too.
+        var_list: tf.Variable or keras.Variable objects of the part, each one reached from `iv`.
+        grad_ys: The seed dL/dIV: for every tensor of `iv` one of its shape and dtype. None
+            seeds with ones.
+        backend: "auto" fuses what it can; "fused" raises rather than leave anything out;
+            "reference" fuses nothing. None: `with splitop.backend(...)`, then the environment
+            variable SPLITOP_BACKEND, then "auto".
+        check_numerics: Whether NaN or Inf in the seed is an error when the step runs.
+
+    Returns:
+        The plan; print it for a table.
+
+    Raises:
+        SplitError: Called eagerly, or `optimizer` or `backend` is unknown.
+        CutError: `iv` can't be differentiated.
+        SeedError: `grad_ys` does not fit `iv`. What only a run can tell (a batch size) is
+            checked then, before anything is written: tf.errors.InvalidArgumentError.
+        VariableListError: An entry of `var_list` is no variable, is there twice, is not
+            trainable, or is not reached from `iv`.
+        NotFusableError: With backend="fused", if anything can't be fused.
+    """
+    call = check_call(iv, var_list, grad_ys, "plan")
+    result, _ = make_plan(optimizer, call, backend=backend, check_numerics=check_numerics)
+    return result
+
+
+@tf.autograph.experimental.do_not_convert
+def minimize(
+    optimizer: Any,
+    iv: Any,
+    var_list: Sequence[Any],
+    grad_ys: Any = None,
+    *,
+    global_step: Any | None = None,
+    backend: str | None = None,
+    check_numerics: bool = False,
+) -> tf.Operation:
+    """Adds one training step of a part to the graph: backward pass from the seed, and update.
+
+    Does what `optimizer.apply_gradients(zip(tf.gradients(iv, var_list, grad_ys), var_list))`
+    does, in a tf.Graph or inside a tf.function, fused where possible.
+
+    Args:
+        optimizer: See `plan`.
+        iv: See `plan`.
+        var_list: See `plan`.
+        grad_ys: See `plan`.
+        global_step: Variable to increment by one at the end of the step, or None.
+        backend: See `plan`.
+        check_numerics: See `plan`.
+
+    Returns:
+        The operation that runs the step; inside a tf.function it runs by itself.
+
+    Raises:
+        SplitError: As `plan` does, with its subclasses.
+    """
+    call = check_call(iv, var_list, grad_ys, "minimize")
+    result, _ = make_plan(optimizer, call, backend=backend, check_numerics=check_numerics)
+    return result.apply(global_step=global_step)

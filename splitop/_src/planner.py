@@ -1,0 +1,283 @@
+"""The planner: which variables the fused op trains, in which chains, and why not the others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src import backend as backends
+from splitop._src import library
+from splitop._src.emit import Emission
+from splitop._src.errors import NotFusableError, SplitError
+from splitop._src.graph import reach
+from splitop._src.graph.dense import (
+    BiasGradient,
+    KernelGradient,
+    match_bias,
+    match_input_gradient,
+    match_kernel,
+    producer,
+)
+from splitop._src.graph.gradient_graph import GradientGraph
+from splitop._src.graph.layers import DenseLayer, link_chains, read_layer
+from splitop._src.graph.reasons import gradient_reason, graph_reason, variable_reason
+from splitop._src.optimizers import OptimizerAdapter, UpdateRule, adapter_for
+from splitop._src.reference import Reference, build_reference
+from splitop._src.table import table
+from splitop._src.validate import Call
+
+Chains = tuple[tuple[DenseLayer, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedLayer:
+    """A dense layer that the fused op trains.
+
+    Attributes:
+        kernel: Name of its kernel.
+        bias: Name of its bias, or None.
+        activation: The activation whose gradient the op computes; "linear" if there is none,
+            or if other operations need the gradient behind it.
+    """
+
+    kernel: str
+    bias: str | None
+    activation: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedChain:
+    """Dense layers that one execution of the fused op trains, from the top down.
+
+    Attributes:
+        layers: At least one; the input of each is the output of the next.
+        input_gradient: Whether something below needs the gradient of the chain's input.
+    """
+
+    layers: tuple[PlannedLayer, ...]
+    input_gradient: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """What trains each variable of a call; `str` makes a table.
+
+    Attributes:
+        fused: Names of the variables that the fused op trains, in the order of `var_list`.
+        declined: Name of every other variable, and why TensorFlow's own ops train it.
+        chains: What each execution of the fused op trains.
+    """
+
+    fused: tuple[str, ...]
+    declined: dict[str, str]
+    chains: tuple[PlannedChain, ...]
+    _emission: Emission = dataclasses.field(repr=False)
+    _applied: list[Any] = dataclasses.field(default_factory=list, init=False, repr=False)
+
+    @tf.autograph.experimental.do_not_convert
+    def apply(self, *, global_step: Any | None = None) -> tf.Operation:
+        """Adds the step to the graph.
+
+        Args:
+            global_step: Variable to increment by one at the end of the step, or None.
+
+        Returns:
+            One operation that runs the whole step: all updates, counters once.
+
+        Raises:
+            SplitError: Called twice, or in another graph than the one planned for.
+            VariableListError: The optimizer can't update the variables.
+        """
+        if self._applied:
+            raise SplitError(
+                "Plan.apply adds one step to the graph and can be called once; call "
+                "splitop.plan again for another step. Received: a plan that is applied."
+            )
+        step = self._emission.run(global_step)
+        self._applied.append(step)
+        return step
+
+    def __str__(self) -> str:
+        """A table with a row for each variable."""
+        rows = [("variable", "shape", "path", "how, or why not"), *self._rows()]
+        return f"{table(rows)}\n{len(self.fused)} of {len(rows) - 1} variables are fused"
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        how = {}
+        for number, chain in enumerate(self.chains, 1):
+            for position, layer in enumerate(chain.layers, 1):
+                where = f"chain {number}, layer {position} of {len(chain.layers)}"
+                how[layer.kernel] = f"{where}, {layer.activation}"
+                if layer.bias is not None:
+                    how[layer.bias] = f"{where}, bias"
+        rows = []
+        for item in self._emission.call.variables:
+            shape = "×".join(str(extent) for extent in item.variable.shape) or "scalar"
+            fused = item.name in how
+            detail = how[item.name] if fused else self.declined[item.name]
+            rows.append((item.name, shape, "fused" if fused else "reference", detail))
+        return rows
+
+
+def make_plan(
+    optimizer: Any,
+    call: Call,
+    *,
+    backend: str | None = None,
+    check_numerics: bool = False,
+    keep: Sequence[Any] = (),
+) -> tuple[Plan, tuple[Any, ...]]:
+    """Builds the reference gradients and plans what the fused op takes over.
+
+    Args:
+        optimizer: The user's optimizer.
+        call: The checked arguments.
+        backend: "auto", "fused", "reference", or None for the one that is set.
+        check_numerics: Whether NaN or Inf in a seed is an error at run time.
+        keep: Further tensors whose gradients are wanted. They stay on the reference path,
+            so that they can be computed without training anything.
+
+    Returns:
+        The plan, and the gradients of `keep`.
+
+    Raises:
+        NotFusableError: With backend="fused", if any variable can't be fused.
+        SplitError: Not an optimizer, or an argument that does not fit.
+    """
+    path = backends.resolve(backend)
+    adapter = adapter_for(optimizer)
+    reference = build_reference(call, extra=keep, check_numerics=check_numerics)
+    kept = [gradient for gradient in reference.extra if gradient is not None]
+    gradients = GradientGraph(reference.ops, [*reference.gradients, *kept], kept)
+    rule, cause = _rule_or_cause(adapter, path, call.graph, reference.ops)
+    if rule is None:
+        declined = dict.fromkeys(range(len(call.variables)), cause)
+        chains: Chains = ()
+    else:
+        chains, declined = _find_chains(adapter, call, reference, gradients)
+    if path == backends.FUSED and declined:
+        raise NotFusableError(_not_fusable(call, declined))
+    emission = Emission(adapter, rule, call, reference, gradients, chains)
+    names = [item.name for item in call.variables]
+    plan = Plan(
+        fused=tuple(name for index, name in enumerate(names) if index not in declined),
+        declined={names[index]: why for index, why in sorted(declined.items())},
+        chains=tuple(
+            _summary(chain, emission.emits_input_gradient(chain), names) for chain in chains
+        ),
+        _emission=emission,
+    )
+    return plan, reference.extra
+
+
+def _rule_or_cause(
+    adapter: OptimizerAdapter, path: str, graph: Any, gradient_ops: Sequence[Any]
+) -> tuple[UpdateRule | None, str]:
+    """The op's rule for this optimizer, or why nothing can be fused at all."""
+    if path == backends.REFERENCE:
+        return None, 'backend="reference"'
+    missing = library.reason()
+    if missing is not None:
+        library.warn_once()
+        return None, missing
+    rule = adapter.rule()
+    if isinstance(rule, str):
+        return None, rule
+    cause = graph_reason(graph, gradient_ops)
+    return (None, cause) if cause is not None else (rule, "")
+
+
+def _find_chains(
+    adapter: OptimizerAdapter, call: Call, reference: Reference, gradients: GradientGraph
+) -> tuple[Chains, dict[int, str]]:
+    """The chains of dense layers, and the reasons of the variables that are in none."""
+    kernels: dict[int, KernelGradient] = {}
+    biases: dict[int, BiasGradient] = {}
+    declined: dict[int, str] = {}
+    for index, (item, gradient) in enumerate(zip(call.variables, reference.gradients, strict=True)):
+        match = (
+            adapter.declines(item.given)
+            or variable_reason(item.variable)
+            or gradient_reason(gradient)
+            or _reread_reason(call.graph, item.variable, gradients)
+            or _match(gradients, item.variable, gradient)
+        )
+        if isinstance(match, KernelGradient):
+            kernels[index] = match
+        elif isinstance(match, BiasGradient):
+            biases[index] = match
+        else:
+            declined[index] = match
+    layers = []
+    for index, product in kernels.items():
+        bias = _bias_of(gradients, product, biases)
+        handle = reach.handle(call.graph, call.variables[index].variable)
+        below = match_input_gradient(gradients, product.output_gradient, handle)
+        layers.append(read_layer(gradients, (index, product), bias, below))
+        if bias is not None:
+            del biases[bias[0]]
+    for index in biases:
+        declined[index] = "it is not the bias of a fused dense layer"
+    return link_chains(gradients, layers), declined
+
+
+def _match(
+    gradients: GradientGraph, variable: Any, gradient: Any
+) -> KernelGradient | BiasGradient | str:
+    """What a variable is to a dense layer, or why it is nothing."""
+    if variable.shape.rank == 2:
+        return match_kernel(gradients, gradient)
+    bias = match_bias(gradients, gradient) if variable.shape.rank == 1 else None
+    if bias is not None:
+        return bias
+    return (
+        f"its gradient is computed by {producer(gradient).type}; "
+        "the fused op takes the kernels and biases of dense layers"
+    )
+
+
+def _bias_of(
+    gradients: GradientGraph, kernel: KernelGradient, biases: dict[int, BiasGradient]
+) -> tuple[int, BiasGradient] | None:
+    """The bias that is added to the kernel's product."""
+    root = gradients.root(kernel.output_gradient)
+    for index, bias in biases.items():
+        if gradients.root(bias.output_gradient) is root:
+            return index, bias
+    return None
+
+
+def _reread_reason(graph: Any, variable: Any, gradients: GradientGraph) -> str | None:
+    """An update can't be ordered against reads that wait for the gradient themselves."""
+    readers = reach.handle(graph, variable).consumers()
+    if any(op in gradients.live for op in readers):
+        return "it is read again in the backward pass (recomputation)"
+    return None
+
+
+def _not_fusable(call: Call, declined: dict[int, str]) -> str:
+    lines = [f'  "{call.variables[index].name}": {why}' for index, why in sorted(declined.items())]
+    return (
+        'backend="fused" was asked for, but these variables can\'t be fused:\n'
+        + "\n".join(lines)
+        + f"\nReceived: {len(declined)} of {len(call.variables)} variables not fusable."
+    )
+
+
+def _summary(
+    chain: Sequence[DenseLayer], input_gradient: bool, names: Sequence[str]
+) -> PlannedChain:
+    return PlannedChain(
+        layers=tuple(
+            PlannedLayer(
+                kernel=names[layer.kernel],
+                bias=None if layer.bias is None else names[layer.bias],
+                activation=layer.activation.kind if layer.activation is not None else "linear",
+            )
+            for layer in chain
+        ),
+        input_gradient=input_gradient,
+    )

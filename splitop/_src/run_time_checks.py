@@ -1,0 +1,139 @@
+"""Checks of the seeds that have to wait until their values are there."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src.names import tensor_name
+
+# Ops whose output has the shape of their first input.
+_SAME_SHAPE = frozenset(
+    {
+        "BiasAdd", "Elu", "Identity", "LeakyRelu", "Relu", "Relu6", "Selu", "Sigmoid",
+        "Softplus", "Tanh",
+    }
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Seed:
+    """dL/dIV of one intermediate vector.
+
+    Attributes:
+        name: What the user calls it.
+        raw: The tensor as it was given.
+        checked: The same, available once all checks of the call have passed.
+        implied_by_batch: Whether only its first dimension is open: then an op that compares
+            that with its batch needs no other check.
+    """
+
+    name: str
+    raw: Any
+    checked: Any
+    implied_by_batch: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CheckedSeeds:
+    """The seeds of a call.
+
+    Attributes:
+        seeds: One for each intermediate vector.
+        checks: Operations that fail if a seed is unfit. Nothing may be written before them.
+        finite: Whether they look for NaN and Inf, too.
+    """
+
+    seeds: tuple[Seed, ...]
+    checks: tuple[Any, ...]
+    finite: bool
+
+
+def check_seeds(
+    ivs: tuple[Any, ...], seeds: tuple[Any | None, ...], check_numerics: bool
+) -> CheckedSeeds:
+    """Adds the run-time checks that are needed; a missing seed becomes ones.
+
+    Args:
+        ivs: The intermediate vectors.
+        seeds: dL/dIV for each, of a shape that may fit, or None.
+        check_numerics: Whether NaN and Inf are errors too.
+    """
+    raw = []
+    names = []
+    checks: list[Any] = []
+    for iv, seed in zip(ivs, seeds, strict=True):
+        given = seed is not None
+        names.append(tensor_name(seed) if given else f"ones for {iv.name}")
+        tensor = tf.convert_to_tensor(seed) if given else tf.ones(shape_of(iv), iv.dtype)
+        raw.append(tensor)
+        if not (tensor.shape.is_fully_defined() and iv.shape.is_fully_defined()):
+            checks.append(_check_shape(iv, tensor, names[-1]))
+        if check_numerics and given:
+            message = f"splitop: SeedError: the seed {names[-1]} of {iv.name} must be finite"
+            checks.append(tf.debugging.check_numerics(tensor, message).op)
+    with tf.control_dependencies(checks):
+        checked = [tf.identity(tensor) for tensor in raw]
+    for tensor, iv in zip(checked, ivs, strict=True):
+        tensor.set_shape(iv.shape)
+    return CheckedSeeds(
+        seeds=tuple(
+            Seed(name, tensor, gated, _only_batch_is_open(tensor.shape, iv.shape))
+            for name, tensor, gated, iv in zip(names, raw, checked, ivs, strict=True)
+        ),
+        checks=tuple(checks),
+        finite=check_numerics,
+    )
+
+
+def shape_of(tensor: Any) -> Any:
+    """The shape of a tensor, taken from what it is computed from where that is enough.
+
+    The last layer before the intermediate vector need not run only to tell its batch size.
+    """
+    if tensor.shape.is_fully_defined():
+        return tf.constant(tensor.shape.as_list(), tf.int32)
+    op = tensor.op
+    if op.type in _SAME_SHAPE:
+        return shape_of(op.inputs[0])
+    if op.type in ("Add", "AddV2") and _broadcasts_into(op.inputs[1].shape, op.inputs[0].shape):
+        return shape_of(op.inputs[0])
+    columns = tensor.shape[-1] if tensor.shape.rank else None
+    if op.type == "MatMul" and columns is not None and not op.get_attr("transpose_a"):
+        return tf.stack([shape_of(op.inputs[0])[0], columns])
+    return tf.shape(tensor)
+
+
+def _check_shape(iv: Any, seed: Any, name: str) -> Any:
+    expected = shape_of(iv)
+    shape = tf.shape(seed)
+    rank = tf.equal(tf.size(shape), tf.size(expected))
+    # Shapes of different lengths must not be broadcast against each other.
+    same = tf.raw_ops.Equal(x=shape, y=expected, incompatible_shape_error=False)
+    fits = tf.reduce_all(same & (expected > 0)) & rank
+    message = (  # Without quotation marks: the op would escape them.
+        f"splitop: SeedError: the seed {name} must have the shape of the intermediate vector "
+        f"{iv.name}, and at least one row. Expected:"
+    )
+    return tf.raw_ops.Assert(
+        condition=fits, data=[message, expected, "Received:", shape], summarize=16
+    )
+
+
+def _only_batch_is_open(seed: tf.TensorShape, iv: tf.TensorShape) -> bool:
+    if not seed.rank or not iv.rank:
+        return False
+    return seed[1:].is_fully_defined() and iv[1:].is_fully_defined()
+
+
+def _broadcasts_into(small: tf.TensorShape, large: tf.TensorShape) -> bool:
+    """Whether adding the two surely keeps the shape of the larger one."""
+    if small.rank is None or not large.rank or small.rank >= large.rank:
+        return False
+    trailing = large[large.rank - small.rank :]
+    return all(
+        extent is not None and extent in (1, other)
+        for extent, other in zip(small, trailing, strict=True)
+    )

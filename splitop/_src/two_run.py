@@ -1,0 +1,213 @@
+"""The two-run flow: the first part trains and gives dL/dIV, then the second part trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src.cut import check_cut
+from splitop._src.errors import CutError, SplitError, VariableListError
+from splitop._src.graph.copy import recomputed
+from splitop._src.names import describe
+from splitop._src.planner import Plan, make_plan
+from splitop._src.validate import (
+    Trainable,
+    check_call,
+    check_iv,
+    check_variables,
+    current_graph,
+)
+
+RECOMPUTE = "recompute"
+STASH = "stash"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SplitOps:
+    """The operations of the two-run flow.
+
+        _, seed = session.run([ops.train_first, ops.iv_gradients], {x: ..., labels: ...})
+        session.run(ops.train_second, {x: ..., ops.iv_gradients_ph: seed})
+
+    Attributes:
+        train_first: One step of the first part.
+        iv_gradients: dL/dIV from before any update of the step, in the structure of `iv`.
+            Fetching it alone trains nothing.
+        iv_gradients_ph: Placeholders for it in the second run, in the structure of `iv`.
+        train_second: One step of the second part; needs its inputs and `iv_gradients_ph`.
+        train_both: Both steps in one run: the same result as the two runs.
+        first_plan: What trains the first part's variables.
+        second_plan: What trains the second part's variables in `train_second`.
+    """
+
+    train_first: tf.Operation
+    iv_gradients: Any
+    iv_gradients_ph: Any
+    train_second: tf.Operation
+    train_both: tf.Operation
+    first_plan: Plan
+    second_plan: Plan
+
+
+def split_minimize(
+    loss: Any,
+    iv: Any,
+    *,
+    first_optimizer: Any,
+    second_optimizer: Any,
+    first_vars: Sequence[Any] | None = None,
+    second_vars: Sequence[Any] | None = None,
+    first_scope: str = "first_part",
+    second_scope: str = "second_part",
+    forward: str = RECOMPUTE,
+    global_step: Any | None = None,
+    backend: str | None = None,
+    check_numerics: bool = False,
+) -> SplitOps:
+    """Builds the two-run flow of a model that is cut at `iv`, in a TF1 graph.
+
+    Run 1 trains the first part (from `iv` to `loss`) and gives dL/dIV; run 2 computes the
+    second part again and trains it from that seed. Whatever is fetched together, dL/dIV is
+    taken before either part moves. A value that is fed for `iv` itself reaches the first part
+    only: run 2 works on its own inputs.
+
+    Args:
+        loss: Float tensor, computed from `iv`; if it is no scalar, its sum is the loss.
+        iv: Float tensor, or a nested structure of them, none computed from another. Every
+            path from the second part's variables to the loss passes through it.
+        first_optimizer: keras.optimizers.Optimizer or tf.compat.v1.train.Optimizer.
+        second_optimizer: The same for the second part; another object.
+        first_vars: The first part's variables; None: the trainable ones under `first_scope`.
+        second_vars: The second part's variables; None: the trainable ones under
+            `second_scope`.
+        first_scope: Name of the variable scope of the first part.
+        second_scope: Name of the variable scope of the second part.
+        forward: "recompute": run 2 computes the second part from its inputs again.
+        global_step: Variable that `train_first`, and so `train_both`, increments by one.
+        backend: See `splitop.plan`.
+        check_numerics: Whether NaN or Inf in the seed is an error in run 2.
+
+    Returns:
+        The operations and the two plans.
+
+    Raises:
+        SplitError: Not in a TF1 graph, one optimizer for both parts, or `forward` is not
+            available.
+        CutError: `iv` does not cut the model in two; the message names the way around it.
+        VariableListError: A part has no variables, or one that its gradient does not reach.
+        NotFusableError: With backend="fused", if a variable of either part can't be fused.
+    """
+    graph = current_graph("split_minimize")
+    _check_flow(graph, forward, first_optimizer, second_optimizer)
+    ivs = check_iv(iv, graph)
+    _check_loss(loss, graph)
+    first = check_variables(_variables(first_vars, first_scope, "first", graph), graph)
+    second = check_variables(_variables(second_vars, second_scope, "second", graph), graph)
+    _check_disjoint(first, second)
+    check_cut(graph, loss, ivs, first, second)
+
+    call = check_call(
+        loss, [item.given for item in first], None, "split_minimize", f'the loss "{loss.name}"'
+    )
+    # Seen apart from the update: fetching the gradients must not train.
+    first_plan, gradients = make_plan(
+        first_optimizer, call, backend=backend, check_numerics=check_numerics, keep=ivs
+    )
+    iv_gradients = [
+        _dense_gradient(gradient, tensor, loss)
+        for gradient, tensor in zip(gradients, ivs, strict=True)
+    ]
+    placeholders = [
+        tf.compat.v1.placeholder(tensor.dtype, tensor.shape, "iv_gradients_ph") for tensor in ivs
+    ]
+    second_ivs = [recomputed(tensor) for tensor in ivs]
+    second_given = [item.given for item in second]
+
+    def plan_second(seeds: Sequence[Any]) -> Plan:
+        second_call = check_call(second_ivs, second_given, list(seeds), "split_minimize")
+        plan, _ = make_plan(
+            second_optimizer, second_call, backend=backend, check_numerics=check_numerics
+        )
+        return plan
+
+    second_plan = plan_second(placeholders)
+    both_plan = plan_second(iv_gradients)
+    train_first = first_plan.apply(global_step=global_step)
+    return SplitOps(
+        train_first=train_first,
+        iv_gradients=tf.nest.pack_sequence_as(iv, iv_gradients),
+        iv_gradients_ph=tf.nest.pack_sequence_as(iv, placeholders),
+        train_second=second_plan.apply(),
+        train_both=tf.group(train_first, both_plan.apply(), name="train_both"),
+        first_plan=first_plan,
+        second_plan=second_plan,
+    )
+
+
+def _check_flow(graph: Any, forward: str, first_optimizer: Any, second_optimizer: Any) -> None:
+    if graph.building_function:
+        raise SplitError(
+            "split_minimize builds operations for two session runs, in a tf.Graph; inside a "
+            "tf.function there is one run: call splitop.minimize for each part. "
+            "Received: a tf.function."
+        )
+    if forward == STASH:
+        raise SplitError(
+            'forward="stash" is not available in this version; use forward="recompute". '
+            'Received: forward="stash".'
+        )
+    if forward != RECOMPUTE:
+        raise SplitError(f'forward must be "recompute". Received: {forward!r}.')
+    if first_optimizer is second_optimizer:
+        raise SplitError(
+            "first_optimizer and second_optimizer must be two objects: one object has one "
+            "iteration counter and one set of variables, and would count every step twice. "
+            f"Received: {describe(first_optimizer)} for both."
+        )
+
+
+def _check_loss(loss: Any, graph: Any) -> None:
+    if not isinstance(loss, tf.Tensor) or getattr(loss, "graph", None) is not graph:
+        raise SplitError(f"loss must be a tensor of the current graph. Received: {describe(loss)}.")
+    if not loss.dtype.is_floating:
+        raise SplitError(
+            f'the loss "{loss.name}" must be of a floating dtype. Received: {loss.dtype.name}.'
+        )
+
+
+def _variables(given: Sequence[Any] | None, scope: str, part: str, graph: Any) -> Sequence[Any]:
+    if given is not None:
+        return given
+    key = tf.compat.v1.GraphKeys.TRAINABLE_VARIABLES
+    # TensorFlow takes a pattern; "first_part" must not match "first_part_2".
+    found = graph.get_collection(key, f"{re.escape(scope)}/")
+    if not found:
+        scopes = sorted({variable.name.split("/")[0] for variable in graph.get_collection(key)})
+        raise VariableListError(
+            f'no trainable variable is under the scope "{scope}": pass {part}_scope or '
+            f"{part}_vars. Received: variables under {', '.join(scopes) or 'no scope'}."
+        )
+    return list(found)
+
+
+def _check_disjoint(first: Sequence[Trainable], second: Sequence[Trainable]) -> None:
+    of_first = {id(item.variable) for item in first}
+    shared = [item.name for item in second if id(item.variable) in of_first]
+    if shared:
+        raise VariableListError(
+            "the parts must not share variables: each one is trained by one optimizer. "
+            f"Received: {', '.join(shared)} in both."
+        )
+
+
+def _dense_gradient(gradient: Any, iv: Any, loss: Any) -> Any:
+    if gradient is None:
+        raise CutError(
+            f'no gradient flows from the loss "{loss.name}" to iv "{iv.name}": an operation '
+            "between them lets none through. Received: None."
+        )
+    return tf.identity(tf.convert_to_tensor(gradient), name="iv_gradients")

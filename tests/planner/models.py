@@ -1,0 +1,396 @@
+"""Small second parts, each with what the planner has to find in it.
+
+A model is a function of a `Weights` and the input; it returns the intermediate vector.
+Everything is float64: a wrong gradient shows in the first digits, a different order of
+summation in the last ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+BATCH = 6
+FEATURES = 8
+DTYPE = tf.float64
+
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "linear": tf.identity,
+    "relu": tf.nn.relu,
+    "relu6": tf.nn.relu6,
+    "leaky_relu": tf.nn.leaky_relu,
+    "elu": tf.nn.elu,
+    "selu": tf.nn.selu,
+    "tanh": tf.nn.tanh,
+    "sigmoid": tf.nn.sigmoid,
+    "softplus": tf.nn.softplus,
+}
+
+
+class Weights:
+    """Makes each variable and each Keras layer once, and gives it again when asked again."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+        self.frozen: set[str] = set()
+
+    def __call__(self, name: str, *shape: int, frozen: bool = False) -> tf.Variable:
+        if name not in self._made:
+            value = np.random.default_rng(zlib.crc32(name.encode())).normal(size=shape)
+            scaled = value / np.sqrt(shape[0]) if len(shape) > 1 else value
+            self._made[name] = tf.Variable(scaled, dtype=DTYPE, name=name)
+        if frozen:
+            self.frozen.add(name)
+        return self._made[name]
+
+    def layer(self, name: str, factory: Callable[..., Any], x: Any, **options: Any) -> Any:
+        if name not in self._made:
+            layer = factory(name=name, dtype="float64", **options)
+            layer.build(x.shape)
+            self._made[name] = layer
+        return self._made[name](x)
+
+    @property
+    def variables(self) -> list[Any]:
+        """All that is to be trained, in the order of creation."""
+        found: list[Any] = []
+        for name, made in self._made.items():
+            if isinstance(made, keras.layers.Layer):
+                found += made.trainable_variables
+            elif name not in self.frozen:
+                found.append(made)
+        return found
+
+
+def dense(
+    w: Weights, name: str, x: Any, units: int, activation: str = "linear", *, bias: bool = True
+) -> Any:
+    """A dense layer in plain TensorFlow: variables "<name>_k" and "<name>_b"."""
+    z = tf.matmul(x, w(f"{name}_k", x.shape[-1], units))
+    if bias:
+        z = z + w(f"{name}_b", units)
+    return ACTIVATIONS[activation](z) if activation != "linear" else z
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A second part and what is expected of the planner.
+
+    Attributes:
+        build: Computes the intermediate vector from Weights and the input.
+        chains: The kernels of each chain, from the top down; chains in any order.
+        declined: Every other variable, with words from the reason.
+        shape: The input's shape; None is the batch.
+        modes: Where it is tested: in a TF1 "graph", in a tf.function ("function").
+    """
+
+    build: Callable[[Weights, Any], Any]
+    chains: tuple[tuple[str, ...], ...]
+    declined: dict[str, str] = dataclasses.field(default_factory=dict)
+    shape: tuple[int | None, ...] = (None, FEATURES)
+    modes: tuple[str, ...] = ("graph",)
+
+
+def _dropout(w: Weights, x: Any) -> Any:
+    h = dense(w, "low", x, 7, "relu")
+    h = tf.nn.experimental.stateless_dropout(h, 0.5, seed=[3, 4])
+    return dense(w, "top", h, 5, "tanh")
+
+
+def _gelu(w: Weights, x: Any) -> Any:
+    return dense(w, "top", tf.nn.gelu(dense(w, "low", x, 7)), 5, "relu")
+
+
+def _batch_norm(w: Weights, x: Any) -> Any:
+    h = dense(w, "low", x, 7, bias=False)
+    mean, variance = tf.nn.moments(h, [0])
+    h = tf.nn.batch_normalization(h, mean, variance, w("beta", 7), w("gamma", 7), 1e-3)
+    return dense(w, "top", tf.nn.relu(h), 5, "relu")
+
+
+def _keras_batch_norm(w: Weights, x: Any) -> Any:
+    h = dense(w, "low", x, 7, bias=False)
+    h = w.layer("norm", keras.layers.BatchNormalization, h)
+    return dense(w, "top", tf.nn.relu(h), 5, "relu")
+
+
+def _layer_norm(w: Weights, x: Any) -> Any:
+    h = w.layer("norm", keras.layers.LayerNormalization, dense(w, "low", x, 7, "relu"))
+    return dense(w, "top", h, 5, "relu")
+
+
+def _conv_stem(w: Weights, x: Any) -> Any:
+    h = tf.nn.relu(tf.nn.conv2d(x, w("conv", 3, 3, 1, 2), 1, "VALID"))
+    h = tf.reshape(h, [-1, 2 * 2 * 2])
+    return dense(w, "top", dense(w, "low", h, 6, "relu"), 5, "relu")
+
+
+def _embedding(w: Weights, x: Any) -> Any:
+    ids = tf.cast(tf.abs(x[:, :2]) * 3, tf.int32) % 10
+    h = tf.reshape(tf.gather(w("table", 10, 4), ids), [-1, 8])
+    return dense(w, "top", h, 5, "relu")
+
+
+def _tied(w: Weights, x: Any) -> Any:
+    code = tf.nn.tanh(tf.matmul(dense(w, "low", x, 7, "relu"), w("tied", 7, 4)))
+    return dense(w, "top", tf.matmul(code, w("tied", 7, 4), transpose_b=True), 5)
+
+
+def _transposed(w: Weights, x: Any) -> Any:
+    h = tf.nn.tanh(tf.matmul(x, w("flipped", 7, FEATURES), transpose_b=True) + w("flipped_b", 7))
+    return dense(w, "top", h, 5, "relu")
+
+
+def _shared_layer(w: Weights, x: Any) -> Any:
+    h = dense(w, "low", x, 7, "relu")
+    for _ in range(2):
+        h = dense(w, "shared", h, 7, "tanh")
+    return dense(w, "top", h, 5, "relu")
+
+
+def _shared_bias(w: Weights, x: Any) -> Any:
+    h = tf.nn.relu(tf.matmul(x, w("low_k", FEATURES, 7)) + w("both_b", 7))
+    return tf.nn.relu(tf.matmul(h, w("top_k", 7, 7)) + w("both_b", 7))
+
+
+def _residual(w: Weights, x: Any) -> Any:
+    h = dense(w, "low", x, 7, "relu")
+    h = h + dense(w, "middle_2", dense(w, "middle_1", h, 9, "relu"), 7)
+    return dense(w, "top", h, 5, "relu")
+
+
+def _two_branches(w: Weights, x: Any) -> Any:
+    stem = dense(w, "stem", x, 7, "relu")
+    left = dense(w, "left_2", dense(w, "left_1", stem, 6, "relu"), 4, "tanh")
+    right = dense(w, "right", stem, 3, "sigmoid")
+    return dense(w, "top", tf.concat([left, right], axis=1), 5)
+
+
+def _sum_of_products(w: Weights, x: Any) -> Any:
+    left, right = tf.split(x, 2, axis=1)
+    z = tf.matmul(left, w("left", 4, 5)) + tf.matmul(right, w("right", 4, 5)) + w("sum_b", 5)
+    return tf.nn.relu(z)
+
+
+def _two_ivs(w: Weights, x: Any) -> Any:
+    stem = dense(w, "stem", x, 7, "relu")
+    return {"a": dense(w, "a", stem, 5, "relu"), "b": [dense(w, "b", stem, 3, "tanh")]}
+
+
+def _rank_3(w: Weights, x: Any) -> Any:
+    h = w.layer("low", keras.layers.Dense, x, units=7, activation="relu")
+    return w.layer("top", keras.layers.Dense, h, units=5, activation="softplus")
+
+
+def _tensordot(w: Weights, x: Any) -> Any:
+    h = tf.nn.elu(tf.tensordot(x, w("low_k", FEATURES, 7), 1) + w("low_b", 7))
+    return tf.nn.tanh(tf.tensordot(h, w("top_k", 7, 5), 1) + w("top_b", 5))
+
+
+def _flattened(w: Weights, x: Any) -> Any:
+    h = w.layer("low", keras.layers.Dense, x, units=7, activation="relu")
+    return dense(w, "top", tf.reshape(h, [-1, 3 * 7]), 5, "relu")
+
+
+def _batched_product(w: Weights, x: Any) -> Any:
+    return tf.nn.relu(tf.matmul(x, w("low_k", FEATURES, 7)) + w("low_b", 7))
+
+
+def _lstm(w: Weights, x: Any) -> Any:
+    return dense(w, "top", w.layer("lstm", keras.layers.LSTM, x, units=4), 5, "relu")
+
+
+def _loop(w: Weights, x: Any) -> Any:
+    h = dense(w, "low", x, 7, "relu")
+    looped = w("looped", 7, 7)
+
+    def body(i: Any, h: Any) -> tuple[Any, Any]:
+        return i + 1, tf.tanh(tf.matmul(h, looped))
+
+    h = tf.while_loop(lambda i, h: i < 3, body, (0, h))[1]
+    return dense(w, "top", h, 5, "relu")
+
+
+def _branch(w: Weights, x: Any) -> Any:
+    h, inner = dense(w, "low", x, 7, "relu"), w("branched", 7, 7)
+    h = tf.cond(tf.reduce_sum(x) > -1e9, lambda: tf.matmul(h, inner), lambda: h)
+    return dense(w, "top", h, 5, "relu")
+
+
+def _nested_function(w: Weights, x: Any) -> Any:
+    inner = w("inner", FEATURES, 7)
+    h = tf.function(lambda x: tf.nn.relu(tf.matmul(x, inner)))(x)
+    return dense(w, "top", h, 5, "relu")
+
+
+def _frozen_middle(w: Weights, x: Any) -> Any:
+    h = dense(w, "low", x, 7, "relu")
+    h = tf.nn.relu(tf.matmul(h, w("frozen", 7, 6, frozen=True)))
+    return dense(w, "top", h, 5, "relu")
+
+
+def _frozen_bias(w: Weights, x: Any) -> Any:
+    h = tf.nn.relu(tf.matmul(x, w("low_k", FEATURES, 7)) + w("frozen", 7, frozen=True))
+    return dense(w, "top", h, 5, "relu")
+
+
+def _read_again_above(w: Weights, x: Any) -> Any:
+    h = dense(w, "low", x, 7, "relu")
+    kernel = w("top_k", 7, 7)
+    return tf.matmul(tf.nn.relu(tf.matmul(h, kernel)), tf.stop_gradient(kernel))
+
+
+def _read_again_below(w: Weights, x: Any) -> Any:
+    h, kernel = dense(w, "low", x, 7, "relu"), w("top_k", 7, 7)
+    h = tf.nn.relu(tf.matmul(h, tf.stop_gradient(kernel)))
+    return tf.nn.relu(tf.matmul(h, kernel))
+
+
+def _row_bias(w: Weights, x: Any) -> Any:
+    z = tf.matmul(dense(w, "low", x, 7, "relu"), w("top_k", 7, 5))
+    return tf.nn.relu(z + w("top_b", 1, 5))
+
+
+def _scaled(w: Weights, x: Any) -> Any:
+    return dense(w, "top", w("scale", FEATURES) * x, 5, "relu") * w("gain")
+
+
+def _two_biases(w: Weights, x: Any) -> Any:
+    return tf.nn.relu(dense(w, "top", x, 5) + w("extra_b", 5))
+
+
+def _einsum(w: Weights, x: Any) -> Any:
+    return dense(w, "top", tf.einsum("bi,hio->bho", x, w("heads", 2, FEATURES, 3))[:, 0], 5, "relu")
+
+
+def _loss(w: Weights, x: Any) -> Any:
+    logits = dense(w, "logits", dense(w, "low", x, 7, "relu"), 4)
+    labels = tf.cast(tf.abs(x[:, 0]) * 4, tf.int32) % 4
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    return tf.reduce_mean(losses)
+
+
+def _regularised_loss(w: Weights, x: Any) -> Any:
+    return _loss(w, x) + 0.1 * tf.nn.l2_loss(w("low_k", FEATURES, 7))
+
+
+def _relu_of_relu(w: Weights, x: Any) -> Any:
+    return tf.nn.relu6(tf.nn.leaky_relu(dense(w, "low", x, 7)))
+
+
+def _gated(w: Weights, x: Any) -> Any:
+    return dense(w, "value", x, 5) * tf.nn.sigmoid(dense(w, "gate", x, 5))
+
+
+def _silu(w: Weights, x: Any) -> Any:
+    return dense(w, "top", tf.nn.silu(dense(w, "low", x, 7)), 5, "relu")
+
+
+FUNCTION = ("function",)
+BOTH = ("graph", "function")
+
+_LOOP = "used inside a loop"
+NORM = "the fused op takes the kernels and biases of dense layers"
+NO_BIAS = "not the bias of a fused dense layer"
+
+MODELS = {
+    "dropout": Model(_dropout, (("top_k",), ("low_k",)), modes=BOTH),
+    "gelu": Model(_gelu, (("top_k",), ("low_k",))),
+    "silu": Model(_silu, (("top_k",), ("low_k",))),
+    "batch_norm": Model(
+        _batch_norm,
+        (("top_k",), ("low_k",)),
+        {"beta": NO_BIAS, "gamma": NORM},
+    ),
+    "keras_batch_norm": Model(
+        _keras_batch_norm,
+        (("top_k",), ("low_k",)),
+        {"norm/gamma": NORM, "norm/beta": NO_BIAS},
+        modes=FUNCTION,
+    ),
+    "layer_norm": Model(
+        _layer_norm,
+        (("top_k",), ("low_k",)),
+        {"norm/gamma": NO_BIAS, "norm/beta": NO_BIAS},
+    ),
+    "conv_stem": Model(
+        _conv_stem,
+        (("top_k", "low_k"),),
+        {"conv": "computed by Conv2DBackpropFilter; the fused op takes"},
+        shape=(None, 4, 4, 1),
+    ),
+    "embedding": Model(_embedding, (("top_k",),), {"table": "sparse (IndexedSlices"}),
+    "tied": Model(_tied, (("top_k",), ("low_k",)), {"tied": "more than one place"}),
+    "transposed": Model(
+        _transposed,
+        (("top_k",),),
+        {"flipped": "multiplies by its transpose", "flipped_b": NO_BIAS},
+    ),
+    "shared_layer": Model(
+        _shared_layer,
+        (("top_k",), ("low_k",)),
+        {"shared_k": "more than one place", "shared_b": "a sum of 2 terms"},
+    ),
+    "shared_bias": Model(_shared_bias, (("top_k",), ("low_k",)), {"both_b": "more than one place"}),
+    "residual": Model(
+        _residual, (("top_k",), ("middle_2_k", "middle_1_k"), ("low_k",)), modes=BOTH
+    ),
+    "two_branches": Model(
+        _two_branches, (("top_k",), ("left_2_k", "left_1_k"), ("right_k",), ("stem_k",))
+    ),
+    "sum_of_products": Model(_sum_of_products, (("left",), ("right",)), {"sum_b": NO_BIAS}),
+    "two_ivs": Model(_two_ivs, (("a_k",), ("b_k",), ("stem_k",)), modes=BOTH),
+    "rank_3": Model(_rank_3, (("top/kernel", "low/kernel"),), shape=(None, 3, FEATURES)),
+    "rank_3_static": Model(_rank_3, (("top/kernel", "low/kernel"),), shape=(BATCH, 3, FEATURES)),
+    "rank_3_open": Model(
+        _rank_3, (("top/kernel", "low/kernel"),), shape=(None, None, FEATURES), modes=BOTH
+    ),
+    "tensordot": Model(_tensordot, (("top_k", "low_k"),), shape=(None, 3, FEATURES)),
+    "flattened": Model(_flattened, (("top_k",), ("low/kernel",)), shape=(None, 3, FEATURES)),
+    "batched_product": Model(
+        _batched_product,
+        (),
+        {"low_k": "batched product (BatchMatMul", "low_b": NO_BIAS},
+        shape=(None, 3, FEATURES),
+    ),
+    "lstm": Model(
+        _lstm,
+        (("top_k",),),
+        {
+            "lstm/lstm_cell/kernel": _LOOP,
+            "lstm/lstm_cell/recurrent_kernel": _LOOP,
+            "lstm/lstm_cell/bias": _LOOP,
+        },
+        shape=(None, 3, FEATURES),
+        modes=FUNCTION,
+    ),
+    "loop": Model(_loop, (("top_k",), ("low_k",)), {"looped": _LOOP}, modes=BOTH),
+    "branch": Model(
+        _branch, (("top_k",), ("low_k",)), {"branched": "conditional branch"}, modes=BOTH
+    ),
+    "nested_function": Model(
+        _nested_function, (("top_k",),), {"inner": "nested tf.function"}, modes=BOTH
+    ),
+    "frozen_middle": Model(_frozen_middle, (("top_k",), ("low_k",))),
+    "frozen_bias": Model(_frozen_bias, (("top_k", "low_k"),)),
+    "read_again_above": Model(_read_again_above, (("top_k", "low_k"),)),
+    "read_again_below": Model(_read_again_below, (("top_k",), ("low_k",)), modes=BOTH),
+    "row_bias": Model(_row_bias, (("top_k", "low_k"),), {"top_b": "fused op takes"}),
+    "scaled": Model(_scaled, (("top_k",),), {"scale": NO_BIAS, "gain": "fused op takes"}),
+    "two_biases": Model(_two_biases, (("top_k",),), {"extra_b": NO_BIAS}),
+    "einsum": Model(_einsum, (("top_k",),), {"heads": "batched product"}),
+    "loss": Model(_loss, (("logits_k", "low_k"),)),
+    "regularised_loss": Model(
+        _regularised_loss,
+        (("logits_k",),),
+        {"low_k": "more than one place", "low_b": NO_BIAS},
+    ),
+    "relu_of_relu": Model(_relu_of_relu, (("low_k",),)),
+    "gated": Model(_gated, (("value_k",), ("gate_k",))),
+}

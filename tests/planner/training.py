@@ -1,0 +1,110 @@
+"""Plans and trains a model of `models.py`, in a TF1 graph or in a tf.function."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import splitop
+from tests.planner.models import BATCH, DTYPE, Model, Weights
+
+MODES = ("graph", "function")
+
+
+@dataclasses.dataclass
+class Trained:
+    """What training left behind.
+
+    Attributes:
+        plan: The plan it followed.
+        weights: Values of the variables by name, and of the optimizer's state.
+    """
+
+    plan: splitop.Plan
+    weights: dict[str, np.ndarray]
+
+
+def name_of(variable: Any) -> str:
+    """The name without TensorFlow's ":0"."""
+    return str(getattr(variable, "path", variable.name)).removesuffix(":0")
+
+
+def kernels_of(plan: splitop.Plan) -> set[tuple[str, ...]]:
+    """The kernels of each chain, from the top down."""
+    return {
+        tuple(layer.kernel.removesuffix(":0") for layer in chain.layers) for chain in plan.chains
+    }
+
+
+def reasons_of(plan: splitop.Plan) -> dict[str, str]:
+    """The declined variables and the reasons."""
+    return {name.removesuffix(":0"): why for name, why in plan.declined.items()}
+
+
+def inputs(model: Model) -> np.ndarray:
+    """A batch."""
+    shape = [BATCH, *(3 if extent is None else extent for extent in model.shape[1:])]
+    return np.random.default_rng(1).normal(size=shape)
+
+
+def _seed(iv: Any) -> Any:
+    """A seed for each vector, from its shape alone; None for a scalar loss."""
+
+    def one(tensor: Any) -> Any:
+        size = tf.reduce_prod(tf.shape(tensor))
+        values = tf.sin(tf.cast(tf.range(size), DTYPE) + 1.0)
+        return tf.ensure_shape(tf.reshape(values, tf.shape(tensor)), tensor.shape)
+
+    if isinstance(iv, tf.Tensor) and iv.shape.rank == 0:
+        return None
+    return tf.nest.map_structure(one, iv)
+
+
+def train(model: Model, mode: str, backend: str, steps: int = 3) -> Trained:
+    """Trains from the model's fixed start for a few steps."""
+    return {"graph": _train_graph, "function": _train_function}[mode](model, backend, steps)
+
+
+def _train_graph(model: Model, backend: str, steps: int) -> Trained:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        x = tf.compat.v1.placeholder(DTYPE, model.shape, "x")
+        weights = Weights()
+        keras.utils.set_random_seed(0)
+        iv = model.build(weights, x)
+        optimizer = tf.compat.v1.train.MomentumOptimizer(0.05, 0.9, use_nesterov=True)
+        plan = splitop.plan(optimizer, iv, weights.variables, _seed(iv), backend=backend)
+        # A session that ran between planning and applying keeps the graph it has seen.
+        session.run(tf.zeros([]))
+        step = plan.apply()
+        session.run(tf.compat.v1.global_variables_initializer())
+        for _ in range(steps):
+            session.run(step, {x: inputs(model)})
+        variables = tf.compat.v1.global_variables()
+        return Trained(
+            plan, dict(zip(map(name_of, variables), session.run(variables), strict=True))
+        )
+
+
+def _train_function(model: Model, backend: str, steps: int) -> Trained:
+    weights = Weights()
+    keras.utils.set_random_seed(0)
+    model.build(weights, tf.constant(inputs(model)))
+    optimizer = keras.optimizers.SGD(0.05, momentum=0.9, name="sgd")
+    optimizer.build(weights.variables)
+    plans = []
+
+    @tf.function(input_signature=[tf.TensorSpec(model.shape, DTYPE)])
+    def step(x: Any) -> None:
+        iv = model.build(weights, x)
+        plan = splitop.plan(optimizer, iv, weights.variables, _seed(iv), backend=backend)
+        plan.apply()
+        plans.append(plan)
+
+    for _ in range(steps):
+        step(inputs(model))
+    variables = [*weights.variables, *optimizer.variables]
+    return Trained(plans[-1], {name_of(variable): variable.numpy() for variable in variables})
