@@ -1,0 +1,30 @@
+"""Options and the contents of the JSON."""
+
+from __future__ import annotations
+
+import operator
+
+import pytest
+
+from benchmarks import environment, results
+from benchmarks.cases import select
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="tiny cases: proves that it works")
+    parser.addoption("--case", action="append", help="a case by name, such as '3x256 b64'")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "case" in metafunc.fixturenames:
+        option = metafunc.config.getoption
+        cases = select(option("--quick"), option("--case"))
+        metafunc.parametrize("case", cases, ids=operator.attrgetter("name"), scope="module")
+
+
+def pytest_benchmark_generate_machine_info() -> dict[str, object]:
+    return environment.describe()
+
+
+def pytest_benchmark_update_json(output_json: dict[str, object]) -> None:
+    results.complete(output_json)

@@ -1,0 +1,99 @@
+"""The JSON of a run: what is added to pytest-benchmark's, and how it is read.
+
+Without TensorFlow and without splitop: tables and plots come from the file alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from benchmarks.cases import FUSED
+
+SECOND_PART = "second part: "
+KERNELS = "kernels: "
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """Milliseconds of one path's step: median and quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One case of the second part's step.
+
+    Attributes:
+        name: The case.
+        times: For each path.
+        ratio: For each other path, its median by the fused path's.
+        target: For each other path, the ratio to reach.
+    """
+
+    name: str
+    times: dict[str, Times]
+    ratio: dict[str, float]
+    target: dict[str, float]
+
+
+def load(path: pathlib.Path) -> dict[str, Any]:
+    """The JSON of a run."""
+    return json.loads(path.read_text())
+
+
+def complete(output: dict[str, Any]) -> None:
+    """Adds the ratios to pytest-benchmark's JSON and removes what is no result."""
+    commit = output["commit_info"]
+    output["commit_info"] = {key: commit.get(key) for key in ("id", "time", "dirty")}
+    for benchmark in output["benchmarks"]:
+        # Raw times and options make the file ten times as long.
+        benchmark["stats"].pop("data", None)
+        for key in ("options", "params", "param", "fullname"):
+            benchmark.pop(key, None)
+    output["ratios"] = {case.name: case.ratio for case in comparisons(output)}
+
+
+def comparisons(output: dict[str, Any]) -> list[Comparison]:
+    """The cases of the second part's step, in the order they were run."""
+    groups: dict[str, dict[str, Any]] = {}
+    for benchmark in output["benchmarks"]:
+        if benchmark["group"].startswith(SECOND_PART):
+            name = benchmark["group"].removeprefix(SECOND_PART)
+            groups.setdefault(name, {})[benchmark["extra_info"]["path"]] = benchmark
+    return [_comparison(name, paths) for name, paths in groups.items()]
+
+
+def kernels(output: dict[str, Any]) -> list[dict[str, Any]]:
+    """The benchmarks of the kernels alone."""
+    return [item for item in output["benchmarks"] if item["group"].startswith(KERNELS)]
+
+
+def conditions(output: dict[str, Any]) -> str:
+    """One line on where and with what the times were measured."""
+    machine, commit = output["machine_info"], output["commit_info"]
+    devices = ", ".join([f"{machine['cores']} cores of {machine['cpu']}", *machine["gpus"]])
+    dirty = " with changes" if commit["dirty"] else ""
+    return (
+        f"{devices} ({machine['isa']}), TensorFlow {machine['tensorflow']}, "
+        f"Keras {machine['keras']}, commit {commit['id'][:10]}{dirty}"
+    )
+
+
+def _comparison(name: str, paths: dict[str, Any]) -> Comparison:
+    times = {path: _times(benchmark["stats"]) for path, benchmark in paths.items()}
+    return Comparison(
+        name=name,
+        times=times,
+        ratio={path: times[path].median / times[FUSED].median for path in times if path != FUSED},
+        target=paths[FUSED]["extra_info"]["target"],
+    )
+
+
+def _times(stats: dict[str, float]) -> Times:
+    return Times(*(1e3 * stats[key] for key in ("median", "q1", "q3")))

@@ -1,0 +1,82 @@
+"""`python -m benchmarks.table RESULTS.json`: medians and ratios as text."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks import results
+from benchmarks.cases import KERAS, PATHS, REFERENCE
+from benchmarks.results import Comparison
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
+    parser.add_argument("json", type=pathlib.Path)
+    print(text(results.load(parser.parse_args().json)))
+
+
+def text(output: dict[str, Any]) -> str:
+    """The tables of a run."""
+    parts = [results.conditions(output)]
+    comparisons = results.comparisons(output)
+    if comparisons:
+        parts += ["", "The second part's step given the seed, forward included; float32, Adam."]
+        parts += ["Milliseconds: median (quartiles). Ratio of medians (to reach).", ""]
+        parts += _table(
+            [
+                ["case", *PATHS, "reference/fused", "keras/fused"],
+                *[_second_part_row(comparison) for comparison in comparisons],
+            ]
+        )
+    kernels = results.kernels(output)
+    if kernels:
+        parts += ["", "The kernels alone: backward pass and Adam, no forward, no TensorFlow.", ""]
+        parts += _table(
+            [["case", "ms", "GFLOP/s", "optimizer GB/s"], *[_kernel_row(item) for item in kernels]]
+        )
+    return "\n".join(parts)
+
+
+def _second_part_row(case: Comparison) -> list[str]:
+    times = [case.times[path] for path in PATHS]
+    return [
+        case.name,
+        *(f"{time.median:.2f} ({time.low:.2f} to {time.high:.2f})" for time in times),
+        *(_ratio(case, path) for path in (REFERENCE, KERAS)),
+    ]
+
+
+def _ratio(case: Comparison, path: str) -> str:
+    target = case.target.get(path)
+    if target is None:
+        return f"{case.ratio[path]:.2f}"
+    verdict = "" if case.ratio[path] >= target else ", missed"
+    return f"{case.ratio[path]:.2f} ({target:.1f}{verdict})"
+
+
+def _kernel_row(item: dict[str, Any]) -> list[str]:
+    info = item["extra_info"]
+    return [
+        item["group"].removeprefix(results.KERNELS),
+        f"{1e3 * item['stats']['median']:.2f}",
+        f"{info['gflop_per_s']:.1f}",
+        f"{info['optimizer_gb_per_s']:.1f}",
+    ]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if number == 0 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+if __name__ == "__main__":
+    main()
