@@ -1,0 +1,104 @@
+"""Fused training steps against the float64 oracle, through the public API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests import oracle
+from tests.accuracy import assert_accurate, few_ulp, results
+from tests.numerics.optimizers import KERAS, TF1
+from tests.numerics.trainers import (
+    START,
+    TRAINERS,
+    ChainSpec,
+    State,
+    oracle_layers,
+    random_state,
+)
+
+STEPS = 5
+OPTIMIZERS = [("tf1", rule) for rule in TF1] + [("keras", rule) for rule in KERAS]
+
+
+def check_steps(
+    flavour: str, rule: str, specs: Sequence[ChainSpec], dtype: Any, batch: int
+) -> None:
+    """Five fused steps; each is compared with the plain path and the oracle from its start."""
+    recipe = (TF1 if flavour == "tf1" else KERAS)[rule]
+    state = random_state(specs, recipe, dtype)
+    fused, plain = (
+        TRAINERS[flavour](specs, rule, backend, dtype, state) for backend in ("fused", "reference")
+    )
+    try:
+        random = np.random.default_rng(9)
+        for t in range(START + 1, START + 1 + STEPS):
+            xs = [random.normal(size=(batch, s.widths[0])).astype(dtype) for s in specs]
+            seeds = [random.normal(size=(batch, s.widths[-1])).astype(dtype) for s in specs]
+            plain.set_state(state)
+            plain.step(xs, seeds)
+            tensors = fused.step(xs, seeds)
+            after, after_plain = fused.state(), plain.state()
+            for c, spec in enumerate(specs):
+                layers = [
+                    oracle_layers(c, spec, tensors[c], s, recipe)
+                    for s in (state, after, after_plain)
+                ]
+                step = (seeds[c], layers[0], recipe.rule, recipe.hyper(t))
+                exact, _ = oracle.dense_chain(*step)
+                few = few_ulp(*step, dtype)
+                del few["input gradient"]
+                assert_accurate(
+                    results(layers[1], None), results(layers[2], None), results(exact, None), few
+                )
+            state = after
+        assert not fused.plan.declined
+        assert not plain.plan.fused
+        assert_moved(random_state(specs, recipe, dtype), state)
+    finally:
+        fused.close()
+        plain.close()
+
+
+def assert_moved(before: State, after: State) -> None:
+    for name, value in before.items():
+        assert not np.array_equal(value, after[name]), f"{name} was not updated"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize(("flavour", "rule"), OPTIMIZERS)
+def test_every_activation(flavour: str, rule: str, depth: int, use_bias: bool, dtype) -> None:
+    """Nine chains in one model, one an activation."""
+    widths = (23, 17, 29, 13, 19)
+    specs = [
+        ChainSpec(tuple(w + c for w in widths[: depth + 1]), activation, use_bias)
+        for c, activation in enumerate(oracle.ACTIVATIONS)
+    ]
+    check_steps(flavour, rule, specs, dtype, batch=11)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_size(data: st.DataObject) -> None:
+    flavour, rule = data.draw(st.sampled_from(OPTIMIZERS))
+    size = st.one_of(st.sampled_from([1, 2, 3, 31, 97, 769, 2053]), st.integers(1, 300))
+    depth = data.draw(st.integers(1, 4))
+    widths = tuple(data.draw(st.lists(size, min_size=depth + 1, max_size=depth + 1)))
+    spec = ChainSpec(
+        widths, data.draw(st.sampled_from(list(oracle.ACTIVATIONS))), data.draw(st.booleans())
+    )
+    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
+    check_steps(flavour, rule, [spec], dtype, data.draw(st.integers(1, 70)))
+
+
+def test_a_model_of_a_few_thousand_units() -> None:
+    check_steps("tf1", "adam", [ChainSpec((1031, 2053, 509), "relu", True)], np.float32, 67)
