@@ -37,7 +37,7 @@ class Activation:
 
 
 def _sigmoid(z: Array) -> Array:
-    return 1 / (1 + np.exp(-z))
+    return np.exp(-np.logaddexp(0, -z))  # does not overflow
 
 
 ACTIVATIONS: dict[str, Activation] = {
