@@ -20,8 +20,7 @@ namespace {
 // ---- names ----
 
 template <typename Enum>
-Enum from_name(const std::string& name, const char* (*name_of)(Enum), int count,
-               const char* what) {
+Enum from_name(const std::string& name, const char* (*name_of)(Enum), int count, const char* what) {
   std::string known;
   for (int i = 0; i < count; ++i) {
     const char* candidate = name_of(static_cast<Enum>(i));
@@ -112,8 +111,8 @@ class Converter {
     splitop_dense_layer to{};
     to.inputs = from.kernel.shape(0);
     to.outputs = from.kernel.shape(1);
-    to.activation = from_name(from.activation, splitop_activation_name, SPLITOP_NUM_ACTIVATIONS,
-                              "activation");
+    to.activation =
+        from_name(from.activation, splitop_activation_name, SPLITOP_NUM_ACTIVATIONS, "activation");
     to.alpha = from.alpha;
     to.x = input(from.x, {batch_, to.inputs}, name + "x");
     if (to.activation != SPLITOP_LINEAR) {
@@ -175,8 +174,7 @@ std::optional<py::array> dense_chain(const py::array& seed, const std::vector<La
                                      bool input_gradient, int num_threads) {
   splitop_dense_chain chain{};
   chain.dtype = dtype_of(seed);
-  chain.rule =
-      from_name(rule, splitop_update_rule_name, SPLITOP_NUM_UPDATE_RULES, "rule");
+  chain.rule = from_name(rule, splitop_update_rule_name, SPLITOP_NUM_UPDATE_RULES, "rule");
   const Converter converter(seed, chain.rule);
   std::vector<splitop_dense_layer> c_layers;
   for (size_t l = 0; l < layers.size(); ++l) {
@@ -231,8 +229,8 @@ std::vector<std::string> available_isas() {
 void select_isa(const std::string& name) {
   const splitop_cpu_isa isa = from_name(name, splitop_cpu_isa_name, SPLITOP_NUM_ISAS, "isa");
   if (splitop_cpu_select_isa(isa) != SPLITOP_OK) {
-    throw py::value_error("this machine or this build does not have the instruction set. Received: " +
-                          name);
+    throw py::value_error(
+        "this machine or this build does not have the instruction set. Received: " + name);
   }
 }
 
@@ -269,8 +267,9 @@ PYBIND11_MODULE(_kernels, m) {
         "Raises ValueError or TypeError, before anything is written.");
 
   m.def("available_isas", &available_isas, "Instruction sets that this build and machine have.");
-  m.def("isa_in_use", [] { return splitop_cpu_isa_name(splitop_cpu_isa_in_use()); },
-        "The instruction set that the kernels use.");
+  m.def(
+      "isa_in_use", [] { return splitop_cpu_isa_name(splitop_cpu_isa_in_use()); },
+      "The instruction set that the kernels use.");
   m.def("select_isa", &select_isa, py::arg("name"),
         "Makes the kernels of this process use an available instruction set.");
 }

@@ -6,7 +6,6 @@
 #ifndef SPLITOP_TF_DENSE_CHAIN_ATTRS_H_
 #define SPLITOP_TF_DENSE_CHAIN_ATTRS_H_
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -102,38 +101,24 @@ absl::Status GetRawAttrs(Context* context, RawDenseChainAttrs* raw) {
   return context->GetAttr("seed_name", &raw->seed_name);
 }
 
-inline absl::Status ParseActivation(std::string_view name, splitop_activation* activation) {
-  static constexpr std::array<std::pair<std::string_view, splitop_activation>,
-                              SPLITOP_NUM_ACTIVATIONS>
-      kActivations = {{{"linear", SPLITOP_LINEAR},
-                       {"relu", SPLITOP_RELU},
-                       {"relu6", SPLITOP_RELU6},
-                       {"leaky_relu", SPLITOP_LEAKY_RELU},
-                       {"elu", SPLITOP_ELU},
-                       {"selu", SPLITOP_SELU},
-                       {"tanh", SPLITOP_TANH},
-                       {"sigmoid", SPLITOP_SIGMOID},
-                       {"softplus", SPLITOP_SOFTPLUS}}};
-  for (const auto& [known, value] : kActivations) {
-    if (name != known) continue;
-    *activation = value;
-    return absl::OkStatus();
+template <typename Enum>
+absl::Status ParseName(std::string_view what, std::string_view name, int count,
+                       const char* (*name_of)(Enum), Enum* value) {
+  for (int i = 0; i < count; ++i) {
+    *value = static_cast<Enum>(i);
+    if (name == name_of(*value)) return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("splitop: unknown activation. Received: \"", name, "\"."));
+      absl::StrCat("splitop: unknown ", what, ". Received: \"", name, "\"."));
+}
+
+inline absl::Status ParseActivation(std::string_view name, splitop_activation* activation) {
+  return ParseName("activation", name, SPLITOP_NUM_ACTIVATIONS, splitop_activation_name,
+                   activation);
 }
 
 inline absl::Status ParseRule(std::string_view name, splitop_update_rule* rule) {
-  static constexpr std::array<std::pair<std::string_view, splitop_update_rule>,
-                              SPLITOP_NUM_UPDATE_RULES>
-      kRules = {{{"sgd", SPLITOP_SGD}, {"momentum", SPLITOP_MOMENTUM}, {"adam", SPLITOP_ADAM}}};
-  for (const auto& [known, value] : kRules) {
-    if (name != known) continue;
-    *rule = value;
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("splitop: unknown update rule. Received: \"", name, "\"."));
+  return ParseName("update rule", name, SPLITOP_NUM_UPDATE_RULES, splitop_update_rule_name, rule);
 }
 
 inline absl::Status CheckCount(std::string_view what, int64_t expected, int64_t received) {

@@ -49,9 +49,7 @@ def make_problem(
 
     layers: list[oracle.Layer] = []
     x = random.normal(size=(batch, widths[0])).astype(dtype)
-    for inputs, units, name, use_bias in zip(
-        widths, widths[1:], activations, biases, strict=False
-    ):
+    for inputs, units, name, use_bias in zip(widths, widths[1:], activations, biases, strict=False):
         kernel = (random.normal(size=(inputs, units)) / np.sqrt(inputs)).astype(dtype)
         bias = random.normal(size=units).astype(dtype) if use_bias else None
         z = x @ kernel + (0 if bias is None else bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -51,7 +52,9 @@ def test_every_activation_and_rule(isa: str, dtype, rule: str, activation: str) 
 @pytest.mark.parametrize("widths", [(1, 1), (1, 300), (300, 1), (49, 257), (97, 33, 130)])
 def test_odd_sizes(isa: str, dtype, batch: int, widths: tuple[int, ...]) -> None:
     depth = len(widths) - 1
-    assert_steps_accurate(make_problem(dtype, batch, widths, ["tanh"] * depth, [True] * depth, "adam"))
+    assert_steps_accurate(
+        make_problem(dtype, batch, widths, ["tanh"] * depth, [True] * depth, "adam")
+    )
 
 
 @pytest.mark.parametrize("rule", oracle.RULES)

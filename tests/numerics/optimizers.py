@@ -53,9 +53,7 @@ TF1 = {
         lambda t: (0, MOMENTUM, 1, -LR * MOMENTUM, -LR),
         ("momentum",),
     ),
-    "adam": Recipe(
-        lambda: _V1.AdamOptimizer(LR, BETA1, BETA2, EPSILON), "adam", _adam, ("m", "v")
-    ),
+    "adam": Recipe(lambda: _V1.AdamOptimizer(LR, BETA1, BETA2, EPSILON), "adam", _adam, ("m", "v")),
 }
 
 KERAS = {

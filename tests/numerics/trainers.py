@@ -145,7 +145,10 @@ class GraphTrainer(_Trainer):
         return self.session.run(self.variables)
 
     def step(self, xs: Sequence[np.ndarray], seeds: Sequence[np.ndarray]) -> list[Any]:
-        feeds = {**dict(zip(self._x, xs, strict=True)), **dict(zip(self._seeds, seeds, strict=True))}
+        feeds = {
+            **dict(zip(self._x, xs, strict=True)),
+            **dict(zip(self._seeds, seeds, strict=True)),
+        }
         return self.session.run([self._forward, self._train], feeds)[0]
 
     def close(self) -> None:
@@ -238,9 +241,7 @@ def oracle_layers(
                 kernel_slots=tuple(state[f"{name}/kernel/{s}"] for s in slots),
                 kernel_decayed=recipe.decays,
                 bias=state[f"{name}/bias"] if spec.use_bias else None,
-                bias_slots=tuple(state[f"{name}/bias/{s}"] for s in slots)
-                if spec.use_bias
-                else (),
+                bias_slots=tuple(state[f"{name}/bias/{s}"] for s in slots) if spec.use_bias else (),
                 bias_decayed=recipe.decays,
             ),
         )

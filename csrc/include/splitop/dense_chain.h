@@ -26,26 +26,26 @@ extern "C" {
 #endif
 
 typedef struct splitop_dense_layer {
-  int64_t inputs;             // [in] columns of x
-  int64_t outputs;            // [in] columns of y
-  const void* x;              // [in] [batch, inputs], row-major
-  const void* reference;      // [in] [batch, outputs], row-major; what the activation's gradient
-                              //      reads (activation.h); NULL where it is linear
+  int64_t inputs;         // [in] columns of x
+  int64_t outputs;        // [in] columns of y
+  const void* x;          // [in] [batch, inputs], row-major
+  const void* reference;  // [in] [batch, outputs], row-major; what the activation's gradient
+                          //      reads (activation.h); NULL where it is linear
   splitop_activation activation;  // [in]
-  double alpha;               // [in] slope of leaky_relu; else unused
-  splitop_variable kernel;    // [in,out] [inputs, outputs]
-  splitop_variable bias;      // [in,out] [outputs]; value NULL: the layer has none
+  double alpha;                   // [in] slope of leaky_relu; else unused
+  splitop_variable kernel;        // [in,out] [inputs, outputs]
+  splitop_variable bias;          // [in,out] [outputs]; value NULL: the layer has none
 } splitop_dense_layer;
 
 typedef struct splitop_dense_chain {
-  splitop_dtype dtype;         // [in] of every tensor and of hyper
-  int64_t batch;               // [in] rows, at least 1
-  int32_t num_layers;          // [in] at least 1
+  splitop_dtype dtype;                // [in] of every tensor and of hyper
+  int64_t batch;                      // [in] rows, at least 1
+  int32_t num_layers;                 // [in] at least 1
   const splitop_dense_layer* layers;  // [in] from the top down
-  const void* seed;            // [in] dL/dy of the top layer, [batch, layers[0].outputs], row-major
-  splitop_update_rule rule;    // [in]
-  const void* hyper;           // [in] splitop_num_hyper(rule) scalars, host memory
-  void* input_gradient;        // [out] dL/dx of the bottom layer, [batch, inputs], row-major; may be NULL
+  const void* seed;          // [in] dL/dy of the top layer, [batch, layers[0].outputs], row-major
+  splitop_update_rule rule;  // [in]
+  const void* hyper;         // [in] splitop_num_hyper(rule) scalars, host memory
+  void* input_gradient;  // [out] dL/dx of the bottom layer, [batch, inputs], row-major; may be NULL
 } splitop_dense_chain;
 
 // Scratch that splitop_cpu_dense_chain needs, in bytes; 0 if the chain is invalid.

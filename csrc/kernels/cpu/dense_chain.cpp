@@ -114,7 +114,8 @@ void parallel_tasks(const splitop_executor& executor, int64_t tasks, double flop
     for (int64_t i = s.next++; i < s.tasks; i = s.next++) s.task(i, worker);
   };
   const double wanted = std::min<double>(static_cast<double>(tasks), flops / kFlopsPerWorker);
-  const int32_t workers = std::max(1, static_cast<int32_t>(std::min<double>(executor.num_workers, wanted)));
+  const int32_t workers =
+      std::max(1, static_cast<int32_t>(std::min<double>(executor.num_workers, wanted)));
   if (workers == 1) {
     body(&shared, 0);
   } else {
@@ -209,16 +210,11 @@ class ChainRun {
 
   void layer(int32_t l, const Gradient<T>& gradient, const Gradient<T>* below) {
     const splitop_dense_layer& layer = chain_.layers[l];
-    const LayerJob<T> job{layer.inputs,
-                          layer.outputs,
-                          static_cast<const T*>(layer.x),
-                          layer.kernel,
-                          &gradient,
-                          below,
-                          chain_.rule,
-                          static_cast<const T*>(chain_.hyper)};
-    const int64_t block = row_block(layer.inputs, kernels_.tile_cols, kernels_.max_row_block,
-                                    executor_.num_workers);
+    const LayerJob<T> job{
+        layer.inputs, layer.outputs, static_cast<const T*>(layer.x),     layer.kernel, &gradient,
+        below,        chain_.rule,   static_cast<const T*>(chain_.hyper)};
+    const int64_t block =
+        row_block(layer.inputs, kernels_.tile_cols, kernels_.max_row_block, executor_.num_workers);
     const double products = below != nullptr ? 2 : 1;
     const double flops = 2 * products * static_cast<double>(chain_.batch) *
                          static_cast<double>(layer.inputs) * static_cast<double>(layer.outputs);

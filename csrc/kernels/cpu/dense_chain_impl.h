@@ -20,8 +20,8 @@
 namespace splitop {
 namespace {
 
-constexpr int64_t kDepthBlock = 256;   // steps of a product between two passes over its tiles
-constexpr int64_t kUpdateCols = 128;   // columns of the weight gradient that are held at a time
+constexpr int64_t kDepthBlock = 256;  // steps of a product between two passes over its tiles
+constexpr int64_t kUpdateCols = 128;  // columns of the weight gradient that are held at a time
 
 template <typename T>
 constexpr int64_t kMaxRowBlock = 8 * kTileRows;
@@ -169,8 +169,8 @@ void finish_panel(const Gradient<T>& gradient, const T* seed, int64_t panel,
       for (int64_t j = 0; j < kSize; ++j) sum[j] += square.at[i][j];
     }
     for (int64_t j = 0; j < kSize; ++j) bias_gradient[j] += sum[j];
-    store_rows(square, height, kSize,
-               gradient.by_batch + (panel * gradient.batch + row) * kSize, kSize);
+    store_rows(square, height, kSize, gradient.by_batch + (panel * gradient.batch + row) * kSize,
+               kSize);
     if (gradient.keep_by_column && (seed != nullptr || !linear)) {
       store_transposed(square, width, columns);
     }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -68,7 +69,7 @@ class OptimizerAdapter(abc.ABC):
 
         Raises:
             VariableListError: A variable that this optimizer can't update.
-            SplitError: An optimizer whose state can't be used in the current graph.
+            SplitError: The optimizer's state can't be used, or can't be created, in this graph.
         """
 
     @abc.abstractmethod
@@ -149,6 +150,18 @@ def strategy_reason() -> str | None:
     if not tf.distribute.has_strategy():
         return None
     return f"inside a tf.distribute strategy ({type(tf.distribute.get_strategy()).__name__})"
+
+
+@contextlib.contextmanager
+def creating_slots(optimizer_name: str, cure: str) -> Iterator[None]:
+    """Turns TensorFlow's refusal to create variables into a SplitError with the cure."""
+    try:
+        yield
+    except ValueError as error:
+        raise SplitError(
+            f"optimizer '{optimizer_name}' can't create its slots here, as a tf.function creates "
+            f"variables on its first call only: {cure}. Received: {error}"
+        ) from error
 
 
 def check_in_reach(variables: Sequence[tf.Variable], owner: str) -> None:

@@ -17,6 +17,7 @@ from splitop._src.optimizers.base import (
     OptimizerAdapter,
     UpdateRule,
     check_in_reach,
+    creating_slots,
     increment,
     no_rule_reason,
     storage_reason,
@@ -77,8 +78,17 @@ class KerasAdapter(OptimizerAdapter):
         )
         if optimizer.built or isinstance(self.rule(), str):
             return
-        with tf.init_scope(), keras.name_scope(optimizer.name, caller=optimizer):
-            optimizer.build(list(variables))
+        cure = "call optimizer.build(variables) before"
+        with (
+            creating_slots(optimizer.name, cure),
+            tf.init_scope(),
+            keras.name_scope(optimizer.name, caller=optimizer),
+        ):
+            try:
+                optimizer.build(list(variables))
+            except ValueError:
+                optimizer.built = False  # Keras says so before it creates the slots.
+                raise
 
     def _check_known(self, variables: Sequence[Any]) -> None:
         optimizer = self._optimizer

@@ -13,6 +13,7 @@ from splitop._src.optimizers.base import (
     SGD,
     OptimizerAdapter,
     UpdateRule,
+    creating_slots,
     increment,
     no_rule_reason,
     storage_reason,
@@ -50,10 +51,12 @@ class TF1Adapter(OptimizerAdapter):
     def prepare(self, variables: Sequence[Any]) -> None:
         if isinstance(self.rule(), str):
             return  # apply_gradients will do all this itself.
-        with tf.init_scope():
-            self._optimizer._create_slots([tf_variable(v) for v in variables])
-        with tf.name_scope(self._optimizer.get_name()):
-            self._optimizer._prepare()
+        optimizer, name = self._optimizer, self._optimizer.get_name()
+        cure = "use the optimizer in that first call"
+        with creating_slots(name, cure), tf.init_scope():
+            optimizer._create_slots([tf_variable(v) for v in variables])
+        with tf.name_scope(name):
+            optimizer._prepare()
 
     def slots(self, variable: Any) -> tuple[tf.Variable, ...]:
         variable = tf_variable(variable)

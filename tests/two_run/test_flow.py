@@ -1,0 +1,204 @@
+"""The two-run flow trains as it should, on both paths."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import splitop
+from tests.two_run.models import Model, Trainer, feeds
+
+tf1 = tf.compat.v1
+
+Make = Callable[..., Trainer]
+
+PATHS = ("auto", "reference")
+OPTIMIZERS: dict[str, Callable[[], Any]] = {
+    "sgd": lambda: tf1.train.GradientDescentOptimizer(0.1),
+    "momentum": lambda: tf1.train.MomentumOptimizer(0.1, 0.9),
+    "adam": lambda: tf1.train.AdamOptimizer(0.05),
+    "rmsprop": lambda: tf1.train.RMSPropOptimizer(0.01),
+    "keras adam": lambda: keras.optimizers.Adam(0.05),
+}
+MODELS: dict[str, Callable[[], Model]] = {
+    "dense": Model,
+    "two ivs": functools.partial(Model, two_ivs=True),
+    "conv": functools.partial(Model, conv=True),
+}
+# Path, optimizer, model, and how many of the model's variables are fused.
+CASES = [
+    ("auto", "sgd", "dense", 8),
+    ("auto", "momentum", "dense", 8),
+    ("auto", "adam", "dense", 8),
+    ("auto", "rmsprop", "dense", 0),
+    ("auto", "keras adam", "dense", 8),
+    ("auto", "adam", "two ivs", 10),
+    ("auto", "adam", "conv", 8),
+    ("reference", "adam", "two ivs", 0),
+    ("reference", "keras adam", "conv", 0),
+]
+
+adam = OPTIMIZERS["adam"]
+
+
+def assert_equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    # By position: Keras numbers its optimizers, so that names differ.
+    for (name, left), right in zip(a.items(), b.values(), strict=True):
+        np.testing.assert_array_equal(left, right, err_msg=name)
+
+
+def moved(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[str]:
+    return {name for name, value in after.items() if (value != before[name]).any()}
+
+
+@pytest.mark.parametrize(("path", "optimizer", "model", "fused"), CASES)
+def test_one_run_is_two_runs(
+    trainer: Make, path: str, optimizer: str, model: str, fused: int
+) -> None:
+    two, both = (trainer(path, OPTIMIZERS[optimizer], MODELS[model]) for _ in range(2))
+    assert len(two.ops.first_plan.fused) + len(two.ops.second_plan.fused) == fused
+    start = two.state()
+    for step in range(4):
+        two.run_2(step, two.run_1(step))
+        both.run_both(step)
+    assert_equal(two.state(), both.state())
+    weights = {variable.name for variable in two.weights}
+    assert moved(start, two.state()) >= weights
+
+
+@pytest.mark.parametrize("path", PATHS)
+class TestTheSeed:
+    def test_is_from_before_the_update(self, trainer: Make, path: str) -> None:
+        each = trainer(path, adam)
+        for step in range(8):
+            alone = each.gradients(step)
+            np.testing.assert_array_equal(each.run_1(step), alone)
+            assert (each.gradients(step) != alone).any()
+
+    def test_is_the_gradient_of_the_loss_and_trains_nothing(self, trainer: Make, path: str) -> None:
+        each = trainer(path, adam)
+        with each.session.graph.as_default():
+            expected = tf.gradients(each.model.loss, each.model.iv)[0]
+        second, first = feeds(each.model, 0)
+        before = each.state()
+        np.testing.assert_array_equal(
+            each.gradients(0), each.session.run(expected, {**second, **first})
+        )
+        assert moved(before, each.state()) == set()
+
+
+def test_the_seed_has_the_structure_of_iv(trainer: Make) -> None:
+    each = trainer("auto", adam, MODELS["two ivs"])
+    tf.nest.assert_same_structure(each.ops.iv_gradients, each.model.iv)
+    shapes = tf.nest.map_structure(lambda t: t.shape, each.ops.iv_gradients_ph)
+    assert shapes == {"a": tf.TensorShape([None, 4]), "b": (tf.TensorShape([None, 2]),)}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_run_trains_its_part_only(trainer: Make, path: str) -> None:
+    each = trainer(path, adam)
+    weights = {variable.name for variable in each.weights}
+    start = each.state()
+    seed = each.run_1(0)
+    middle = each.state()
+    assert moved(start, middle) & weights == {w for w in weights if w.startswith("first_part/")}
+    each.run_2(0, seed)  # Needs no labels.
+    end = each.state()
+    assert moved(middle, end) & weights == {w for w in weights if w.startswith("second_part/")}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_value_fed_for_iv_reaches_the_first_part_only(trainer: Make, path: str) -> None:
+    # Pitfall 11.
+    each, other = (trainer(path, adam) for _ in range(2))
+    seed = each.gradients(0)
+    fed = {each.model.iv: np.full([6, 4], 0.9, np.float32)}
+    second, first = feeds(each.model, 0)
+    assert (each.session.run(each.ops.iv_gradients, {**first, **fed}) != seed).any()
+    each.session.run(each.ops.train_second, {**second, **each.with_seed(seed), **fed})
+    other.run_2(0, seed)
+    assert_equal(each.state(), other.state())
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_optimizer_counts_once_a_step(trainer: Make, path: str) -> None:
+    each = trainer(path, adam)
+
+    def powers() -> list[Any]:
+        return [value for name, value in each.state().items() if "beta1_power" in name]
+
+    for step in range(3):
+        each.run_2(step, each.run_1(step))
+    np.testing.assert_allclose(powers(), [0.9**4] * 2, rtol=1e-6)
+    each.run_both(3)
+    np.testing.assert_allclose(powers(), [0.9**5] * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_keras_iterations_and_global_step(path: str) -> None:
+    with tf.Graph().as_default(), tf1.Session() as session:
+        model = Model()
+        optimizers = [keras.optimizers.Adam(), keras.optimizers.SGD()]
+        global_step = tf1.train.create_global_step()
+        ops = splitop.split_minimize(
+            model.loss,
+            model.iv,
+            first_optimizer=optimizers[0],
+            second_optimizer=optimizers[1],
+            global_step=global_step,
+            backend=path,
+        )
+        counters = [*(optimizer.iterations.value for optimizer in optimizers), global_step]
+        session.run(tf1.global_variables_initializer())
+        second, first = feeds(model, 0)
+        seed = session.run([ops.train_first, ops.iv_gradients], {**second, **first})[1]
+        assert session.run(counters) == [1, 0, 1]
+        session.run(ops.train_second, {**second, ops.iv_gradients_ph: seed})
+        assert session.run(counters) == [1, 1, 1]
+        session.run(ops.train_both, {**second, **first})
+        assert session.run(counters) == [2, 2, 2]
+
+
+def test_no_weight_is_copied() -> None:
+    """Also not where the seed's own gradient graph reads it in the same run."""
+    with tf.Graph().as_default(), tf1.Session() as session:
+        model = Model()
+        sgd = tf1.train.GradientDescentOptimizer
+        ops = splitop.split_minimize(
+            model.loss, model.iv, first_optimizer=sgd(0.1), second_optimizer=sgd(0.1)
+        )
+        assert len(ops.first_plan.fused) == 4
+        places = [
+            tf.numpy_function(lambda value: np.int64(value.ctypes.data), [weight], tf.int64)
+            for weight in tf1.trainable_variables()
+        ]
+        session.run(tf1.global_variables_initializer())
+        second, first = feeds(model, 0)
+        session.run(ops.train_both, {**second, **first})
+        before = session.run(places)
+        for _ in range(10):
+            session.run([ops.train_first, ops.iv_gradients], {**second, **first})
+            assert session.run(places) == before
+
+
+@pytest.mark.parametrize("path", PATHS)
+class TestUnfitSeeds:
+    def test_of_another_batch(self, trainer: Make, path: str) -> None:
+        each = trainer(path, adam)
+        before = each.state()
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"SeedError.*iv_gradients_ph"):
+            each.run_2(0, np.ones([5, 4]))
+        assert moved(before, each.state()) == set()
+
+    def test_that_are_not_finite(self, trainer: Make, path: str) -> None:
+        each = trainer(path, adam, check_numerics=True)
+        before = each.state()
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"SeedError.*must be finite"):
+            each.run_2(0, np.full([6, 4], np.nan))
+        assert moved(before, each.state()) == set()
