@@ -191,8 +191,9 @@ def _tf_variable(item: Any, index: int) -> Any:
 def _check_seeds(iv: Any, ivs: tuple[Any, ...], grad_ys: Any) -> tuple[Any | None, ...]:
     if grad_ys is None:
         return (None,) * len(ivs)
-    # A list or an array of numbers is one seed, not a structure.
-    single = isinstance(iv, tf.Tensor)
+    # For a single vector, a list of numbers is one seed, not a structure.
+    numbers = not any(isinstance(leaf, tf.Tensor) for leaf in tf.nest.flatten(grad_ys))
+    single = isinstance(iv, tf.Tensor) and numbers
     seeds = [grad_ys] if single else _flatten_like(iv, grad_ys)
     return tuple(_check_seed(seed, tensor) for seed, tensor in zip(seeds, ivs, strict=True))
 

@@ -257,6 +257,11 @@ def _row_bias(w: Weights, x: Any) -> Any:
     return tf.nn.relu(z + w("top_b", 1, 5))
 
 
+def _row_bias_below(w: Weights, x: Any) -> Any:
+    h = tf.matmul(x, w("low_k", FEATURES, 7)) + w("low_b", 1, 7)
+    return dense(w, "top", h, 5, "relu")
+
+
 def _scaled(w: Weights, x: Any) -> Any:
     return dense(w, "top", w("scale", FEATURES) * x, 5, "relu") * w("gain")
 
@@ -382,6 +387,7 @@ MODELS = {
     "read_again_above": Model(_read_again_above, (("top_k", "low_k"),)),
     "read_again_below": Model(_read_again_below, (("top_k",), ("low_k",)), modes=BOTH),
     "row_bias": Model(_row_bias, (("top_k", "low_k"),), {"top_b": "fused op takes"}),
+    "row_bias_below": Model(_row_bias_below, (("top_k",), ("low_k",)), {"low_b": "fused op takes"}),
     "scaled": Model(_scaled, (("top_k",),), {"scale": NO_BIAS, "gain": "fused op takes"}),
     "two_biases": Model(_two_biases, (("top_k",),), {"extra_b": NO_BIAS}),
     "einsum": Model(_einsum, (("top_k",),), {"heads": "batched product"}),

@@ -266,4 +266,32 @@ class TestGraphs:
 
         step(tf.ones([4, 3]))
         assert plans[0].fused == ("Variable:0 (#2)",)
-        assert "Variable:0 (#1)" in plans[0].declined
+        assert "recomputation" in plans[0].declined["Variable:0 (#1)"]
+
+    def test_mixed_precision(self) -> None:
+        layer = keras.layers.Dense(2, dtype="mixed_bfloat16")
+        layer.build((None, 3))
+        optimizer, plans = keras.optimizers.SGD(), []
+
+        @tf.function
+        def step(x: Any) -> None:
+            plans.append(splitop.plan(optimizer, layer(x), layer.trainable_variables))
+            plans[-1].apply()
+
+        step(tf.ones([4, 3]))
+        reason = "its layer computes in bfloat16 (mixed precision)"
+        assert plans[0].declined == dict.fromkeys([layer.kernel.path, layer.bias.path], reason)
+
+    @pytest.mark.parametrize("path", ["fused", "reference"])
+    def test_a_loop_and_a_branch_around_the_step(self, path: str) -> None:
+        kernel, optimizer = tf.Variable(tf.ones([3, 2])), keras.optimizers.SGD(0.5)
+
+        @tf.function
+        def train(xs: Any) -> None:
+            for x in xs:
+                if tf.reduce_sum(x) > 0:
+                    splitop.minimize(optimizer, tf.matmul(x, kernel), [kernel], backend=path)
+
+        train(tf.stack([tf.ones([4, 3]), -tf.ones([4, 3]), tf.ones([4, 3])]))
+        assert optimizer.iterations.numpy() == 2
+        np.testing.assert_array_equal(kernel.numpy(), np.full([3, 2], 1 - 2 * 0.5 * 4))

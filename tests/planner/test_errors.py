@@ -118,6 +118,10 @@ class TestTheSeed:
         with pytest.raises(splitop.SeedError, match=r"structure of iv.*Received: seed:0"):
             minimize([model.iv, model.iv + 1], model.second, placeholder(None, 2))
 
+    def test_in_a_list_for_a_single_vector(self, model: SimpleNamespace) -> None:
+        with pytest.raises(splitop.SeedError, match=r"Expected: iv:0\. Received: \['seed:0'\]"):
+            minimize(model.iv, model.second, [placeholder(None, 2)])
+
     def test_three_for_two_vectors(self, model: SimpleNamespace) -> None:
         with pytest.raises(splitop.SeedError, match="structure of iv: one seed for each"):
             minimize([model.iv, model.iv + 1], model.second, [placeholder(None, 2)] * 3)

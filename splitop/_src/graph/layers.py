@@ -107,10 +107,5 @@ def _layer_below(
     users = gradients.row_consumers(upper.input_gradient)
     for lower in layers:
         if lower.top is upper.input_gradient and lower.entry.issuperset(users):
-            return lower if _is_forward(gradients, lower) else None
+            return lower
     return None
-
-
-def _is_forward(gradients: GradientGraph, layer: DenseLayer) -> bool:
-    """Whether what the layer reads was there before any gradient."""
-    return not any(tensor.op in gradients for tensor in layer.forward_tensors)
