@@ -158,7 +158,7 @@ class Emission:
                 seed_name=self._seed_name(top),
                 name="dense_chain",
             )
-        if bottom is not None:
+        if bottom is not None and input_gradient is not None:
             self._tensors[bottom.ref()] = input_gradient
         return operation
 

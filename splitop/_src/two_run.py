@@ -73,7 +73,7 @@ def split_minimize(
     Run 1 trains the first part (from `iv` to `loss`) and gives dL/dIV; run 2 computes the
     second part again and trains it from that seed. Whatever is fetched together, dL/dIV is
     taken before either part moves. A value that is fed for `iv` itself reaches the first part
-    only: run 2 works on its own inputs.
+    only, as run 2 works on its own inputs; where that can't be had, `iv` can't be fed.
 
     Args:
         loss: Float tensor, computed from `iv`; if it is no scalar, its sum is the loss.

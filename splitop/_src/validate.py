@@ -114,7 +114,7 @@ def check_iv(iv: Any, graph: Any) -> tuple[Any, ...]:
                 f'iv "{tensor.name}" is empty: a batch needs at least one row. '
                 f"Received: {tensor.shape}."
             )
-        if tensor.op.type.startswith("Placeholder"):
+        if tensor.op.type == "Placeholder":
             raise CutError(
                 f'iv "{tensor.name}" is a placeholder: nothing computes it, so no gradient '
                 "flows through it to any variable. Pass the tensor that the second part "

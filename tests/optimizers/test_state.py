@@ -60,7 +60,7 @@ def _names_in_graph(make: Callable[[], Any], apply: Apply) -> list[str]:
             pairs = _pairs()
             for _ in range(2):  # Two optimizers of one name.
                 apply(make(), pairs)
-        tf.compat.v1.Variable(0.0, name="learning_rate")  # Not to be renamed by ours.
+            tf.compat.v1.Variable(0.0, name="learning_rate")  # Not to be renamed by ours.
         return [v.name for v in tf.compat.v1.global_variables()]
 
 

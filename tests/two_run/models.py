@@ -38,7 +38,9 @@ class Model:
         loss: The scalar loss.
     """
 
-    def __init__(self, *, two_ivs: bool = False, conv: bool = False) -> None:
+    def __init__(
+        self, *, two_ivs: bool = False, conv: bool = False, last: Any = tf.nn.tanh
+    ) -> None:
         self.x = tf1.placeholder(tf.float32, [None, FEATURES], "x")
         self.labels = tf1.placeholder(tf.int64, [None], "labels")
         with tf1.variable_scope("second_part"):
@@ -48,7 +50,7 @@ class Model:
                 h = tf.nn.relu(tf.nn.conv1d(h, tf1.get_variable("conv", [2, 1, 3]), 1, "VALID"))
                 h = tf.reshape(h, [-1, (FEATURES - 1) * 3])
             h = dense(h, 7, "low", tf.nn.relu)
-            self.iv = dense(h, 4, "top", tf.nn.tanh)
+            self.iv = dense(h, 4, "top", last)
             if two_ivs:
                 self.iv = {"a": self.iv, "b": (dense(h, 2, "side"),)}
         with tf1.variable_scope("first_part"):

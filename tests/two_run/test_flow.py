@@ -126,6 +126,14 @@ def test_a_value_fed_for_iv_reaches_the_first_part_only(trainer: Make, path: str
     assert_equal(each.state(), other.state())
 
 
+def test_a_vector_that_can_not_be_copied_can_not_be_fed(trainer: Make) -> None:
+    each = trainer("auto", adam, functools.partial(Model, last=tf.function(tf.nn.relu)))
+    assert each.model.iv.op.type == "PartitionedCall"
+    each.run_2(0, each.run_1(0))
+    with pytest.raises(ValueError, match="may not be fed"):
+        each.session.run(each.ops.iv_gradients, {each.model.iv: np.ones([6, 4])})
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_each_optimizer_counts_once_a_step(trainer: Make, path: str) -> None:
     each = trainer(path, adam)

@@ -21,7 +21,7 @@ namespace splitop {
 namespace {
 
 constexpr int64_t kDepthBlock = 256;  // steps of a product between two passes over its tiles
-constexpr int64_t kUpdateCols = 128;  // columns of the weight gradient that are held at a time
+constexpr int64_t kUpdateCols = 256;  // columns of the weight gradient that are held at a time
 
 template <typename T>
 constexpr int64_t kMaxRowBlock = 8 * kTileRows;

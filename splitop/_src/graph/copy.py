@@ -25,13 +25,16 @@ def copy_op(op: Any, inputs: Sequence[Any], control_inputs: Sequence[Any], name:
 
 
 def recomputed(tensor: Any) -> Any:
-    """The same value from the same inputs, but not the same tensor.
+    """The same value from the same inputs, but out of reach of a value fed for `tensor`.
 
-    A value that is fed for `tensor` does not reach it. Where computing it again might give
-    another value (a random op), `tensor` itself.
+    Mostly another tensor. Where the operation can't be copied (it is random, say, or calls a
+    function, whose gradient belongs to the call), `tensor` itself, and TensorFlow refuses to
+    feed it from now on.
     """
     op = tensor.op
-    if op.op_def.is_stateful:
+    calls_function = any(attribute.type == "func" for attribute in op.op_def.attr)
+    if op.op_def.is_stateful or calls_function:
+        op.graph.prevent_feeding(tensor)
         return tensor
     copy = copy_op(op, op.inputs, op.control_inputs, f"{op.name}_recomputed")
     return copy.outputs[tensor.value_index]
