@@ -7,6 +7,7 @@ alone, all from the same values with the same gradients. What they leave behind 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -86,12 +87,12 @@ def adapter_step(
     """One step through the adapter: the variables named in `fused` by the emulated op."""
     adapter = adapter_for(optimizer)
     adapter.prepare([variable for _, variable in pairs])
+    hyper = functools.cache(adapter.hyper)
     updates, declined = [], []
-    hyper = {dtype: adapter.hyper(dtype) for dtype in (tf.float32, tf.float64)} if fused else {}
     for gradient, variable in pairs:
         weight = tf_variable(variable)
         if weight.name.split("/")[-1].split(":")[0] in fused:
-            updates.append(fused_update(adapter, gradient, variable, hyper[weight.dtype]))
+            updates.append(fused_update(adapter, gradient, variable, hyper(weight.dtype)))
         else:
             declined.append((gradient, variable))
     return adapter.finish(updates, declined, global_step)

@@ -22,14 +22,14 @@ TF1_OPTIMIZERS: dict[str, Make] = {
     "sgd": v1.GradientDescentOptimizer,
     "momentum": lambda lr: v1.MomentumOptimizer(lr, 0.9),
     "nesterov": lambda lr: v1.MomentumOptimizer(lr, 0.9, use_nesterov=True),
-    "adam": lambda lr: v1.AdamOptimizer(lr, 0.3, 0.95, 1e-3),
+    "adam": lambda lr: v1.AdamOptimizer(lr, 0.35, 0.95, 1e-3),
 }
 KERAS_OPTIMIZERS: dict[str, Make] = {
     "sgd": ko.SGD,
     "momentum": lambda lr: ko.SGD(lr, momentum=0.9),
     "nesterov": lambda lr: ko.SGD(lr, momentum=0.9, nesterov=True),
-    "adam": lambda lr: ko.Adam(lr, 0.3, 0.95, 1e-3),
-    "adamw": lambda lr: ko.AdamW(lr, 0.05, 0.3, 0.95, 1e-3),
+    "adam": lambda lr: ko.Adam(lr, 0.35, 0.95, 1e-3),
+    "adamw": lambda lr: ko.AdamW(lr, 0.05, 0.35, 0.95, 1e-3),
 }
 
 # global_step -> learning rate

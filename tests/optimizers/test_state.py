@@ -285,7 +285,7 @@ def test_all_that_a_step_writes_comes_after_the_fused_updates(
         assert operation in everything
 
 
-@OPTIMIZERS
+@BOTH_ADAMS
 @pytest.mark.parametrize("fused", [["a", "b"], ["a"], []])
 def test_the_step_in_a_function_comes_after_its_updates(
     make: Callable[[], Any], fused: list[str]
