@@ -21,9 +21,9 @@ SPLITOP_HOST_DEVICE double exponential(double x) { return exp(x); }
 template <splitop_activation A, typename T>
 SPLITOP_HOST_DEVICE T activation_gradient(T g, T r, T alpha) {
   if constexpr (A == SPLITOP_RELU) {
-    return r > T(0) ? g : T(0);
+    return g * T(r > T(0));  // a product, as in TensorFlow: NaN and Inf stay seen
   } else if constexpr (A == SPLITOP_RELU6) {
-    return r > T(0) && r < T(6) ? g : T(0);
+    return g * T(r > T(0) && r < T(6));
   } else if constexpr (A == SPLITOP_LEAKY_RELU) {
     return r > T(0) ? g : alpha * g;
   } else if constexpr (A == SPLITOP_ELU) {

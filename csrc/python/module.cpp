@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <thread>
@@ -208,8 +209,9 @@ std::optional<py::array> dense_chain(const py::array& seed, const std::vector<La
     const size_t bytes = splitop_cpu_dense_chain_scratch_bytes(&chain, num_threads);
     const std::unique_ptr<void, void (*)(void*)> scratch(
         std::aligned_alloc(64, (bytes + 63) / 64 * 64), std::free);
+    if (scratch == nullptr) throw std::bad_alloc();
     const splitop_executor executor{num_threads, run_on_threads, nullptr};
-    status = splitop_cpu_dense_chain(&chain, scratch.get(), &executor);
+    status = splitop_cpu_dense_chain(&chain, scratch.get(), bytes, &executor);
   }
   if (status != SPLITOP_OK) throw py::value_error(splitop_status_message(status));
   return result;

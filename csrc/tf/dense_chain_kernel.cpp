@@ -149,7 +149,7 @@ class DenseChainCpuOp : public OpKernel {
     layers = LayerArguments(context, attrs_, dims, *variables);  // some may have moved
     chain.layers = layers.data();
     const ScopedFloatMode float_mode;
-    return ToStatus(splitop_cpu_dense_chain(&chain, scratch.data(), executor.get()));
+    return ToStatus(splitop_cpu_dense_chain(&chain, scratch.data(), bytes, executor.get()));
   }
 
   absl::Status AllocateOutput(OpKernelContext* context, const DenseChainDims& dims,

@@ -6,6 +6,7 @@
 #include <cfenv>
 #include <cstdint>
 #include <memory>
+#include <new>
 
 #include "splitop/executor.h"
 #include "tensorflow/core/platform/blocking_counter.h"
@@ -64,11 +65,19 @@ class IntraOpExecutor {
  private:
   // The calling thread takes part and waits for started workers only, so a busy pool can't
   // block it. A helper that comes too late finds nothing to do; it keeps `call` alive.
+  // Variables may have been written by now: without memory for helpers it works alone.
   static void Run(void* context, int32_t num_workers, ParallelCall::Body body, void* body_context) {
-    auto* const self = static_cast<IntraOpExecutor*>(context);
-    const auto call = std::make_shared<ParallelCall>(num_workers, body, body_context);
-    for (int32_t helper = 1; helper < num_workers; ++helper) {
-      self->pool_->Schedule([call] { call->Work(); });
+    std::shared_ptr<ParallelCall> call;
+    try {
+      call = std::make_shared<ParallelCall>(num_workers, body, body_context);
+      for (int32_t helper = 1; helper < num_workers; ++helper) {
+        static_cast<IntraOpExecutor*>(context)->pool_->Schedule([call] { call->Work(); });
+      }
+    } catch (const std::bad_alloc&) {
+      if (call == nullptr) {
+        for (int32_t worker = 0; worker < num_workers; ++worker) body(body_context, worker);
+        return;
+      }
     }
     call->Work();
     call->Wait();

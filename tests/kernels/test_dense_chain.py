@@ -95,3 +95,12 @@ def test_inf_and_nan_reach_the_weights_they_belong_to() -> None:
     assert np.isnan(after[0].bias[2])
     assert np.isnan(gradient[3]).all()
     assert np.isfinite(np.delete(gradient, 3, axis=0)).all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6"])
+def test_nan_is_seen_behind_an_inactive_unit(isa: str, activation: str) -> None:
+    problem = make_problem(np.float32, 4, (3, 2), [activation], [False], "sgd")
+    seed = np.full_like(problem.seed, np.nan)
+    inactive = dataclasses.replace(problem.layers[0], reference=np.full((4, 2), -1, np.float32))
+    after, _ = run_kernel(dataclasses.replace(problem, seed=seed, layers=(inactive,)))
+    assert np.isnan(after[0].kernel).all()

@@ -13,8 +13,8 @@ extern "C" {
 
 typedef enum splitop_activation {
   SPLITOP_LINEAR = 0,      // g
-  SPLITOP_RELU = 1,        // r = y or z: g where r > 0, else 0
-  SPLITOP_RELU6 = 2,       // r = y or z: g where 0 < r < 6, else 0
+  SPLITOP_RELU = 1,        // r = y or z: g where r > 0, else 0 * g
+  SPLITOP_RELU6 = 2,       // r = y or z: g where 0 < r < 6, else 0 * g
   SPLITOP_LEAKY_RELU = 3,  // r = z: g where r > 0, else alpha * g
   SPLITOP_ELU = 4,         // r = y: g where r >= 0, else (r + 1) * g
   SPLITOP_SELU = 5,        // r = y: scale * g where r >= 0, else (r + scale * alpha) * g

@@ -6,7 +6,7 @@
 //   G_l    = act_l'(...) * dL/dy_l          [batch, outputs]
 //   dL/db_l = sum over the batch of G_l     then b_l is updated
 //   dL/dx_l = G_l W_l^T                     with W_l from before its update
-//   dL/dW_l = x_l^T G_l                     tile by tile, each consumed by W_l's update
+//   dL/dW_l = x_l^T G_l                     a block at a time, each consumed by W_l's update
 // The gradients of the weights never exist as whole tensors.
 #ifndef SPLITOP_DENSE_CHAIN_H_
 #define SPLITOP_DENSE_CHAIN_H_
@@ -52,10 +52,12 @@ typedef struct splitop_dense_chain {
 SPLITOP_API size_t splitop_cpu_dense_chain_scratch_bytes(const splitop_dense_chain* chain,
                                                          int32_t num_workers);
 
-// Runs the chain. scratch: 64-byte aligned, of at least the size above. All arguments are
-// checked before anything is written. Every tensor may be unaligned. Variables must not
-// overlap each other or any input. The result is the same, bit for bit, for any executor.
+// Runs the chain. scratch: 64-byte aligned; scratch_bytes: at least the size above, for the
+// executor's number of workers. All arguments are checked before anything is written. Every tensor
+// may be unaligned. Variables must not overlap each other or any input. The result is the same, bit
+// for bit, for any executor.
 SPLITOP_API splitop_status splitop_cpu_dense_chain(const splitop_dense_chain* chain, void* scratch,
+                                                   size_t scratch_bytes,
                                                    const splitop_executor* executor);
 
 #ifdef __cplusplus

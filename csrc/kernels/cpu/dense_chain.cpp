@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <vector>
 
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "splitop/cpu.h"
@@ -75,25 +74,41 @@ bool valid(const splitop_dense_chain* chain) {
 
 // ---- scratch ----
 
-// Two gradients are alive at a time, the layer's and the one below; each has two buffers of
-// `gradient` elements. Then every worker has its own part.
+// Two gradients are alive at a time, the layer's and the one below it; each has a buffer by
+// batch and one by column, in elements. Then every worker has its own part.
 struct ScratchLayout {
-  int64_t gradient;
-  int64_t worker;
-  int64_t total;
+  int64_t by_batch = 0;
+  int64_t by_column = 0;
+  int64_t worker = 0;
+  int32_t num_workers = 1;  // more would find no task
+
+  int64_t gradients() const { return 2 * (by_batch + by_column); }
+  int64_t total() const { return gradients() + num_workers * worker; }
 };
 
+bool needs_input_gradient(const splitop_dense_chain& chain, int32_t layer) {
+  return layer + 1 < chain.num_layers || chain.input_gradient != nullptr;
+}
+
 template <typename T>
-ScratchLayout scratch_layout(const splitop_dense_chain& chain, int32_t num_workers) {
-  const DenseChainKernels<T>& k = kernels<T>();
-  int64_t cols = chain.layers[0].outputs;
-  for (int32_t l = 0; l < chain.num_layers; ++l) cols = std::max(cols, chain.layers[l].inputs);
+ScratchLayout scratch_layout(const DenseChainKernels<T>& kernels, const splitop_dense_chain& chain,
+                             int32_t num_workers) {
   const int64_t unit = kAlignment / sizeof(T);
+  const int64_t padded_batch = round_up(chain.batch, kernels.tile_cols);
   ScratchLayout layout;
-  layout.gradient =
-      round_up(round_up(chain.batch, k.tile_cols) * round_up(cols, k.tile_cols), unit);
-  layout.worker = round_up(k.worker_scratch(chain.batch), unit);
-  layout.total = 4 * layout.gradient + num_workers * layout.worker;
+  int64_t tasks = 1;
+  for (int32_t l = 0; l < chain.num_layers; ++l) {
+    const splitop_dense_layer& layer = chain.layers[l];
+    const int64_t padded_outputs = round_up(layer.outputs, kernels.tile_cols);
+    layout.by_batch = std::max(layout.by_batch, round_up(chain.batch * padded_outputs, unit));
+    const int64_t widest = std::max(layer.inputs, layer.outputs);
+    if (needs_input_gradient(chain, l)) {
+      layout.by_column = std::max(layout.by_column, round_up(padded_batch * widest, unit));
+    }
+    tasks = std::max(tasks, ceil_div(widest, kernels.tile_cols));
+  }
+  layout.worker = round_up(kernels.worker_scratch(chain.batch), unit);
+  layout.num_workers = static_cast<int32_t>(std::min<int64_t>(num_workers, tasks));
   return layout;
 }
 
@@ -102,8 +117,8 @@ ScratchLayout scratch_layout(const splitop_dense_chain& chain, int32_t num_worke
 // Runs task(index, worker) for every index in [0, tasks), shared out among the workers as
 // they become free. Every result belongs to one task, so the sharing does not show in it.
 template <typename Task>
-void parallel_tasks(const splitop_executor& executor, int64_t tasks, double flops,
-                    const Task& task) {
+void parallel_tasks(const splitop_executor& executor, int32_t num_workers, int64_t tasks,
+                    double flops, const Task& task) {
   struct Shared {
     const Task& task;
     int64_t tasks;
@@ -113,9 +128,8 @@ void parallel_tasks(const splitop_executor& executor, int64_t tasks, double flop
     Shared& s = *static_cast<Shared*>(context);
     for (int64_t i = s.next++; i < s.tasks; i = s.next++) s.task(i, worker);
   };
-  const double wanted = std::min<double>(static_cast<double>(tasks), flops / kFlopsPerWorker);
-  const int32_t workers =
-      std::max(1, static_cast<int32_t>(std::min<double>(executor.num_workers, wanted)));
+  const double wanted = std::min(static_cast<double>(tasks), flops / kFlopsPerWorker);
+  const auto workers = static_cast<int32_t>(std::max(1.0, std::min<double>(num_workers, wanted)));
   if (workers == 1) {
     body(&shared, 0);
   } else {
@@ -123,16 +137,16 @@ void parallel_tasks(const splitop_executor& executor, int64_t tasks, double flop
   }
 }
 
-// The height of a task's block of rows: the one that lets all workers finish first.
-int64_t row_block(int64_t rows, int64_t unit, int64_t largest, int32_t workers) {
+// The size of a task's block: the one that leaves the busiest worker the least (a short last
+// block counts as a whole one), the larger one where two are equal.
+int64_t block_size(int64_t count, int64_t unit, int64_t largest, int32_t workers) {
+  if (workers == 1) return largest;
+  const auto busiest = [&](int64_t block) {
+    return ceil_div(ceil_div(count, block), workers) * block;
+  };
   int64_t best = largest;
-  int64_t best_time = ceil_div(ceil_div(rows, best), workers) * best;
   for (int64_t block = largest - unit; block >= unit; block -= unit) {
-    const int64_t time = ceil_div(ceil_div(rows, block), workers) * block;
-    if (time < best_time) {
-      best = block;
-      best_time = time;
-    }
+    if (busiest(block) < busiest(best)) best = block;
   }
   return best;
 }
@@ -140,11 +154,12 @@ int64_t row_block(int64_t rows, int64_t unit, int64_t largest, int32_t workers) 
 template <typename T>
 class ChainRun {
  public:
-  ChainRun(const splitop_dense_chain& chain, void* scratch, const splitop_executor& executor)
-      : chain_(chain),
+  ChainRun(const DenseChainKernels<T>& kernels, const ScratchLayout& layout,
+           const splitop_dense_chain& chain, void* scratch, const splitop_executor& executor)
+      : kernels_(kernels),
+        layout_(layout),
+        chain_(chain),
         executor_(executor),
-        kernels_(kernels<T>()),
-        layout_(scratch_layout<T>(chain, executor.num_workers)),
         scratch_(static_cast<T*>(scratch)) {}
 
   void run() {
@@ -165,10 +180,6 @@ class ChainRun {
   }
 
  private:
-  bool needs_input_gradient(int32_t l) const {
-    return l + 1 < chain_.num_layers || chain_.input_gradient != nullptr;
-  }
-
   Gradient<T> gradient_of(int32_t l) const {
     const splitop_dense_layer& layer = chain_.layers[l];
     Gradient<T> g = buffers(l, layer.outputs);
@@ -176,7 +187,7 @@ class ChainRun {
     g.alpha = static_cast<T>(layer.alpha);
     g.reference = static_cast<const T*>(layer.reference);
     g.bias = layer.bias;
-    g.keep_by_column = needs_input_gradient(l);
+    g.keep_by_column = needs_input_gradient(chain_, l);
     return g;
   }
 
@@ -192,47 +203,69 @@ class ChainRun {
     Gradient<T> g{};
     g.batch = chain_.batch;
     g.cols = cols;
-    g.by_batch = scratch_ + (depth % 2) * 2 * layout_.gradient;
-    g.by_column = g.by_batch + layout_.gradient;
+    g.by_batch = scratch_ + (depth % 2) * layout_.by_batch;
+    g.by_column = scratch_ + 2 * layout_.by_batch + (depth % 2) * layout_.by_column;
     return g;
   }
 
-  void top(const Gradient<T>& gradient) {
+  void top(const Gradient<T>& gradient) const {
     const T* seed = static_cast<const T*>(chain_.seed);
     const T* hyper = static_cast<const T*>(chain_.hyper);
     // An element costs about as much as ten multiply-adds: loads, transposition, activation.
     const double flops = 20.0 * static_cast<double>(gradient.batch * gradient.cols);
-    parallel_tasks(executor_, ceil_div(gradient.cols, kernels_.tile_cols), flops,
-                   [&](int64_t panel, int32_t) {
-                     kernels_.top_panel(gradient, seed, panel, chain_.rule, hyper);
-                   });
+    parallel_blocks(gradient.cols, flops, [&](int64_t begin, int64_t end, int32_t) {
+      kernels_.top_columns(gradient, seed, begin, end, chain_.rule, hyper);
+    });
   }
 
-  void layer(int32_t l, const Gradient<T>& gradient, const Gradient<T>* below) {
+  void layer(int32_t l, const Gradient<T>& gradient, const Gradient<T>* below) const {
     const splitop_dense_layer& layer = chain_.layers[l];
     const LayerJob<T> job{
         layer.inputs, layer.outputs, static_cast<const T*>(layer.x),     layer.kernel, &gradient,
         below,        chain_.rule,   static_cast<const T*>(chain_.hyper)};
-    const int64_t block =
-        row_block(layer.inputs, kernels_.tile_cols, kernels_.max_row_block, executor_.num_workers);
     const double products = below != nullptr ? 2 : 1;
     const double flops = 2 * products * static_cast<double>(chain_.batch) *
                          static_cast<double>(layer.inputs) * static_cast<double>(layer.outputs);
-    T* workers = scratch_ + 4 * layout_.gradient;
-    parallel_tasks(executor_, ceil_div(layer.inputs, block), flops,
+    T* workers = scratch_ + layout_.gradients();
+    parallel_blocks(layer.inputs, flops, [&](int64_t begin, int64_t end, int32_t worker) {
+      kernels_.layer_rows(job, begin, end, workers + worker * layout_.worker);
+    });
+  }
+
+  // Runs body(begin, end, worker) for blocks of [0, count).
+  template <typename Body>
+  void parallel_blocks(int64_t count, double flops, const Body& body) const {
+    const int64_t block =
+        block_size(count, kernels_.tile_cols, kernels_.max_row_block, layout_.num_workers);
+    parallel_tasks(executor_, layout_.num_workers, ceil_div(count, block), flops,
                    [&](int64_t task, int32_t worker) {
                      const int64_t begin = task * block;
-                     kernels_.layer_rows(job, begin, std::min(begin + block, layer.inputs),
-                                         workers + worker * layout_.worker);
+                     body(begin, std::min(begin + block, count), worker);
                    });
   }
 
-  const splitop_dense_chain& chain_;
-  const splitop_executor& executor_;
   const DenseChainKernels<T>& kernels_;
   const ScratchLayout layout_;
+  const splitop_dense_chain& chain_;
+  const splitop_executor& executor_;
   T* const scratch_;
 };
+
+template <typename T>
+size_t scratch_bytes(const splitop_dense_chain& chain, int32_t num_workers) {
+  return sizeof(T) * scratch_layout(kernels<T>(), chain, num_workers).total();
+}
+
+// The instruction set is looked up once: another thread may select another one meanwhile.
+template <typename T>
+splitop_status run_chain(const splitop_dense_chain& chain, void* scratch, size_t scratch_bytes,
+                         const splitop_executor& executor) {
+  const DenseChainKernels<T>& table = kernels<T>();
+  const ScratchLayout layout = scratch_layout(table, chain, executor.num_workers);
+  if (scratch_bytes < sizeof(T) * layout.total()) return SPLITOP_INVALID_ARGUMENT;
+  ChainRun<T>(table, layout, chain, scratch, executor).run();
+  return SPLITOP_OK;
+}
 
 }  // namespace
 }  // namespace splitop
@@ -240,22 +273,17 @@ class ChainRun {
 size_t splitop_cpu_dense_chain_scratch_bytes(const splitop_dense_chain* chain,
                                              int32_t num_workers) {
   if (!splitop::valid(chain) || num_workers < 1) return 0;
-  if (chain->dtype == SPLITOP_FLOAT32) {
-    return sizeof(float) * splitop::scratch_layout<float>(*chain, num_workers).total;
-  }
-  return sizeof(double) * splitop::scratch_layout<double>(*chain, num_workers).total;
+  return chain->dtype == SPLITOP_FLOAT32 ? splitop::scratch_bytes<float>(*chain, num_workers)
+                                         : splitop::scratch_bytes<double>(*chain, num_workers);
 }
 
 splitop_status splitop_cpu_dense_chain(const splitop_dense_chain* chain, void* scratch,
-                                       const splitop_executor* executor) {
+                                       size_t scratch_bytes, const splitop_executor* executor) {
   if (!splitop::valid(chain) || scratch == nullptr || executor == nullptr ||
       executor->num_workers < 1 || (executor->run == nullptr && executor->num_workers > 1)) {
     return SPLITOP_INVALID_ARGUMENT;
   }
-  if (chain->dtype == SPLITOP_FLOAT32) {
-    splitop::ChainRun<float>(*chain, scratch, *executor).run();
-  } else {
-    splitop::ChainRun<double>(*chain, scratch, *executor).run();
-  }
-  return SPLITOP_OK;
+  return chain->dtype == SPLITOP_FLOAT32
+             ? splitop::run_chain<float>(*chain, scratch, scratch_bytes, *executor)
+             : splitop::run_chain<double>(*chain, scratch, scratch_bytes, *executor);
 }

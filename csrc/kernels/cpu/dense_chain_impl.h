@@ -2,9 +2,9 @@
 //
 // A task owns a block of rows of W (some columns of x). While those rows are in the cache
 // it makes the same columns of dL/dx = G W^T, turns them into the layer below's G, and
-// then runs dL/dW = x^T G tile by tile, each tile consumed by the update as soon as it is
-// complete. So W is fetched from memory once a step, and the weight gradient never leaves
-// the cache.
+// then runs dL/dW = x^T G, kUpdateCols columns at a time, each consumed by the update as
+// soon as it is complete. So W is fetched from memory once a step, and the weight gradient never
+// leaves the cache.
 //
 // G is kept twice, as panels of columns and as panels of the batch, so that both products
 // read it contiguously and the big matrix W needs no packing.
@@ -27,35 +27,8 @@ template <typename T>
 constexpr int64_t kMaxRowBlock = 8 * kTileRows;
 
 inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- dL/dy to G: activation gradient, bias update, panels ----
-
-template <splitop_activation A, typename T>
-void apply_activation(int64_t cols, const T* reference, T alpha, T* g) {
-  for (int64_t j = 0; j < cols; ++j) g[j] = activation_gradient<A>(g[j], reference[j], alpha);
-}
-
-template <typename T>
-void apply_activation(splitop_activation activation, int64_t cols, const T* reference, T alpha,
-                      T* g) {
-  switch (activation) {
-#define SPLITOP_ACTIVATION_CASE(A) \
-  case A:                          \
-    return apply_activation<A, T>(cols, reference, alpha, g);
-    SPLITOP_ACTIVATION_CASE(SPLITOP_RELU)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_RELU6)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_LEAKY_RELU)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_ELU)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_SELU)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_TANH)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_SIGMOID)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_SOFTPLUS)
-#undef SPLITOP_ACTIVATION_CASE
-    default:
-      return;
-  }
-}
 
 // A square of the gradient, batch rows by columns, small enough for the first-level cache.
 template <typename T>
@@ -135,48 +108,90 @@ void update_variable(splitop_update_rule rule, const splitop_variable& variable,
   }
 }
 
-// One panel of columns of `gradient`. The values dL/dy come from `seed`, [batch, cols]
-// row-major, or, where it is NULL, from by_column.
+template <splitop_activation A, typename T>
+void activate(const T* reference, int64_t stride, int64_t height, int64_t width, T alpha,
+              Square<T>& square) {
+  for (int64_t i = 0; i < height; ++i) {
+    for (int64_t j = 0; j < width; ++j) {
+      square.at[i][j] = activation_gradient<A>(square.at[i][j], reference[i * stride + j], alpha);
+    }
+  }
+}
+
 template <typename T>
-void finish_panel(const Gradient<T>& gradient, const T* seed, int64_t panel,
-                  splitop_update_rule rule, const T* hyper) {
+void activate(splitop_activation activation, const T* reference, int64_t stride, int64_t height,
+              int64_t width, T alpha, Square<T>& square) {
+  switch (activation) {
+#define SPLITOP_ACTIVATION_CASE(A) \
+  case A:                          \
+    return activate<A, T>(reference, stride, height, width, alpha, square);
+    SPLITOP_ACTIVATION_CASE(SPLITOP_RELU)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_RELU6)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_LEAKY_RELU)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_ELU)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_SELU)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_TANH)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_SIGMOID)
+    SPLITOP_ACTIVATION_CASE(SPLITOP_SOFTPLUS)
+#undef SPLITOP_ACTIVATION_CASE
+    default:
+      return;
+  }
+}
+
+// One square of dL/dy becomes one of G, in both layouts. Its column sums are added to
+// bias_gradient: a sum of sums, whose error grows more slowly with the batch.
+template <typename T>
+void finish_square(const Gradient<T>& g, int64_t row, int64_t first, bool by_column_is_set,
+                   Square<T>& square, T* bias_gradient) {
   constexpr int64_t kSize = Square<T>::kSize;
-  const int64_t first = panel * kSize;
-  const int64_t width = min64(kSize, gradient.cols - first);
-  const bool linear = gradient.activation == SPLITOP_LINEAR;
-  T bias_gradient[kSize] = {};
+  const int64_t height = min64(kSize, g.batch - row);
+  const int64_t width = min64(kSize, g.cols - first);
+  if (g.activation != SPLITOP_LINEAR) {
+    activate(g.activation, g.reference + row * g.cols + first, g.cols, height, width, g.alpha,
+             square);
+    by_column_is_set = false;
+  }
+  T sum[kSize] = {};
+  for (int64_t i = 0; i < height; ++i) {
+    for (int64_t j = 0; j < kSize; ++j) sum[j] += square.at[i][j];
+  }
+  for (int64_t j = 0; j < kSize; ++j) bias_gradient[j] += sum[j];
+  store_rows(square, height, kSize, g.by_batch + first * g.batch + row * kSize, kSize);
+  if (g.keep_by_column && !by_column_is_set) {
+    store_transposed(square, width, g.by_column + row * g.cols + first * kSize);
+  }
+}
+
+// Columns [begin, end) of `gradient`. The values dL/dy come from `seed`, [batch, cols]
+// row-major, or, where it is NULL, from by_column. Rows are the outer loop: what is
+// row-major is then read in runs of several panels.
+template <typename T>
+void finish_columns(const Gradient<T>& gradient, const T* seed, int64_t begin, int64_t end,
+                    splitop_update_rule rule, const T* hyper) {
+  constexpr int64_t kSize = Square<T>::kSize;
+  alignas(kVectorBytes) T bias_gradient[kMaxRowBlock<T>] = {};
   Square<T> square;
   for (int64_t row = 0; row < gradient.batch; row += kSize) {
     const int64_t height = min64(kSize, gradient.batch - row);
-    T* columns = gradient.by_column + row * gradient.cols + first * kSize;
-    if (seed != nullptr) {
-      load_square(seed + row * gradient.cols + first, gradient.cols, height, width, square);
-    } else {
-      load_transposed(columns, width, square);
-    }
-    if (gradient.output != nullptr) {
-      store_rows(square, height, width, gradient.output + row * gradient.cols + first,
-                 gradient.cols);
-      continue;
-    }
-    T sum[kSize] = {};
-    for (int64_t i = 0; i < height; ++i) {
-      if (!linear) {
-        apply_activation(gradient.activation, width,
-                         gradient.reference + (row + i) * gradient.cols + first, gradient.alpha,
-                         square.at[i]);
+    for (int64_t first = begin; first < end; first += kSize) {
+      const int64_t width = min64(kSize, gradient.cols - first);
+      const int64_t corner = row * gradient.cols + first;
+      if (seed != nullptr) {
+        load_square(seed + corner, gradient.cols, height, width, square);
+      } else {
+        load_transposed(gradient.by_column + row * gradient.cols + first * kSize, width, square);
       }
-      for (int64_t j = 0; j < kSize; ++j) sum[j] += square.at[i][j];
-    }
-    for (int64_t j = 0; j < kSize; ++j) bias_gradient[j] += sum[j];
-    store_rows(square, height, kSize, gradient.by_batch + (panel * gradient.batch + row) * kSize,
-               kSize);
-    if (gradient.keep_by_column && (seed != nullptr || !linear)) {
-      store_transposed(square, width, columns);
+      if (gradient.output != nullptr) {
+        store_rows(square, height, width, gradient.output + corner, gradient.cols);
+      } else {
+        finish_square(gradient, row, first, seed == nullptr, square,
+                      bias_gradient + (first - begin));
+      }
     }
   }
-  if (gradient.output == nullptr && gradient.bias.value != nullptr) {
-    update_variable(rule, gradient.bias, hyper, first, width, bias_gradient);
+  if (gradient.bias.value != nullptr) {
+    update_variable(rule, gradient.bias, hyper, begin, end - begin, bias_gradient);
   }
 }
 
@@ -206,30 +221,30 @@ void input_gradient(const LayerJob<T>& job, int64_t begin, int64_t end) {
 template <typename T>
 void pack_input(const LayerJob<T>& job, int64_t begin, int64_t end, T* packed) {
   const int64_t batch = job.gradient->batch;
-  for (int64_t i = begin; i < end; i += kTileRows) {
-    const int64_t rows = min64(kTileRows, end - i);
-    T* panel = packed + (i - begin) * batch;
-    for (int64_t b = 0; b < batch; ++b) {
-      const T* x = job.x + b * job.inputs + i;
-      for (int64_t r = 0; r < rows; ++r) panel[b * kTileRows + r] = x[r];
+  for (int64_t b = 0; b < batch; ++b) {
+    const T* x = job.x + b * job.inputs;
+    for (int64_t i = begin; i < end; i += kTileRows) {
+      const int64_t rows = min64(kTileRows, end - i);
+      T* panel = packed + (i - begin) * batch + b * kTileRows;
+      for (int64_t r = 0; r < rows; ++r) panel[r] = x[i + r];
     }
   }
 }
 
+// Asks for what the update of a tile will read and write.
 template <typename T>
-void prefetch_rows(const splitop_variable& variable, int32_t num_slots, int64_t rows,
+void prefetch_tile(const splitop_variable& variable, int32_t num_slots, int64_t rows,
                    int64_t stride, int64_t offset) {
+  constexpr int64_t kLine = 64 / sizeof(T);
   for (int64_t r = 0; r < rows; ++r) {
-    const int64_t at = offset + r * stride;
-    __builtin_prefetch(static_cast<const T*>(variable.value) + at, 1, 2);
-    for (int32_t s = 0; s < num_slots; ++s) {
-      __builtin_prefetch(static_cast<const T*>(variable.slots[s]) + at, 1, 2);
+    for (int64_t c = 0; c < kTileCols<T>; c += kLine) {
+      const int64_t at = offset + r * stride + c;
+      __builtin_prefetch(static_cast<const T*>(variable.value) + at, 1, 2);
+      for (int32_t s = 0; s < num_slots; ++s) {
+        __builtin_prefetch(static_cast<const T*>(variable.slots[s]) + at, 1, 2);
+      }
     }
   }
-}
-
-constexpr int32_t num_slots(splitop_update_rule rule) {
-  return rule == SPLITOP_ADAM ? 2 : rule == SPLITOP_MOMENTUM ? 1 : 0;
 }
 
 // Rows [begin, end) of dL/dW = x^T G, kUpdateCols columns at a time, and their update.
@@ -239,6 +254,7 @@ void weight_update(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratc
   const Gradient<T>& g = *job.gradient;
   T* gradient = scratch;  // [end - begin, kUpdateCols]
   T* packed = scratch + kMaxRowBlock<T> * kUpdateCols;
+  const int32_t num_slots = splitop_num_slots(job.rule);
   pack_input(job, begin, end, packed);
   for (int64_t first = 0; first < job.outputs; first += kUpdateCols) {
     const int64_t width = min64(kUpdateCols, job.outputs - first);
@@ -249,8 +265,7 @@ void weight_update(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratc
         for (int64_t i = begin; i < end; i += kTileRows) {
           const int rows = static_cast<int>(min64(kTileRows, end - i));
           if (k == 0) {
-            prefetch_rows<T>(job.kernel, num_slots(job.rule), rows, job.outputs,
-                             i * job.outputs + first + j);
+            prefetch_tile<T>(job.kernel, num_slots, rows, job.outputs, i * job.outputs + first + j);
           }
           tile<T>(rows, depth, {packed + (i - begin) * g.batch + k * kTileRows, 1, kTileRows},
                   panel, gradient + (i - begin) * kUpdateCols + j, kUpdateCols, k > 0);
@@ -275,17 +290,14 @@ template <typename T>
 void layer_rows(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch) {
   if (job.below != nullptr) {
     input_gradient(job, begin, end);
-    const int64_t last = ceil_div(end, kTileCols<T>);
-    for (int64_t panel = begin / kTileCols<T>; panel < last; ++panel) {
-      finish_panel<T>(*job.below, nullptr, panel, job.rule, job.hyper);
-    }
+    finish_columns<T>(*job.below, nullptr, begin, end, job.rule, job.hyper);
   }
   weight_update(job, begin, end, scratch);
 }
 
 template <typename T>
 constexpr DenseChainKernels<T> kKernels = {kTileCols<T>, kMaxRowBlock<T>, worker_scratch<T>,
-                                           finish_panel<T>, layer_rows<T>};
+                                           finish_columns<T>, layer_rows<T>};
 
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
 static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);

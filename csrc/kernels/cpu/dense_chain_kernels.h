@@ -46,13 +46,13 @@ struct DenseChainKernels {
   // Elements of scratch that one worker needs for layer_rows.
   int64_t (*worker_scratch)(int64_t batch);
 
-  // Makes one panel (tile_cols columns) of the top layer's G from the seed.
-  void (*top_panel)(const Gradient<T>& top, const T* seed, int64_t panel, splitop_update_rule rule,
-                    const T* hyper);
+  // Makes columns [begin, end) of the top layer's G from the seed. begin: a multiple of
+  // tile_cols; end - begin: at most max_row_block.
+  void (*top_columns)(const Gradient<T>& top, const T* seed, int64_t begin, int64_t end,
+                      splitop_update_rule rule, const T* hyper);
 
-  // Rows [begin, end) of the layer's kernel: the same columns of the gradient below, then
-  // the weight gradient and its update. begin: a multiple of tile_cols; end - begin: at
-  // most max_row_block.
+  // Rows [begin, end) of the layer's kernel, a range as above: the same columns of the
+  // gradient below, then the weight gradient and its update.
   void (*layer_rows)(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch);
 };
 

@@ -2,8 +2,8 @@
 //
 // B is a panel: depth steps of kTileCols contiguous elements. A is read one element at a
 // time, so it may have any strides and needs no packing. Each element of C is one chain of
-// multiply-adds over depth, in order, whatever the tile's height: results do not depend on
-// how the rows were shared out among threads.
+// multiply-adds over depth, in order, whatever the tile's height (and C (+)= adds such a
+// chain): results do not depend on how the rows were shared out among threads.
 #ifndef SPLITOP_KERNELS_CPU_GEMM_TILE_H_
 #define SPLITOP_KERNELS_CPU_GEMM_TILE_H_
 

@@ -32,8 +32,9 @@ bool machine_has(splitop_cpu_isa isa) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   }
   if (isa == SPLITOP_ISA_AVX512) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+    return machine_has(SPLITOP_ISA_AVX2) && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw");
   }
 #endif
   return false;
