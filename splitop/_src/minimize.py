@@ -82,7 +82,12 @@ def minimize(
         check_numerics: See `plan`.
 
     Returns:
-        The operation that runs the step; inside a tf.function it runs by itself.
+        The operation that runs the step. Inside a tf.function it runs by itself; a
+        tf.function can't return operations.
+
+    Two steps on the same variables that are fetched in one run of a TF1 session are not
+    ordered, as TF1 orders nothing by itself: put the second one under
+    `tf.control_dependencies([first])`, with a forward pass of its own, or run them in turn.
 
     Raises:
         SplitError: As `plan` does, with its subclasses.

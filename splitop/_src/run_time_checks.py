@@ -115,7 +115,7 @@ def _check_shape(iv: Any, seed: Any, name: str) -> Any:
     fits = tf.reduce_all(same & (expected > 0)) & rank
     message = (  # Without quotation marks: the op would escape them.
         f"splitop: SeedError: the seed {name} must have the shape of the intermediate vector "
-        f"{iv.name}, and at least one row. Expected:"
+        f"{iv.name}, which needs at least one row. Expected:"
     )
     return tf.raw_ops.Assert(
         condition=fits, data=[message, expected, "Received:", shape], summarize=16

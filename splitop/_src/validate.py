@@ -80,9 +80,12 @@ def check_call(
 def current_graph(caller: str) -> Any:
     """The graph being built; an eager call has none."""
     if tf.executing_eagerly():
+        call = "an eager call"
+        if tf.config.functions_run_eagerly():
+            call += ", as tf.config.run_functions_eagerly is on"
         raise SplitError(
             f"splitop.{caller} builds graph operations: call it inside a tf.function, or "
-            "under `with tf.Graph().as_default():`. Received: an eager call."
+            f"under `with tf.Graph().as_default():`. Received: {call}."
         )
     return tf.compat.v1.get_default_graph()
 
@@ -133,7 +136,8 @@ def check_variables(var_list: Any, graph: Any) -> tuple[Trainable, ...]:
     if not given:
         raise VariableListError(
             "var_list must not be empty; a model has no variables until it is built (called "
-            "once, or given an input shape). Received: an empty list."
+            "once, or given an input shape), and no trainable ones while it is frozen. "
+            "Received: an empty list."
         )
     variables = [_check_variable(item, index, graph) for index, item in enumerate(given)]
     names = unique_variable_names(given)
@@ -182,8 +186,8 @@ def _tf_variable(item: Any, index: int) -> Any:
     except VariableListError:
         raise VariableListError(
             "var_list must hold tf.Variable or keras.Variable objects that have a value; "
-            f"position {index} is none (list.append and list.extend return None; a model has "
-            "no values until it is built; the parts of a partitioned variable are variables). "
+            f"position {index} is no variable (list.append and list.extend return None; a model "
+            "has no values until it is built; the parts of a partitioned variable are variables). "
             f"Received: {describe(item)}."
         ) from None
 
@@ -204,7 +208,8 @@ def _flatten_like(iv: Any, grad_ys: Any) -> list[Any]:
     except (TypeError, ValueError):
         raise SeedError(
             "grad_ys must have the structure of iv: one seed for each intermediate vector, in "
-            f"the same order. Expected: {_structure(iv)}. Received: {_structure(grad_ys)}."
+            "the same order; tf.gradients returns a list: (seed,) = tf.gradients(loss, iv). "
+            f"Expected: {_structure(iv)}. Received: {_structure(grad_ys)}."
         ) from None
     return list(tf.nest.flatten(grad_ys))
 
