@@ -56,6 +56,7 @@ class Emission:
             )
             if index not in fused
         ]
+        self._planned = len(call.graph.get_operations())
         self._needed = self._find_needed()
         self._replaced: dict[Any, Chain] = {}
         for chain in chains:
@@ -74,7 +75,10 @@ class Emission:
         if tensor is None:
             return False
         tops = {other[0].top.ref() for other in self._chains}
-        return tensor.ref() in tops or any(op in self._needed for op in tensor.consumers())
+        gradients = {part.ref() for _, given in self._declined for part in components(given)}
+        return tensor.ref() in tops | gradients or any(
+            op in self._needed for op in tensor.consumers()
+        )
 
     def run(self, global_step: Any | None) -> tf.Operation:
         """Adds the step to the current graph; returns the operation that runs it."""
@@ -83,6 +87,7 @@ class Emission:
                 "Plan.apply must be called in the graph that the plan was made in. "
                 "Received: another graph."
             )
+        self._check_not_written()
         self._adapter.prepare([item.given for item in self.call.variables])
         step_reads = self._ops_of_the_step()
         with tf.name_scope("splitop/fused"):
@@ -94,6 +99,19 @@ class Emission:
         checks = () if self._seeded_by_op is not None else self._reference.checked.checks
         with tf.control_dependencies(checks):
             return self._adapter.finish(fused, pairs, global_step)
+
+    def _check_not_written(self) -> None:
+        """The op multiplies by the kernels as they are then, so they must be those planned for."""
+        if not self.call.graph.building_function:
+            return
+        added = set(self.call.graph.get_operations()[self._planned :])
+        emitted = self._replaced.values()
+        for chain in self._chains:
+            for layer in chain if chain in emitted else chain[:-1]:
+                kernel = self._variable(layer.kernel)
+                for op in reach.writers(reach.handle(self.call.graph, kernel.variable)):
+                    if op in added:
+                        raise SplitError(_written(kernel.name, op))
 
     def _find_needed(self) -> frozenset[Any]:
         """The gradient ops that still have to run, as they are or as copies."""
@@ -119,6 +137,8 @@ class Emission:
         if len(checked.seeds) != 1 or checked.finite or not checked.seeds[0].implied_by_batch:
             return None
         tensor = checked.seeds[0].checked
+        if not set(tensor.op.control_inputs).issubset(checked.checks):
+            return None  # plan() was called under tf.control_dependencies.
         for chain in self._chains:
             if chain[0].top is tensor:
                 users = self._gradients.row_consumers(tensor)
@@ -228,11 +248,12 @@ class Emission:
     def _before_update(self, chain: Chain, step_reads: frozenset[Any]) -> list[Any]:
         """What has to run before a chain's variables are written.
 
+        All that may fail, so that a step is done as a whole or not at all.
         The readers, so that the whole step sees the old values, as a TF1 graph orders
         nothing by itself; and what works on these values, as TensorFlow would otherwise copy
         the variable. Operations that wait for the chain itself work on such a copy.
         """
-        before = []
+        before = list(self._gradients.guards)
         running = self._needed | self._gradients.kept
         for layer in chain:
             for index in layer.variables:
@@ -248,6 +269,14 @@ class Emission:
         with tf.control_dependencies(self._readers(item.variable, step_reads)):
             parts = [tf.identity(self._now(part)) for part in components(gradient)]
         return tf.IndexedSlices(*parts) if isinstance(gradient, tf.IndexedSlices) else parts[0]
+
+
+def _written(name: str, op: Any) -> str:
+    return (
+        f'the plan is out of date: "{name}" is written between splitop.plan and Plan.apply, so '
+        "its forward pass has used another value. Call splitop.plan again after the write, "
+        f'or splitop.minimize. Received: a write by {op.type} "{op.name}".'
+    )
 
 
 def _users(readers: Sequence[Any]) -> list[Any]:

@@ -14,6 +14,7 @@ from splitop._src.emit import Emission
 from splitop._src.errors import NotFusableError, SplitError
 from splitop._src.graph import reach
 from splitop._src.graph.dense import (
+    WAITS,
     BiasGradient,
     KernelGradient,
     match_bias,
@@ -88,7 +89,8 @@ class Plan:
             One operation that runs the whole step: all updates, counters once.
 
         Raises:
-            SplitError: Called twice, or in another graph than the one planned for.
+            SplitError: Called twice, in another graph than the one planned for, or after
+                something else in the tf.function wrote a variable that the plan reads.
             VariableListError: The optimizer can't update the variables.
         """
         if self._applied:
@@ -151,7 +153,7 @@ def make_plan(
     adapter = adapter_for(optimizer)
     reference = build_reference(call, extra=keep, check_numerics=check_numerics)
     kept = [gradient for gradient in reference.extra if gradient is not None]
-    gradients = GradientGraph(reference.ops, [*reference.gradients, *kept], kept)
+    gradients = GradientGraph(reference.ops, reference.gradients, kept)
     rule, cause = _rule_or_cause(adapter, path, call.graph, reference.ops)
     if rule is None:
         declined = dict.fromkeys(range(len(call.variables)), cause)
@@ -228,6 +230,8 @@ def _match(
     gradients: GradientGraph, variable: Any, gradient: Any
 ) -> KernelGradient | BiasGradient | str:
     """What a variable is to a dense layer, or why it is nothing."""
+    if producer(gradient).control_inputs:
+        return WAITS
     if variable.shape.rank == 2:
         return match_kernel(gradients, gradient)
     bias = match_bias(gradients, gradient) if variable.shape.rank == 1 else None

@@ -43,7 +43,7 @@ class Activation:
 def match_activation(gradients: GradientGraph, output_gradient: Any) -> Activation | None:
     """The activation whose gradient op made `output_gradient`, if it is a known one."""
     op = output_gradient.op
-    if op not in gradients:
+    if op not in gradients or op.control_inputs:
         return None
     if op.type in _GRADIENT_OPS:
         kind, upstream, reference = _GRADIENT_OPS[op.type]
@@ -57,9 +57,20 @@ def _match_softplus(gradients: GradientGraph, op: Any) -> Activation | None:
     if op.type != "Mul":
         return None
     for upstream, factor in (op.inputs, reversed(op.inputs)):
-        if factor.op.type == "Sigmoid" and factor.op in gradients:
-            z = factor.op.inputs[0]
-            # Any other product might broadcast.
-            if any(user.type == "Softplus" for user in z.consumers()):
-                return Activation("softplus", 0.0, z, upstream, op)
+        sigmoid = factor.op
+        if sigmoid.type != "Sigmoid" or sigmoid not in gradients or sigmoid.control_inputs:
+            continue
+        z = sigmoid.inputs[0]
+        # Any other product might broadcast.
+        if not _same_shape(z, upstream) or not _same_shape(z, op.outputs[0]):
+            continue
+        if any(user.type == "Softplus" for user in z.consumers()):
+            return Activation("softplus", 0.0, z, upstream, op)
     return None
+
+
+def _same_shape(a: Any, b: Any) -> bool:
+    """Whether two shapes are the same as far as they are known; the ranks have to be."""
+    return (
+        a.shape.rank is not None and a.shape.rank == b.shape.rank and list(a.shape) == list(b.shape)
+    )

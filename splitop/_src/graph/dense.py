@@ -7,7 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from splitop._src.graph import reach
 from splitop._src.graph.gradient_graph import GradientGraph
+
+WAITS = "its gradient waits for other operations (control dependencies)"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,7 +47,12 @@ def match_kernel(gradients: GradientGraph, gradient: Any) -> KernelGradient | st
     if op not in gradients or op.type != "MatMul":
         made_by = producer(gradient).type
         return f"its gradient is computed by {made_by}; the fused op takes dense layers"
-    if not op.get_attr("transpose_a") or op.get_attr("transpose_b"):
+    if op.control_inputs:
+        return WAITS
+    transposed = op.get_attr("transpose_a"), op.get_attr("transpose_b")
+    if transposed == (False, True) and op.inputs[0].op in gradients:
+        return "it is the input of a layer; the fused op takes W in x·W"
+    if transposed != (True, False):
         return "its layer transposes its input; the fused op takes x·W"
     x, output_gradient = op.inputs
     if output_gradient.op not in gradients:
@@ -56,7 +64,7 @@ def match_kernel(gradients: GradientGraph, gradient: Any) -> KernelGradient | st
 def match_bias(gradients: GradientGraph, gradient: Any) -> BiasGradient | None:
     """The sum that computes a rank-1 variable's gradient, if it is one over all rows."""
     op = producer(gradient)
-    if op not in gradients:
+    if op not in gradients or op.control_inputs:
         return None
     if op.type == "BiasAddGrad" and op.get_attr("data_format") == b"NHWC":
         return BiasGradient(op.inputs[0], op)
@@ -68,29 +76,34 @@ def match_bias(gradients: GradientGraph, gradient: Any) -> BiasGradient | None:
 def match_input_gradient(
     gradients: GradientGraph, output_gradient: Any, kernel_handle: Any
 ) -> Any | None:
-    """The live op that computes dL/dx = G Wᵀ from a read of the kernel."""
-    for op in gradients.row_consumers(gradients.root(output_gradient)):
+    """The live op that computes dL/dx = G Wᵀ from a read of the kernel.
+
+    None too where the kernel may be written after the read: the fused op would use the
+    new value.
+    """
+    root = gradients.root(output_gradient)
+    for op in gradients.row_consumers(root):
         if op.type != "MatMul" or op.get_attr("transpose_a") or not op.get_attr("transpose_b"):
             continue
-        if gradients.root(op.inputs[0]) is not gradients.root(output_gradient):
+        if op.control_inputs or gradients.root(op.inputs[0]) is not root:
             continue
         read = through_identity(op.inputs[1]).op
         if read.type == "ReadVariableOp" and read.inputs[0] is kernel_handle:
-            return op
+            return None if reach.may_be_stale(read, root) else op
     return None
 
 
 def producer(gradient: Any) -> Any:
     """The op that computes a gradient, seen through what only renames or reshapes it."""
     op = through_identity(gradient).op
-    while op.type == "Reshape":
+    while op.type == "Reshape" and not op.control_inputs:
         op = through_identity(op.inputs[0]).op
     return op
 
 
 def through_identity(tensor: Any) -> Any:
-    """The tensor that `tensor` is another name of."""
-    while tensor.op.type == "Identity":
+    """The tensor that `tensor` is another name of; one that waits for more is no mere name."""
+    while tensor.op.type == "Identity" and not tensor.op.control_inputs:
         tensor = tensor.op.inputs[0]
     return tensor
 

@@ -7,13 +7,16 @@ from typing import Any
 
 import tensorflow as tf
 
+_NUMERICS_CHECKS = frozenset({"CheckNumerics", "CheckNumericsV2"})
+
 
 class GradientGraph:
     """A view of the gradient ops; it changes nothing.
 
     tf.gradients also adds ops that lead nowhere (the gradient for a placeholder, say).
     Only `live` ops, those that lead to a wanted tensor, count as consumers. Of these, the
-    `kept` ones have to run as they are: nothing may take over their work.
+    `kept` ones have to run as they are: nothing may take over their work. `guards` are those
+    that may fail or have side effects: no variable is written before they have run.
     """
 
     def __init__(self, ops: Sequence[Any], wanted: Iterable[Any], kept: Iterable[Any] = ()):
@@ -26,10 +29,18 @@ class GradientGraph:
         """
         self._ops = tuple(ops)
         self._added = frozenset(ops)
-        self.live = self.closure([*wanted, *kept])
+        trained = self.closure(wanted)
+        self.live = trained | self.closure(kept)
         # A tf.function runs stateful ops in any case, so they can't be left out.
+        runs_all = bool(ops) and ops[0].graph.building_function
+        self.guards = tuple(
+            op
+            for op in ops
+            if (op.op_def.is_stateful and (runs_all or op in trained))
+            or (op.type in _NUMERICS_CHECKS and op in trained)
+        )
         stateful = [op for op in self.live if op.op_def.is_stateful]
-        self.kept = self.closure([*kept, *(tensor for op in stateful for tensor in op.outputs)])
+        self.kept = self.closure(kept, ops=[*self.guards, *stateful])
 
     def __contains__(self, op: Any) -> bool:
         return op in self._added
@@ -38,22 +49,25 @@ class GradientGraph:
         """The gradient ops among `ops`, inputs first."""
         return [op for op in self._ops if op in ops]
 
-    def closure(self, tensors: Iterable[Any], stop: Iterable[Any] = ()) -> frozenset[Any]:
-        """The gradient ops needed for `tensors`, not going through the tensors in `stop`."""
+    def closure(
+        self, tensors: Iterable[Any], stop: Iterable[Any] = (), ops: Iterable[Any] = ()
+    ) -> frozenset[Any]:
+        """The gradient ops needed for `tensors` and `ops`, not going through those in `stop`."""
         stopped = {tensor.ref() for tensor in stop}
         found: set[Any] = set()
         stack = [tensor for wanted in tensors for tensor in components(wanted)]
-        while stack:
-            tensor = stack.pop()
-            if tensor.ref() in stopped:
+        pending = list(ops)
+        while stack or pending:
+            if not pending:
+                tensor = stack.pop()
+                if tensor.ref() not in stopped:
+                    pending.append(tensor.op)
                 continue
-            pending = [tensor.op]
-            while pending:
-                op = pending.pop()
-                if op in self._added and op not in found:
-                    found.add(op)
-                    stack += op.inputs
-                    pending += op.control_inputs
+            op = pending.pop()
+            if op in self._added and op not in found:
+                found.add(op)
+                stack += op.inputs
+                pending += op.control_inputs
         return frozenset(found)
 
     def root(self, tensor: Any) -> Any:

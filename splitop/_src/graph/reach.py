@@ -6,10 +6,14 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework.auto_control_deps_utils import get_read_write_resource_inputs
 from tensorflow.python.framework.ops import get_gradient_function
 
 # Their gradient functions are registered, and return no gradient.
 _ROUNDING = frozenset({"Ceil", "Floor", "Rint", "Round"})
+
+# They write nothing, though TensorFlow does not list them as readers.
+_READERS = frozenset({"ResourceGather", "ResourceGatherNd", "VarIsInitializedOp", "VariableShape"})
 
 
 def handle(graph: Any, variable: Any) -> Any:
@@ -22,6 +26,33 @@ def handle(graph: Any, variable: Any) -> Any:
 def is_resource(variable: Any) -> bool:
     """Whether it is a resource variable; TF1 has reference variables as well."""
     return getattr(getattr(variable, "handle", None), "dtype", None) == tf.resource
+
+
+def writers(handle: Any) -> list[Any]:
+    """The ops in the handle's graph that may write its variable."""
+    return [
+        op
+        for op in handle.consumers()
+        if op.type not in _READERS and handle in get_read_write_resource_inputs(op)[1]
+    ]
+
+
+def may_be_stale(read: Any, tensor: Any) -> bool:
+    """Whether the variable may be written between `read`, which reads it, and `tensor`.
+
+    A tf.function runs in the order of creation, and all that there is now comes before what
+    will be added. In a TF1 graph only a path tells what comes first.
+    """
+    writing = writers(read.inputs[0])
+    if not writing:
+        return False
+    if read.graph.building_function:
+        operations = read.graph.get_operations()
+        later = set(operations[operations.index(read) :])
+    else:
+        before = ancestors(read.outputs, control=True)
+        later = ancestors([tensor], control=True).keys() - before.keys()
+    return any(op in later for op in writing)
 
 
 def ancestors(
