@@ -24,7 +24,7 @@ constexpr int64_t kDepthBlock = 256;  // steps of a product between two passes o
 constexpr int64_t kUpdateCols = 256;  // columns of the weight gradient that are held at a time
 
 template <typename T>
-constexpr int64_t kMaxRowBlock = 8 * kTileRows;
+constexpr int64_t kMaxRowBlock = 16 * kTileRows;
 
 inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
