@@ -3,6 +3,7 @@
 
 set(SPLITOP_KERNEL_SOURCES
   csrc/kernels/activation.cpp
+  csrc/kernels/dtype.cpp
   csrc/kernels/status.cpp
   csrc/kernels/update_rule.cpp
   csrc/kernels/cpu/isa.cpp

@@ -8,6 +8,8 @@ const char* splitop_status_message(splitop_status status) {
       return "invalid argument";
     case SPLITOP_UNSUPPORTED:
       return "not supported by this build or this machine";
+    case SPLITOP_DEVICE_ERROR:
+      return "CUDA or cuBLAS has failed";
   }
   return "unknown status";
 }

@@ -175,6 +175,7 @@ std::optional<py::array> dense_chain(const py::array& seed, const std::vector<La
                                      bool input_gradient, int num_threads) {
   splitop_dense_chain chain{};
   chain.dtype = dtype_of(seed);
+  chain.variable_dtype = chain.dtype;
   chain.rule = from_name(rule, splitop_update_rule_name, SPLITOP_NUM_UPDATE_RULES, "rule");
   const Converter converter(seed, chain.rule);
   std::vector<splitop_dense_layer> c_layers;

@@ -137,6 +137,7 @@ class DenseChainCpuOp : public OpKernel {
     std::vector<splitop_dense_layer> layers = LayerArguments(context, attrs_, dims, *variables);
     splitop_dense_chain chain = ChainArgument(context, attrs_, dims, layers);
     chain.dtype = kDtype;
+    chain.variable_dtype = kDtype;
     TF_RETURN_IF_ERROR(AllocateOutput(context, dims, &chain));
 
     const auto* threads = context->device()->tensorflow_cpu_worker_threads();

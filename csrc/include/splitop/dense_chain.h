@@ -8,6 +8,9 @@
 //   dL/dx_l = G_l W_l^T                     with W_l from before its update
 //   dL/dW_l = x_l^T G_l                     a block at a time, each consumed by W_l's update
 // The gradients of the weights never exist as whole tensors.
+//
+// Variables, slots and hyperparameters have one type, float32 or float64. All other tensors have
+// the same type, or bfloat16 or float16 with float32 variables (mixed precision, CUDA only).
 #ifndef SPLITOP_DENSE_CHAIN_H_
 #define SPLITOP_DENSE_CHAIN_H_
 
@@ -15,6 +18,7 @@
 #include <stdint.h>
 
 #include "splitop/activation.h"
+#include "splitop/cuda.h"
 #include "splitop/dtype.h"
 #include "splitop/executor.h"
 #include "splitop/export.h"
@@ -34,17 +38,20 @@ typedef struct splitop_dense_layer {
   splitop_activation activation;  // [in]
   double alpha;                   // [in] slope of leaky_relu; else unused
   splitop_variable kernel;        // [in,out] [inputs, outputs]
+  const void* kernel_copy;        // [in] mixed precision: the kernel in the tensors' type, as the
+                                  //      forward pass has read it; read for dL/dx; else unused
   splitop_variable bias;          // [in,out] [outputs]; value NULL: the layer has none
 } splitop_dense_layer;
 
 typedef struct splitop_dense_chain {
-  splitop_dtype dtype;                // [in] of every tensor and of hyper
+  splitop_dtype dtype;                // [in] of seed, x, references and dL/dx
+  splitop_dtype variable_dtype;       // [in] of variables, slots and hyper
   int64_t batch;                      // [in] rows, at least 1
   int32_t num_layers;                 // [in] at least 1
   const splitop_dense_layer* layers;  // [in] from the top down
   const void* seed;          // [in] dL/dy of the top layer, [batch, layers[0].outputs], row-major
   splitop_update_rule rule;  // [in]
-  const void* hyper;         // [in] splitop_num_hyper(rule) scalars, host memory
+  const void* hyper;  // [in] splitop_num_hyper(rule) scalars; CPU: host memory, CUDA: the device's
   void* input_gradient;  // [out] dL/dx of the bottom layer, [batch, inputs], row-major; may be NULL
 } splitop_dense_chain;
 
@@ -56,9 +63,23 @@ SPLITOP_API size_t splitop_cpu_dense_chain_scratch_bytes(const splitop_dense_cha
 // executor's number of workers. All arguments are checked before anything is written. Every tensor
 // may be unaligned. Variables must not overlap each other or any input. The result is the same, bit
 // for bit, for any executor.
+// SPLITOP_UNSUPPORTED for mixed precision.
 SPLITOP_API splitop_status splitop_cpu_dense_chain(const splitop_dense_chain* chain, void* scratch,
                                                    size_t scratch_bytes,
                                                    const splitop_executor* executor);
+
+// Scratch that splitop_cuda_dense_chain needs on the current device, in bytes; 0 if the chain or
+// the options are invalid or not supported.
+SPLITOP_API size_t splitop_cuda_dense_chain_scratch_bytes(const splitop_dense_chain* chain,
+                                                          const splitop_cuda_options* options);
+
+// Enqueues the chain on the stream (cuda.h). scratch: the device's memory, 256-byte aligned. All
+// arguments are checked before anything is enqueued. The result is the same, bit for bit, from run
+// to run on one kind of device.
+SPLITOP_API splitop_status splitop_cuda_dense_chain(const splitop_dense_chain* chain,
+                                                    void* scratch, size_t scratch_bytes,
+                                                    const splitop_cuda_options* options,
+                                                    splitop_cuda_stream stream);
 
 #ifdef __cplusplus
 }

@@ -60,7 +60,9 @@ bool valid_layer(const splitop_dense_layer& layer, int32_t num_slots) {
 
 bool valid(const splitop_dense_chain* chain) {
   if (chain == nullptr || chain->num_layers < 1 || chain->layers == nullptr) return false;
-  if (chain->dtype != SPLITOP_FLOAT32 && chain->dtype != SPLITOP_FLOAT64) return false;
+  if (chain->variable_dtype != SPLITOP_FLOAT32 && chain->variable_dtype != SPLITOP_FLOAT64) {
+    return false;
+  }
   const int32_t num_slots = splitop_num_slots(chain->rule);
   if (chain->batch < 1 || chain->seed == nullptr || chain->hyper == nullptr || num_slots < 0) {
     return false;
@@ -70,6 +72,10 @@ bool valid(const splitop_dense_chain* chain) {
     if (l > 0 && chain->layers[l].outputs != chain->layers[l - 1].inputs) return false;
   }
   return true;
+}
+
+bool mixed_precision(const splitop_dense_chain& chain) {
+  return chain.dtype != chain.variable_dtype;
 }
 
 // ---- scratch ----
@@ -272,7 +278,7 @@ splitop_status run_chain(const splitop_dense_chain& chain, void* scratch, size_t
 
 size_t splitop_cpu_dense_chain_scratch_bytes(const splitop_dense_chain* chain,
                                              int32_t num_workers) {
-  if (!splitop::valid(chain) || num_workers < 1) return 0;
+  if (!splitop::valid(chain) || splitop::mixed_precision(*chain) || num_workers < 1) return 0;
   return chain->dtype == SPLITOP_FLOAT32 ? splitop::scratch_bytes<float>(*chain, num_workers)
                                          : splitop::scratch_bytes<double>(*chain, num_workers);
 }
@@ -283,6 +289,7 @@ splitop_status splitop_cpu_dense_chain(const splitop_dense_chain* chain, void* s
       executor->num_workers < 1 || (executor->run == nullptr && executor->num_workers > 1)) {
     return SPLITOP_INVALID_ARGUMENT;
   }
+  if (splitop::mixed_precision(*chain)) return SPLITOP_UNSUPPORTED;
   return chain->dtype == SPLITOP_FLOAT32
              ? splitop::run_chain<float>(*chain, scratch, scratch_bytes, *executor)
              : splitop::run_chain<double>(*chain, scratch, scratch_bytes, *executor);
