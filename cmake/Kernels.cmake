@@ -3,11 +3,17 @@
 
 set(SPLITOP_KERNEL_SOURCES
   csrc/kernels/activation.cpp
+  csrc/kernels/checks.cpp
+  csrc/kernels/cuda_names.cpp
   csrc/kernels/dtype.cpp
   csrc/kernels/status.cpp
   csrc/kernels/update_rule.cpp
   csrc/kernels/cpu/isa.cpp
+  csrc/kernels/cuda/plan.cpp
+  csrc/kernels/cuda/strategy.cpp
   csrc/kernels/cpu/dense_chain.cpp
+  csrc/kernels/cpu/dense_chain_tables.cpp
+  csrc/kernels/cpu/multi_tensor_update.cpp
 )
 set(SPLITOP_KERNEL_DEFINITIONS)
 set(SPLITOP_ISAS)

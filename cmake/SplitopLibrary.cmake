@@ -4,8 +4,7 @@
 function(splitop_configure target)
   target_compile_features(${target} PRIVATE cxx_std_17)
   target_compile_options(${target} PRIVATE
-    -Wall
-    -Wextra
+    "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra>"
     $<$<CONFIG:Release,RelWithDebInfo>:-O3>
   )
   set_target_properties(${target} PROPERTIES
@@ -18,8 +17,8 @@ function(splitop_configure target)
   )
   if(SPLITOP_SANITIZE)
     list(JOIN SPLITOP_SANITIZE "," sanitizers)
-    target_compile_options(${target} PRIVATE
-      -fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:\
+-fsanitize=${sanitizers};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1>")
     target_link_options(${target} PRIVATE -fsanitize=${sanitizers})
   else()
     # A missing symbol shows when linking, not when a user loads the library.

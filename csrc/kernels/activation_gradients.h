@@ -41,6 +41,36 @@ SPLITOP_HOST_DEVICE T activation_gradient(T g, T r, T alpha) {
   }
 }
 
+template <splitop_activation A>
+struct ActivationTag {
+  static constexpr splitop_activation kActivation = A;
+};
+
+// Calls f(ActivationTag<A>()) for the activation A; does nothing where it is linear.
+template <typename F>
+SPLITOP_HOST_DEVICE void with_activation(splitop_activation activation, const F& f) {
+  switch (activation) {
+    case SPLITOP_RELU:
+      return f(ActivationTag<SPLITOP_RELU>());
+    case SPLITOP_RELU6:
+      return f(ActivationTag<SPLITOP_RELU6>());
+    case SPLITOP_LEAKY_RELU:
+      return f(ActivationTag<SPLITOP_LEAKY_RELU>());
+    case SPLITOP_ELU:
+      return f(ActivationTag<SPLITOP_ELU>());
+    case SPLITOP_SELU:
+      return f(ActivationTag<SPLITOP_SELU>());
+    case SPLITOP_TANH:
+      return f(ActivationTag<SPLITOP_TANH>());
+    case SPLITOP_SIGMOID:
+      return f(ActivationTag<SPLITOP_SIGMOID>());
+    case SPLITOP_SOFTPLUS:
+      return f(ActivationTag<SPLITOP_SOFTPLUS>());
+    default:
+      return;
+  }
+}
+
 }  // namespace splitop
 
 #endif  // SPLITOP_KERNELS_ACTIVATION_GRADIENTS_H_

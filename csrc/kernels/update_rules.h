@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "kernels/host_device.h"
+#include "splitop/update_rule.h"
 
 namespace splitop {
 
@@ -70,6 +71,26 @@ struct AdamRule {
     w -= (m * step_size) / (square_root(v) + epsilon);
   }
 };
+
+template <typename Rule_>
+struct RuleTag {
+  using Rule = Rule_;
+};
+
+// Calls f(RuleTag<R>()) for the rule's struct R. `rule` is a known one.
+template <typename T, typename F>
+auto with_update_rule(splitop_update_rule rule, const F& f) {
+  switch (rule) {
+    case SPLITOP_SGD:
+      return f(RuleTag<SgdRule<T>>());
+    case SPLITOP_MOMENTUM:
+      return f(RuleTag<MomentumRule<T>>());
+    case SPLITOP_ADAM:
+      return f(RuleTag<AdamRule<T>>());
+    default:
+      __builtin_unreachable();
+  }
+}
 
 }  // namespace splitop
 

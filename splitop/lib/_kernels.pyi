@@ -1,23 +1,29 @@
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+# NumPy's for the CPU; for CUDA anything with DLPack or __cuda_array_interface__.
+_Array = Any
+
+CUDA_EMULATED: bool
+
 class Layer:
     def __init__(
         self,
-        x: npt.NDArray[Any],
-        kernel: npt.NDArray[Any],
-        kernel_slots: Sequence[npt.NDArray[Any]] = ...,
+        x: _Array,
+        kernel: _Array,
+        kernel_slots: Sequence[_Array] = ...,
         *,
-        bias: npt.NDArray[Any] | None = ...,
-        bias_slots: Sequence[npt.NDArray[Any]] = ...,
+        bias: _Array | None = ...,
+        bias_slots: Sequence[_Array] = ...,
         activation: str = ...,
         alpha: float = ...,
-        reference: npt.NDArray[Any] | None = ...,
+        reference: _Array | None = ...,
         kernel_decayed: bool = ...,
         bias_decayed: bool = ...,
+        kernel_copy: _Array | None = ...,
     ) -> None: ...
 
 def dense_chain(
@@ -29,6 +35,72 @@ def dense_chain(
     input_gradient: bool = ...,
     num_threads: int = ...,
 ) -> npt.NDArray[np.floating[Any]] | None: ...
+def multi_tensor_update(
+    gradients: Sequence[npt.NDArray[Any]],
+    variables: Sequence[npt.NDArray[Any]],
+    slots: Sequence[Sequence[npt.NDArray[Any]]],
+    *,
+    rule: str,
+    hyper: npt.NDArray[Any],
+    decayed: Sequence[bool],
+    num_threads: int = ...,
+) -> None: ...
 def available_isas() -> list[str]: ...
 def isa_in_use() -> str: ...
 def select_isa(name: str) -> None: ...
+def cuda_state() -> Literal[
+    "ready", "not_built", "no_driver", "old_driver", "no_device", "old_device", "broken"
+]: ...
+def cuda_state_message() -> str: ...
+def cuda_versions() -> tuple[int, int]: ...
+def cuda_devices() -> list[dict[str, Any]]: ...
+def has_cublas() -> bool: ...
+def cuda_warm_up() -> None: ...
+def cuda_plan(
+    device: dict[str, Any],
+    batch: int,
+    inputs: int,
+    outputs: int,
+    *,
+    dtype: str = ...,
+    variable_dtype: str = ...,
+    rule: str,
+    allow_tf32: bool = ...,
+    use_cublas: bool = ...,
+    strategy: str = ...,
+) -> dict[str, Any]: ...
+def cuda_dense_chain(
+    seed: _Array,
+    layers: Sequence[Layer],
+    *,
+    rule: str,
+    hyper: _Array,
+    input_gradient: _Array | None = ...,
+    scratch: _Array | None = ...,
+    stream: int = ...,
+    allow_tf32: bool = ...,
+    use_cublas: bool = ...,
+    strategy: str = ...,
+) -> None: ...
+def cuda_dense_chain_scratch_bytes(
+    seed: _Array,
+    layers: Sequence[Layer],
+    *,
+    rule: str,
+    hyper: _Array,
+    input_gradient: _Array | None = ...,
+    stream: int = ...,
+    allow_tf32: bool = ...,
+    use_cublas: bool = ...,
+    strategy: str = ...,
+) -> int: ...
+def cuda_multi_tensor_update(
+    gradients: Sequence[_Array],
+    variables: Sequence[_Array],
+    slots: Sequence[Sequence[_Array]],
+    *,
+    rule: str,
+    hyper: _Array,
+    decayed: Sequence[bool],
+    stream: int = ...,
+) -> None: ...

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from splitop.lib import _kernels
 from tests import oracle
+from tests.accuracy import Precision
 
 HYPER = {
     "sgd": [0.01, 0.1],
@@ -31,7 +32,7 @@ class Problem:
 
 
 def make_problem(
-    dtype: Any,
+    precision: Any,
     batch: int,
     widths: Sequence[int],
     activations: Sequence[str],
@@ -39,7 +40,13 @@ def make_problem(
     rule: str,
     random_seed: int = 0,
 ) -> Problem:
-    """A chain from `widths[0]` inputs up to `widths[-1]` units."""
+    """A chain from `widths[0]` inputs up to `widths[-1]` units.
+
+    `precision` is a Precision, or the dtype of everything.
+    """
+    if not isinstance(precision, Precision):
+        precision = Precision.of(precision)
+    dtype, tensors = precision.variables, precision.tensors
     random = np.random.default_rng(random_seed)
     num_slots = oracle.RULES[rule].num_slots
 
@@ -48,17 +55,19 @@ def make_problem(
         return tuple(slot.astype(dtype) for slot in signed[:num_slots])
 
     layers: list[oracle.Layer] = []
-    x = random.normal(size=(batch, widths[0])).astype(dtype)
+    x = random.normal(size=(batch, widths[0])).astype(tensors)
     for inputs, units, name, use_bias in zip(widths, widths[1:], activations, biases, strict=False):
         kernel = (random.normal(size=(inputs, units)) / np.sqrt(inputs)).astype(dtype)
         bias = random.normal(size=units).astype(dtype) if use_bias else None
-        z = x @ kernel + (0 if bias is None else bias)
+        kernel_copy = kernel.astype(tensors) if precision.mixed else None
+        read = kernel if kernel_copy is None else kernel_copy.astype(dtype)
+        z = x.astype(dtype) @ read + (0 if bias is None else bias)
         reference = oracle.ACTIVATIONS[name].reference(z, ALPHA)
         layers.insert(
             0,
             oracle.Layer(
                 x=x,
-                reference=None if reference is None else reference.astype(dtype),
+                reference=None if reference is None else reference.astype(tensors),
                 activation=name,
                 kernel=kernel,
                 bias=bias,
@@ -67,10 +76,11 @@ def make_problem(
                 bias_slots=slots(units) if use_bias else (),
                 kernel_decayed=bool(random.random() < 0.5),
                 bias_decayed=bool(random.random() < 0.5),
+                kernel_copy=kernel_copy,
             ),
         )
-        x = oracle.ACTIVATIONS[name].forward(z, ALPHA).astype(dtype)
-    seed = random.normal(size=(batch, widths[-1])).astype(dtype)
+        x = oracle.ACTIVATIONS[name].forward(z, ALPHA).astype(tensors)
+    seed = random.normal(size=(batch, widths[-1])).astype(tensors)
     return Problem(seed, tuple(layers), rule, np.array(HYPER[rule], dtype))
 
 

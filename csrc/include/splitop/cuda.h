@@ -66,8 +66,8 @@ typedef enum splitop_cuda_strategy {
 SPLITOP_API const char* splitop_cuda_strategy_name(splitop_cuda_strategy strategy);
 
 typedef struct splitop_cuda_options {
-  int32_t allow_tf32;  // [in] nonzero: float32 products may round their factors to TF32
-  int32_t use_cublas;  // [in] nonzero: cuBLAS may be used where it is found
+  int32_t allow_tf32;              // [in] nonzero: float32 products may round their factors to TF32
+  int32_t use_cublas;              // [in] nonzero: cuBLAS may be used where it is found
   splitop_cuda_strategy strategy;  // [in] SPLITOP_UNSUPPORTED where the one asked for can't be
 } splitop_cuda_options;
 

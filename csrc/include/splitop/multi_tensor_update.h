@@ -25,8 +25,8 @@ typedef struct splitop_multi_tensor_update {
   splitop_dtype gradient_dtype;  // [in] variable_dtype, or a 16-bit type with float32 variables
   splitop_dtype variable_dtype;  // [in] of variables, slots and hyper: float32 or float64
   splitop_update_rule rule;      // [in]
-  const void* hyper;    // [in] splitop_num_hyper(rule) scalars; CPU: host memory, CUDA: the device's
-  int32_t num_tensors;  // [in] at least 0
+  const void* hyper;  // [in] splitop_num_hyper(rule) scalars; CPU: host memory, CUDA: the device's
+  int32_t num_tensors;                   // [in] at least 0
   const splitop_tensor_update* tensors;  // [in] host memory
 } splitop_multi_tensor_update;
 

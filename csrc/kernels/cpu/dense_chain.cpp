@@ -2,81 +2,18 @@
 #include "splitop/dense_chain.h"
 
 #include <algorithm>
-#include <atomic>
 
+#include "kernels/checks.h"
 #include "kernels/cpu/dense_chain_kernels.h"
+#include "kernels/cpu/parallel.h"
 #include "splitop/cpu.h"
 
 namespace splitop {
 namespace {
 
 constexpr size_t kAlignment = 64;
-// A worker is woken only for this much arithmetic; waking one costs a few microseconds.
-constexpr double kFlopsPerWorker = 1e6;
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-
-DenseChainTables tables() {
-  switch (splitop_cpu_isa_in_use()) {
-#ifdef SPLITOP_HAVE_AVX512
-    case SPLITOP_ISA_AVX512:
-      return dense_chain_tables_avx512();
-#endif
-#ifdef SPLITOP_HAVE_AVX2
-    case SPLITOP_ISA_AVX2:
-      return dense_chain_tables_avx2();
-#endif
-    default:
-      return dense_chain_tables_baseline();
-  }
-}
-
-template <typename T>
-const DenseChainKernels<T>& kernels();
-template <>
-const DenseChainKernels<float>& kernels() {
-  return *tables().float32;
-}
-template <>
-const DenseChainKernels<double>& kernels() {
-  return *tables().float64;
-}
-
-// ---- checks ----
-
-bool valid_variable(const splitop_variable& variable, int32_t num_slots) {
-  return std::all_of(variable.slots, variable.slots + num_slots,
-                     [](const void* slot) { return slot != nullptr; });
-}
-
-bool valid_layer(const splitop_dense_layer& layer, int32_t num_slots) {
-  if (layer.inputs < 1 || layer.outputs < 1 || layer.x == nullptr) return false;
-  if (layer.activation < 0 || layer.activation >= SPLITOP_NUM_ACTIVATIONS) return false;
-  if (layer.activation != SPLITOP_LINEAR && layer.reference == nullptr) return false;
-  if (layer.kernel.value == nullptr || !valid_variable(layer.kernel, num_slots)) return false;
-  return layer.bias.value == nullptr || valid_variable(layer.bias, num_slots);
-}
-
-bool valid(const splitop_dense_chain* chain) {
-  if (chain == nullptr || chain->num_layers < 1 || chain->layers == nullptr) return false;
-  if (chain->variable_dtype != SPLITOP_FLOAT32 && chain->variable_dtype != SPLITOP_FLOAT64) {
-    return false;
-  }
-  const int32_t num_slots = splitop_num_slots(chain->rule);
-  if (chain->batch < 1 || chain->seed == nullptr || chain->hyper == nullptr || num_slots < 0) {
-    return false;
-  }
-  for (int32_t l = 0; l < chain->num_layers; ++l) {
-    if (!valid_layer(chain->layers[l], num_slots)) return false;
-    if (l > 0 && chain->layers[l].outputs != chain->layers[l - 1].inputs) return false;
-  }
-  return true;
-}
-
-bool mixed_precision(const splitop_dense_chain& chain) {
-  return chain.dtype != chain.variable_dtype;
-}
 
 // ---- scratch ----
 
@@ -91,10 +28,6 @@ struct ScratchLayout {
   int64_t gradients() const { return 2 * (by_batch + by_column); }
   int64_t total() const { return gradients() + num_workers * worker; }
 };
-
-bool needs_input_gradient(const splitop_dense_chain& chain, int32_t layer) {
-  return layer + 1 < chain.num_layers || chain.input_gradient != nullptr;
-}
 
 template <typename T>
 ScratchLayout scratch_layout(const DenseChainKernels<T>& kernels, const splitop_dense_chain& chain,
@@ -119,29 +52,6 @@ ScratchLayout scratch_layout(const DenseChainKernels<T>& kernels, const splitop_
 }
 
 // ---- parallel parts ----
-
-// Runs task(index, worker) for every index in [0, tasks), shared out among the workers as
-// they become free. Every result belongs to one task, so the sharing does not show in it.
-template <typename Task>
-void parallel_tasks(const splitop_executor& executor, int32_t num_workers, int64_t tasks,
-                    double flops, const Task& task) {
-  struct Shared {
-    const Task& task;
-    int64_t tasks;
-    std::atomic<int64_t> next{0};
-  } shared{task, tasks};
-  auto body = [](void* context, int32_t worker) {
-    Shared& s = *static_cast<Shared*>(context);
-    for (int64_t i = s.next++; i < s.tasks; i = s.next++) s.task(i, worker);
-  };
-  const double wanted = std::min(static_cast<double>(tasks), flops / kFlopsPerWorker);
-  const auto workers = static_cast<int32_t>(std::max(1.0, std::min<double>(num_workers, wanted)));
-  if (workers == 1) {
-    body(&shared, 0);
-  } else {
-    executor.run(executor.context, workers, body, &shared);
-  }
-}
 
 // The size of a task's block: the one that leaves the busiest worker the least (a short last
 // block counts as a whole one), the larger one where two are equal.
@@ -259,14 +169,14 @@ class ChainRun {
 
 template <typename T>
 size_t scratch_bytes(const splitop_dense_chain& chain, int32_t num_workers) {
-  return sizeof(T) * scratch_layout(kernels<T>(), chain, num_workers).total();
+  return sizeof(T) * scratch_layout(dense_chain_kernels<T>(), chain, num_workers).total();
 }
 
 // The instruction set is looked up once: another thread may select another one meanwhile.
 template <typename T>
 splitop_status run_chain(const splitop_dense_chain& chain, void* scratch, size_t scratch_bytes,
                          const splitop_executor& executor) {
-  const DenseChainKernels<T>& table = kernels<T>();
+  const DenseChainKernels<T>& table = dense_chain_kernels<T>();
   const ScratchLayout layout = scratch_layout(table, chain, executor.num_workers);
   if (scratch_bytes < sizeof(T) * layout.total()) return SPLITOP_INVALID_ARGUMENT;
   ChainRun<T>(table, layout, chain, scratch, executor).run();

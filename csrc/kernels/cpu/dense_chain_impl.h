@@ -96,16 +96,9 @@ void update_variable(const splitop_variable& variable, const T* hyper, int64_t o
 template <typename T>
 void update_variable(splitop_update_rule rule, const splitop_variable& variable, const T* hyper,
                      int64_t offset, int64_t count, const T* g) {
-  switch (rule) {
-    case SPLITOP_SGD:
-      return update_variable<SgdRule<T>>(variable, hyper, offset, count, g);
-    case SPLITOP_MOMENTUM:
-      return update_variable<MomentumRule<T>>(variable, hyper, offset, count, g);
-    case SPLITOP_ADAM:
-      return update_variable<AdamRule<T>>(variable, hyper, offset, count, g);
-    default:
-      return;
-  }
+  with_update_rule<T>(rule, [&](auto tag) {
+    update_variable<typename decltype(tag)::Rule>(variable, hyper, offset, count, g);
+  });
 }
 
 template <splitop_activation A, typename T>
@@ -121,22 +114,9 @@ void activate(const T* reference, int64_t stride, int64_t height, int64_t width,
 template <typename T>
 void activate(splitop_activation activation, const T* reference, int64_t stride, int64_t height,
               int64_t width, T alpha, Square<T>& square) {
-  switch (activation) {
-#define SPLITOP_ACTIVATION_CASE(A) \
-  case A:                          \
-    return activate<A, T>(reference, stride, height, width, alpha, square);
-    SPLITOP_ACTIVATION_CASE(SPLITOP_RELU)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_RELU6)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_LEAKY_RELU)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_ELU)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_SELU)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_TANH)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_SIGMOID)
-    SPLITOP_ACTIVATION_CASE(SPLITOP_SOFTPLUS)
-#undef SPLITOP_ACTIVATION_CASE
-    default:
-      return;
-  }
+  with_activation(activation, [&](auto tag) {
+    activate<decltype(tag)::kActivation, T>(reference, stride, height, width, alpha, square);
+  });
 }
 
 // One square of dL/dy becomes one of G, in both layouts. Its column sums are added to
@@ -296,8 +276,8 @@ void layer_rows(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch) 
 }
 
 template <typename T>
-constexpr DenseChainKernels<T> kKernels = {kTileCols<T>, kMaxRowBlock<T>, worker_scratch<T>,
-                                           finish_columns<T>, layer_rows<T>};
+constexpr DenseChainKernels<T> kKernels = {kTileCols<T>,      kMaxRowBlock<T>, worker_scratch<T>,
+                                           finish_columns<T>, layer_rows<T>,   update_variable<T>};
 
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
 static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);

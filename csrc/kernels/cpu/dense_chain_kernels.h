@@ -54,6 +54,10 @@ struct DenseChainKernels {
   // Rows [begin, end) of the layer's kernel, a range as above: the same columns of the
   // gradient below, then the weight gradient and its update.
   void (*layer_rows)(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch);
+
+  // Updates `count` elements of a variable, from `offset` on, by their gradient g.
+  void (*update)(splitop_update_rule rule, const splitop_variable& variable, const T* hyper,
+                 int64_t offset, int64_t count, const T* g);
 };
 
 // One table an instruction set and a type; NULL where it was not compiled.
@@ -65,6 +69,10 @@ struct DenseChainTables {
 DenseChainTables dense_chain_tables_baseline();
 DenseChainTables dense_chain_tables_avx2();
 DenseChainTables dense_chain_tables_avx512();
+
+// The kernels of the instruction set in use.
+template <typename T>
+const DenseChainKernels<T>& dense_chain_kernels();
 
 }  // namespace splitop
 

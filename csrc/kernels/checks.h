@@ -1,0 +1,27 @@
+// Argument checks that the CPU and the CUDA side share.
+#ifndef SPLITOP_KERNELS_CHECKS_H_
+#define SPLITOP_KERNELS_CHECKS_H_
+
+#include "splitop/dense_chain.h"
+#include "splitop/multi_tensor_update.h"
+
+namespace splitop {
+
+// Variables of one type; tensors of the same, or of 16 bits with float32 variables.
+bool valid_types(splitop_dtype tensors, splitop_dtype variables);
+
+bool valid(const splitop_dense_chain* chain);
+bool valid(const splitop_multi_tensor_update* update);
+
+inline bool mixed_precision(const splitop_dense_chain& chain) {
+  return chain.dtype != chain.variable_dtype;
+}
+
+// Whether dL/dx of the layer is wanted: by the layer below or by the caller.
+inline bool needs_input_gradient(const splitop_dense_chain& chain, int32_t layer) {
+  return layer + 1 < chain.num_layers || chain.input_gradient != nullptr;
+}
+
+}  // namespace splitop
+
+#endif  // SPLITOP_KERNELS_CHECKS_H_

@@ -1,0 +1,10 @@
+#include "kernels/cuda/dense_chain_impl.h"
+#include "kernels/cuda/tensor_core_product.h"
+
+namespace splitop::cuda {
+
+const DenseChainKernels& dense_chain_kernels_bfloat16() {
+  return dense_chain_kernels<TensorCoreProduct, bfloat16, LargeTile>();
+}
+
+}  // namespace splitop::cuda

@@ -1,0 +1,74 @@
+// What the device code of the dense chain offers to the host code: one table for each kind of
+// product. Everything is enqueued on the stream.
+#ifndef SPLITOP_KERNELS_CUDA_DENSE_CHAIN_KERNELS_H_
+#define SPLITOP_KERNELS_CUDA_DENSE_CHAIN_KERNELS_H_
+
+#include <cuda_runtime_api.h>
+#include <stdint.h>
+
+#include "splitop/activation.h"
+#include "splitop/update_rule.h"
+
+namespace splitop::cuda {
+
+// "T" is the type of the tensors, "sums" are float64 if T is, else float32.
+
+// G = act'(reference) * dL/dy, and the sums of G over parts of the batch.
+struct GradientArgs {
+  int64_t batch;
+  int64_t cols;
+  const void* source;   // dL/dy: `splits` matrices [batch, cols] to be added
+  bool source_of_sums;  // the source is of the type of sums, else of type T
+  int splits;           // 1 if the source is of type T
+  splitop_activation activation;
+  double alpha;
+  const void* reference;  // [batch, cols] of T; unused where linear
+  void* gradient;         // [batch, cols] of T; NULL: not wanted
+  void* sums;             // [ceil(batch / rows_per_block), cols] of sums; NULL: not wanted
+  int64_t rows_per_block;
+  bool aligned;  // every row of every tensor starts at a multiple of 16 bytes
+};
+
+// dL/dx = G W^T. Split s sums over the outputs [s * split_depth, (s + 1) * split_depth).
+struct ProductArgs {
+  int64_t batch;
+  int64_t inputs;
+  int64_t outputs;
+  const void* gradient;  // [batch, outputs] of T
+  const void* kernel;    // [inputs, outputs] of T
+  void* result;          // [splits, batch, inputs] of sums
+  int splits;
+  int64_t split_depth;
+  bool large_tile;
+  bool aligned;
+};
+
+// dL/dW = x^T G, consumed by the update of W.
+struct WeightUpdateArgs {
+  int64_t batch;
+  int64_t inputs;
+  int64_t outputs;
+  const void* x;         // [batch, inputs] of T
+  const void* gradient;  // [batch, outputs] of T
+  splitop_variable kernel;
+  splitop_update_rule rule;
+  const void* hyper;
+  bool large_tile;
+  bool aligned;
+};
+
+struct DenseChainKernels {
+  cudaError_t (*gradient)(const GradientArgs& args, cudaStream_t stream);
+  cudaError_t (*product)(const ProductArgs& args, cudaStream_t stream);
+  cudaError_t (*weight_update)(const WeightUpdateArgs& args, cudaStream_t stream);
+};
+
+const DenseChainKernels& dense_chain_kernels_float32();
+const DenseChainKernels& dense_chain_kernels_tf32();
+const DenseChainKernels& dense_chain_kernels_float64();
+const DenseChainKernels& dense_chain_kernels_bfloat16();
+const DenseChainKernels& dense_chain_kernels_float16();
+
+}  // namespace splitop::cuda
+
+#endif  // SPLITOP_KERNELS_CUDA_DENSE_CHAIN_KERNELS_H_

@@ -1,0 +1,217 @@
+#include "splitop/multi_tensor_update.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "kernels/checks.h"
+#include "kernels/cuda/element.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/multi_tensor_update.h"
+#include "kernels/update_rules.h"
+
+namespace splitop::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kElementsPerThread = 16;
+constexpr int64_t kBlockElements = kThreads * kElementsPerThread;
+// A launch takes 32,764 bytes of arguments at most (compute capability 7.0, CUDA 12.1). The
+// smaller tables keep short lists cheap: arguments are copied whole.
+constexpr int kTableSizes[] = {8, 64, 512};
+constexpr int kLargestTable = 512;
+
+struct Entry {
+  const void* gradient;
+  void* value;
+  void* slots[SPLITOP_MAX_SLOTS];
+  int64_t count;
+  int32_t gradient_rows;
+  int32_t decayed;
+  int32_t first_block;
+  int32_t aligned;  // to the packs of gradient and variables
+};
+
+template <int kEntries>
+struct Table {
+  const void* hyper;
+  int32_t num_entries;
+  Entry entries[kEntries];
+};
+static_assert(sizeof(Table<kLargestTable>) <= 32764);
+
+// The last entry whose first block is not after `block`.
+template <int kEntries>
+__device__ __forceinline__ int entry_of(const Table<kEntries>& table, int block) {
+  int low = 0;
+  int high = table.num_entries;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (table.entries[middle].first_block <= block) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+// Elements [at, at + kPack) of one variable.
+template <typename Gradient, typename Sum, typename Rule, int kPack>
+__device__ __forceinline__ void update_pack(const Entry& entry, const Rule& rule, int64_t at) {
+  using Vector = Pack<Sum, kPack>;
+  auto* const value = reinterpret_cast<Vector*>(static_cast<Sum*>(entry.value) + at);
+  auto* const slot0 = reinterpret_cast<Vector*>(static_cast<Sum*>(entry.slots[0]) + at);
+  auto* const slot1 = reinterpret_cast<Vector*>(static_cast<Sum*>(entry.slots[1]) + at);
+  Vector w = *value;
+  Vector m = {};
+  Vector v = {};
+  if constexpr (Rule::kNumSlots > 0) m = load_streaming(slot0);
+  if constexpr (Rule::kNumSlots > 1) v = load_streaming(slot1);
+  Vector g = {};
+  const auto* gradient = static_cast<const Gradient*>(entry.gradient) + at;
+  for (int row = 0; row < entry.gradient_rows; ++row, gradient += entry.count) {
+    const auto pack = *reinterpret_cast<const Pack<Gradient, kPack>*>(gradient);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) g.at[i] += widen(pack.at[i]);
+  }
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) rule(g.at[i], w.at[i], m.at[i], v.at[i]);
+  *value = w;
+  if constexpr (Rule::kNumSlots > 0) store_streaming(slot0, m);
+  if constexpr (Rule::kNumSlots > 1) store_streaming(slot1, v);
+}
+
+template <typename Gradient, typename Sum, typename Rule, int kEntries>
+__global__ __launch_bounds__(kThreads) void update_kernel(
+    const __grid_constant__ Table<kEntries> table) {
+  const int block = static_cast<int>(blockIdx.x);
+  const Entry& entry = table.entries[entry_of(table, block)];
+  const Rule rule(static_cast<const Sum*>(table.hyper), entry.decayed != 0);
+  const int64_t begin = int64_t{block - entry.first_block} * kBlockElements;
+  const int64_t end = min(begin + kBlockElements, entry.count);
+  constexpr int kPack = kPackCount<Sum>;
+  int64_t packed = begin;
+  if (entry.aligned) {
+    packed = end - (end - begin) % kPack;
+#pragma unroll 4
+    for (int64_t at = begin + threadIdx.x * kPack; at < packed; at += kThreads * kPack) {
+      update_pack<Gradient, Sum, Rule, kPack>(entry, rule, at);
+    }
+  }
+  for (int64_t at = packed + threadIdx.x; at < end; at += kThreads) {
+    update_pack<Gradient, Sum, Rule, 1>(entry, rule, at);
+  }
+}
+
+bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % kPackBytes == 0; }
+
+// Rows after the first start `count` elements further on.
+bool aligned(const TensorUpdate& update, int num_slots, int64_t gradient_bytes) {
+  return aligned(update.gradient) && aligned(update.variable.value) &&
+         std::all_of(update.variable.slots, update.variable.slots + num_slots,
+                     [](const void* slot) { return aligned(slot); }) &&
+         (update.gradient_rows == 1 || update.count * gradient_bytes % kPackBytes == 0);
+}
+
+int64_t blocks_of(const TensorUpdate& update) {
+  return (update.count + kBlockElements - 1) / kBlockElements;
+}
+
+constexpr int64_t kMaxBlocks = std::numeric_limits<int32_t>::max();
+
+template <typename Gradient, typename Sum, typename Rule, int kEntries>
+cudaError_t launch_table(const void* hyper, const TensorUpdate* first, int count,
+                         cudaStream_t stream) {
+  Table<kEntries> table = {};
+  table.hyper = hyper;
+  table.num_entries = count;
+  int64_t blocks = 0;
+  for (int i = 0; i < count; ++i) {
+    const TensorUpdate& update = first[i];
+    table.entries[i] = {update.gradient,
+                        update.variable.value,
+                        {update.variable.slots[0], update.variable.slots[1]},
+                        update.count,
+                        update.gradient_rows,
+                        update.variable.decayed,
+                        static_cast<int32_t>(blocks),
+                        aligned(update, Rule::kNumSlots, sizeof(Gradient))};
+    blocks += blocks_of(update);
+  }
+  return launch(update_kernel<Gradient, Sum, Rule, kEntries>, dim3(static_cast<unsigned>(blocks)),
+                dim3(kThreads), 0, stream, table);
+}
+
+template <typename Gradient, typename Sum, typename Rule>
+cudaError_t launch_fitting_table(const void* hyper, const TensorUpdate* first, int count,
+                                 cudaStream_t stream) {
+  if (count <= kTableSizes[0]) {
+    return launch_table<Gradient, Sum, Rule, kTableSizes[0]>(hyper, first, count, stream);
+  }
+  if (count <= kTableSizes[1]) {
+    return launch_table<Gradient, Sum, Rule, kTableSizes[1]>(hyper, first, count, stream);
+  }
+  return launch_table<Gradient, Sum, Rule, kTableSizes[2]>(hyper, first, count, stream);
+}
+
+// As many variables in a launch as its table and its grid can hold.
+template <typename Gradient, typename Sum, typename Rule>
+cudaError_t launch_all(const void* hyper, const std::vector<TensorUpdate>& updates,
+                       cudaStream_t stream) {
+  size_t first = 0;
+  while (first < updates.size()) {
+    int64_t blocks = 0;
+    size_t end = first;
+    while (end < updates.size() && end - first < kLargestTable &&
+           blocks + blocks_of(updates[end]) <= kMaxBlocks) {
+      blocks += blocks_of(updates[end++]);
+    }
+    if (end == first) return cudaErrorInvalidValue;
+    const cudaError_t error = launch_fitting_table<Gradient, Sum, Rule>(
+        hyper, &updates[first], static_cast<int>(end - first), stream);
+    if (error != cudaSuccess) return error;
+    first = end;
+  }
+  return cudaSuccess;
+}
+
+template <typename Gradient, typename Sum>
+cudaError_t launch_rule(splitop_update_rule rule, const void* hyper,
+                        const std::vector<TensorUpdate>& updates, cudaStream_t stream) {
+  return with_update_rule<Sum>(rule, [&](auto tag) {
+    return launch_all<Gradient, Sum, typename decltype(tag)::Rule>(hyper, updates, stream);
+  });
+}
+
+}  // namespace
+
+cudaError_t enqueue_updates(splitop_dtype gradient_dtype, splitop_dtype variable_dtype,
+                            splitop_update_rule rule, const void* hyper,
+                            const std::vector<TensorUpdate>& updates, cudaStream_t stream) {
+  if (variable_dtype == SPLITOP_FLOAT64) {
+    return launch_rule<double, double>(rule, hyper, updates, stream);
+  }
+  switch (gradient_dtype) {
+    case SPLITOP_BFLOAT16:
+      return launch_rule<bfloat16, float>(rule, hyper, updates, stream);
+    case SPLITOP_FLOAT16:
+      return launch_rule<float16, float>(rule, hyper, updates, stream);
+    default:
+      return launch_rule<float, float>(rule, hyper, updates, stream);
+  }
+}
+
+}  // namespace splitop::cuda
+
+splitop_status splitop_cuda_multi_tensor_update(const splitop_multi_tensor_update* update,
+                                                splitop_cuda_stream stream) {
+  if (!splitop::valid(update)) return SPLITOP_INVALID_ARGUMENT;
+  std::vector<splitop::cuda::TensorUpdate> updates;
+  for (int32_t i = 0; i < update->num_tensors; ++i) {
+    const splitop_tensor_update& tensor = update->tensors[i];
+    if (tensor.count > 0) updates.push_back({tensor.gradient, 1, tensor.variable, tensor.count});
+  }
+  const cudaError_t error = splitop::cuda::enqueue_updates(
+      update->gradient_dtype, update->variable_dtype, update->rule, update->hyper, updates, stream);
+  return error == cudaSuccess ? SPLITOP_OK : SPLITOP_DEVICE_ERROR;
+}

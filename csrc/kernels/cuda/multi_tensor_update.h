@@ -1,0 +1,30 @@
+// Updates of many variables in few launches: those of the public function, and the biases of a
+// chain, whose gradients are sums of several rows.
+#ifndef SPLITOP_KERNELS_CUDA_MULTI_TENSOR_UPDATE_H_
+#define SPLITOP_KERNELS_CUDA_MULTI_TENSOR_UPDATE_H_
+
+#include <cuda_runtime_api.h>
+#include <stdint.h>
+
+#include <vector>
+
+#include "splitop/dtype.h"
+#include "splitop/update_rule.h"
+
+namespace splitop::cuda {
+
+struct TensorUpdate {
+  const void* gradient;  // [gradient_rows, count], the sum of whose rows is the gradient
+  int32_t gradient_rows;
+  splitop_variable variable;
+  int64_t count;
+};
+
+// hyper: device memory.
+cudaError_t enqueue_updates(splitop_dtype gradient_dtype, splitop_dtype variable_dtype,
+                            splitop_update_rule rule, const void* hyper,
+                            const std::vector<TensorUpdate>& updates, cudaStream_t stream);
+
+}  // namespace splitop::cuda
+
+#endif  // SPLITOP_KERNELS_CUDA_MULTI_TENSOR_UPDATE_H_
