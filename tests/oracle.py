@@ -134,6 +134,7 @@ class Layer:
     bias_slots: tuple[Array, ...] = ()
     kernel_decayed: bool = False
     bias_decayed: bool = False
+    kernel_copy: Array | None = None  # mixed precision: what dL/dx is computed with
 
 
 def update(
@@ -165,7 +166,8 @@ def _layer(dy: Array, layer: Layer, rule: str, hyper: Sequence[float]) -> tuple[
             layer.bias, layer.bias_slots, g.sum(axis=0), layer.bias_decayed, rule, hyper
         )
         after = dataclasses.replace(after, bias=bias, bias_slots=bias_slots)
-    return after, g @ np.asarray(layer.kernel, np.float64).T
+    read = layer.kernel if layer.kernel_copy is None else layer.kernel_copy
+    return after, g @ np.asarray(read, np.float64).T
 
 
 def dense_chain(
