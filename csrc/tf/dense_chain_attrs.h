@@ -2,7 +2,8 @@
 //
 // Shared by the shape function and by the kernels of every device. "Variables" are the
 // weights: the kernels of all layers, then the biases of the layers that have one.
-// "Resources" are the variables, then each variable's slots.
+// "Resources" are the variables, then each variable's slots. In mixed precision the tensors
+// have 16 bits; a kernel whose dL/dx is computed then comes with a copy of the tensors' type.
 #ifndef SPLITOP_TF_DENSE_CHAIN_ATTRS_H_
 #define SPLITOP_TF_DENSE_CHAIN_ATTRS_H_
 
@@ -16,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "splitop/activation.h"
 #include "splitop/update_rule.h"
+#include "tensorflow/core/framework/types.h"
 #include "tensorflow/core/platform/errors.h"
 
 namespace splitop {
@@ -39,9 +41,13 @@ struct DenseChainAttrs {
   std::vector<VariableAttrs> variables;
   std::string seed_name;
   splitop_update_rule rule;
+  tensorflow::DataType dtype;           // of the tensors
+  tensorflow::DataType variable_dtype;  // of variables, slots and hyper
   int num_references = 0;
+  int num_kernel_copies = 0;
   bool input_gradient = false;
 
+  bool mixed() const { return dtype != variable_dtype; }
   int num_layers() const { return static_cast<int>(layers.size()); }
   int num_variables() const { return static_cast<int>(variables.size()); }
   int slots_per_variable() const { return splitop_num_slots(rule); }
@@ -51,9 +57,13 @@ struct DenseChainAttrs {
   int SeedInput() const { return 0; }
   int LayerInput(int layer) const { return 1 + layer; }
   int ReferenceInput(int reference) const { return 1 + num_layers() + reference; }
-  int ResourceInput(int resource) const { return ReferenceInput(num_references) + resource; }
+  int KernelCopyInput(int layer) const { return ReferenceInput(num_references) + layer; }
+  int ResourceInput(int resource) const { return KernelCopyInput(num_kernel_copies) + resource; }
   int HyperInput() const { return ResourceInput(num_resources()); }
   int num_inputs() const { return HyperInput() + 1; }
+
+  // Only the bottom layer may have none.
+  bool HasKernelCopy(int layer) const { return layer < num_kernel_copies; }
 
   // Places among the resources; a variable has the same place in both lists.
   int SlotResource(int variable, int slot) const {
@@ -78,7 +88,8 @@ struct DenseChainAttrs {
 
 // The attributes as TensorFlow hands them over.
 struct RawDenseChainAttrs {
-  int num_layers, num_references, num_biases, num_slots, num_input_gradients;
+  tensorflow::DataType dtype, variable_dtype;
+  int num_layers, num_references, num_kernel_copies, num_biases, num_slots, num_input_gradients;
   std::vector<std::string> activations, layer_names;
   std::vector<float> alphas;
   std::vector<bool> use_bias, decayed;
@@ -87,8 +98,11 @@ struct RawDenseChainAttrs {
 
 template <typename Context>  // OpKernelConstruction or InferenceContext
 absl::Status GetRawAttrs(Context* context, RawDenseChainAttrs* raw) {
+  TF_RETURN_IF_ERROR(context->GetAttr("T", &raw->dtype));
+  TF_RETURN_IF_ERROR(context->GetAttr("V", &raw->variable_dtype));
   TF_RETURN_IF_ERROR(context->GetAttr("num_layers", &raw->num_layers));
   TF_RETURN_IF_ERROR(context->GetAttr("num_references", &raw->num_references));
+  TF_RETURN_IF_ERROR(context->GetAttr("num_kernel_copies", &raw->num_kernel_copies));
   TF_RETURN_IF_ERROR(context->GetAttr("num_biases", &raw->num_biases));
   TF_RETURN_IF_ERROR(context->GetAttr("num_slots", &raw->num_slots));
   TF_RETURN_IF_ERROR(context->GetAttr("num_input_gradients", &raw->num_input_gradients));
@@ -125,6 +139,18 @@ inline absl::Status CheckCount(std::string_view what, int64_t expected, int64_t 
   if (expected == received) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("splitop: Splitop>DenseChain takes ", expected,
                                                  " ", what, ". Received: ", received, "."));
+}
+
+// Variables have the tensors' type, or are of float where the tensors have 16 bits.
+inline absl::Status CheckDtypes(const RawDenseChainAttrs& raw) {
+  const bool short_tensors =
+      raw.dtype == tensorflow::DT_BFLOAT16 || raw.dtype == tensorflow::DT_HALF;
+  const tensorflow::DataType expected = short_tensors ? tensorflow::DT_FLOAT : raw.dtype;
+  if (raw.variable_dtype == expected) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "splitop: Splitop>DenseChain takes variables of ", tensorflow::DataTypeString(expected),
+      " with tensors of ", tensorflow::DataTypeString(raw.dtype),
+      ". Received: ", tensorflow::DataTypeString(raw.variable_dtype), "."));
 }
 
 // The lists that hold one entry a layer.
@@ -167,20 +193,29 @@ inline absl::Status ParseVariables(const RawDenseChainAttrs& raw, DenseChainAttr
                     attrs->num_variables() * attrs->slots_per_variable(), raw.num_slots);
 }
 
+inline absl::Status ParseInputGradient(const RawDenseChainAttrs& raw, DenseChainAttrs* attrs) {
+  if (raw.num_input_gradients > 1) {
+    return CheckCount("input gradients at most", 1, raw.num_input_gradients);
+  }
+  attrs->input_gradient = raw.num_input_gradients == 1;
+  if (attrs->mixed()) attrs->num_kernel_copies = raw.num_layers - 1 + raw.num_input_gradients;
+  return CheckCount("kernel_copies, in mixed precision one for each kernel whose dL/dx is computed",
+                    attrs->num_kernel_copies, raw.num_kernel_copies);
+}
+
 // Reads the attributes and checks that they fit together.
 template <typename Context>  // OpKernelConstruction or InferenceContext
 absl::Status ReadDenseChainAttrs(Context* context, DenseChainAttrs* attrs) {
   RawDenseChainAttrs raw;
   TF_RETURN_IF_ERROR(GetRawAttrs(context, &raw));
   attrs->seed_name = raw.seed_name;
+  TF_RETURN_IF_ERROR(CheckDtypes(raw));
+  attrs->dtype = raw.dtype;
+  attrs->variable_dtype = raw.variable_dtype;
   TF_RETURN_IF_ERROR(ParseRule(raw.rule, &attrs->rule));
   TF_RETURN_IF_ERROR(ParseLayers(raw, attrs));
   TF_RETURN_IF_ERROR(ParseVariables(raw, attrs));
-  if (raw.num_input_gradients > 1) {
-    return CheckCount("input gradients at most", 1, raw.num_input_gradients);
-  }
-  attrs->input_gradient = raw.num_input_gradients == 1;
-  return absl::OkStatus();
+  return ParseInputGradient(raw, attrs);
 }
 
 }  // namespace splitop

@@ -11,7 +11,6 @@
 namespace splitop {
 namespace {
 
-using tensorflow::DataType;
 using tensorflow::PartialTensorShape;
 using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
@@ -31,10 +30,8 @@ absl::Status VariableShape(InferenceContext* context, const DenseChainAttrs& att
                            PartialTensorShape* shape) {
   const auto* known = context->input_handle_shapes_and_types(attrs.ResourceInput(resource));
   if (known == nullptr || known->size() != 1) return absl::OkStatus();
-  DataType dtype;
-  TF_RETURN_IF_ERROR(context->GetAttr("T", &dtype));
   *shape = ToPartialShape(context, known->front().shape);
-  return CheckVariableDtype(attrs, resource, dtype, known->front().dtype);
+  return CheckVariableDtype(attrs, resource, known->front().dtype);
 }
 
 absl::Status InputShapes(InferenceContext* context, const DenseChainAttrs& attrs,
@@ -68,14 +65,17 @@ REGISTER_OP("Splitop>DenseChain")
     .Input("seed: T")
     .Input("layer_inputs: num_layers * T")
     .Input("references: num_references * T")
+    .Input("kernel_copies: num_kernel_copies * T")
     .Input("kernels: num_layers * resource")
     .Input("biases: num_biases * resource")
     .Input("slots: num_slots * resource")
-    .Input("hyper: T")
+    .Input("hyper: V")
     .Output("input_gradient: num_input_gradients * T")
-    .Attr("T: {float, double}")
+    .Attr("T: {float, double, bfloat16, half}")
+    .Attr("V: {float, double}")
     .Attr("num_layers: int >= 1")
     .Attr("num_references: int >= 0")
+    .Attr("num_kernel_copies: int >= 0")
     .Attr("num_biases: int >= 0")
     .Attr("num_slots: int >= 0")
     .Attr("num_input_gradients: int >= 0")
@@ -103,7 +103,10 @@ tensor.
 All inputs are checked before anything is written: after an error every variable and slot is as
 it was. The variables stay locked, in the order of their addresses, from the checks to the end;
 a tensor that was read from a variable before keeps its value. The result is the same, bit for
-bit, whatever the number of threads.
+bit, from run to run, and on the CPU whatever the number of threads.
+
+In mixed precision T has 16 bits and V is float: gradients are summed up in float, and the
+variables are updated in float. There is no CPU kernel for that.
 
 seed: dL/dy of the top layer. Shape [batch, outputs of the top layer].
 layer_inputs: x of each layer, from the top down. Shape [batch, inputs of the layer]; at least
@@ -111,21 +114,26 @@ layer_inputs: x of each layer, from the top down. Shape [batch, inputs of the la
 references: For each layer that is not linear, in layer order, what the gradient of its activation
   reads: its output y (relu, relu6, elu, selu, tanh, sigmoid) or its input z (relu, relu6,
   leaky_relu, softplus). Shape [batch, outputs of the layer].
-kernels: The kernel W of each layer: a resource variable of type T and
+kernel_copies: In mixed precision, for each layer whose dL/dx is computed (all but the bottom one,
+  and that one if num_input_gradients is 1), its kernel as the forward pass has read it. Shape
+  [inputs of the layer, outputs of the layer].
+kernels: The kernel W of each layer: a resource variable of type V and
   shape [inputs of the layer, outputs of the layer]. Updated.
-biases: The bias b of each layer that has one, in layer order: a resource variable of type T and
+biases: The bias b of each layer that has one, in layer order: a resource variable of type V and
   shape [outputs of the layer]. Updated.
 slots: The optimizer's state, as resource variables of their variable's type and shape: those of
   the first kernel in the rule's order, those of the second kernel, and so on, then those of the
   biases. Updated.
 hyper: The hyperparameters of the rule, in its order. Shape [2] for sgd (decay, lr), [5] for
   momentum (decay, momentum, gradient_scale, slot_step, gradient_step) and for adam (decay,
-  step_size, one_minus_beta1, one_minus_beta2, epsilon). In host memory.
+  step_size, one_minus_beta1, one_minus_beta2, epsilon). In the memory of the op's device.
 input_gradient: dL/dx of the bottom layer, where num_input_gradients is 1. Shape
   [batch, inputs of the bottom layer].
-T: The type of all tensors and variables.
+T: The type of seed, layer inputs, references, kernel copies and input gradient.
+V: The type of variables, slots and hyper: T, or float where T has 16 bits.
 num_layers: Layers of the chain.
 num_references: Layers that are not linear.
+num_kernel_copies: Layers whose dL/dx is computed, in mixed precision; else 0.
 num_biases: Layers that have a bias.
 num_slots: Slots of all variables: (num_layers + num_biases) times those of the rule (sgd 0,
   momentum 1, adam 2).

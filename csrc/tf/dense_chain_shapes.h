@@ -95,6 +95,7 @@ class DenseChainShapeCheck {
     TF_RETURN_IF_ERROR(CheckKernels());
     TF_RETURN_IF_ERROR(CheckBiases());
     TF_RETURN_IF_ERROR(CheckSlots());
+    TF_RETURN_IF_ERROR(CheckKernelCopies());
     TF_RETURN_IF_ERROR(CheckLayerInputs());
     TF_RETURN_IF_ERROR(CheckReferences());
     return CheckSeed();
@@ -162,6 +163,18 @@ class DenseChainShapeCheck {
     return absl::OkStatus();
   }
 
+  absl::Status CheckKernelCopies() {
+    for (int l = 0; l < attrs_.num_kernel_copies; ++l) {
+      TF_RETURN_IF_ERROR(ExpectShape(
+          shapes_[attrs_.KernelCopyInput(l)], {&dims_.widths[l + 1], &dims_.widths[l]}, [&] {
+            return ShapeDescription{"SplitError",
+                                    absl::StrCat("the copy of ", attrs_.DescribeResource(l)),
+                                    "the shape of the kernel"};
+          }));
+    }
+    return absl::OkStatus();
+  }
+
   // The bottom layer's input is the second part's own: it says what the batch is.
   absl::Status CheckLayerInputs() {
     const int bottom = attrs_.num_layers() - 1;
@@ -209,13 +222,13 @@ class DenseChainShapeCheck {
 };
 
 inline absl::Status CheckVariableDtype(const DenseChainAttrs& attrs, int resource,
-                                       tensorflow::DataType expected,
                                        tensorflow::DataType received) {
-  if (received == expected) return absl::OkStatus();
+  if (received == attrs.variable_dtype) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("splitop: VariableListError: ", attrs.DescribeResource(resource),
-                   " must be a variable of ", tensorflow::DataTypeString(expected),
-                   ", as the seed is. Received: ", tensorflow::DataTypeString(received), "."));
+                   " must be a variable of ", tensorflow::DataTypeString(attrs.variable_dtype),
+                   ", as ", attrs.mixed() ? "the hyperparameters are" : "the seed is",
+                   ". Received: ", tensorflow::DataTypeString(received), "."));
 }
 
 }  // namespace splitop

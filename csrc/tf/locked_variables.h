@@ -6,14 +6,16 @@
 #include <functional>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "tensorflow/core/framework/allocator.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/resource_var.h"
-#include "tensorflow/core/kernels/training_op_helpers.h"
+#include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/platform/mutex.h"
 #include "tf/dense_chain_attrs.h"
 #include "tf/dense_chain_shapes.h"
@@ -27,32 +29,51 @@ class LockedVariables {
   LockedVariables& operator=(const LockedVariables&) = delete;
 
   // Finds and locks all resources of the call, until this object goes. On success each is an
-  // initialised variable of `dtype` and no two are the same.
-  absl::Status Acquire(tensorflow::OpKernelContext* context, tensorflow::DataType dtype) {
+  // initialised variable of the right dtype and no two are the same.
+  absl::Status Acquire(tensorflow::OpKernelContext* context) {
     TF_RETURN_IF_ERROR(LookUp(context));
     const std::vector<int> order = AddressOrder();
     TF_RETURN_IF_ERROR(CheckDistinct(order));
     locks_.reserve(order.size());
     for (const int r : order) locks_.emplace_back(*variables_[r]->mu());
-    return CheckValues(dtype);
+    return CheckValues();
   }
 
   // The value of a resource. Don't keep a copy of the tensor: it would count as a reader.
   tensorflow::Tensor* tensor(int resource) const { return variables_[resource]->tensor(); }
 
-  // Copies each variable that somebody still reads, so that the others' tensors stay as they
-  // are. A failure leaves all values as they were.
-  template <typename Device, typename T>
-  absl::Status PrepareToUpdate(tensorflow::OpKernelContext* context) {
+  // Gives a buffer of its own to each variable that somebody still reads, so that the readers'
+  // tensors stay as they are. `copy(from, to)` returns a status and may only enqueue the work.
+  // All buffers are there before the first copy: a failure leaves all variables as they were.
+  template <typename Copy>
+  absl::Status PrepareToUpdate(tensorflow::OpKernelContext* context, Copy copy) {
+    std::vector<std::pair<tensorflow::Tensor*, tensorflow::Tensor>> moves;
     for (const auto& variable : variables_) {
-      TF_RETURN_IF_ERROR((tensorflow::PrepareToUpdateVariable<Device, T>(
-          context, variable->tensor(), variable->copy_on_read_mode.load())));
+      if (!MustMove(*variable)) continue;
+      moves.emplace_back(variable->tensor(), tensorflow::Tensor());
+      TF_RETURN_IF_ERROR(AllocateLike(context, *variable->tensor(), &moves.back().second));
     }
+    for (auto& [from, to] : moves) TF_RETURN_IF_ERROR(copy(*from, &to));
+    for (auto& [from, to] : moves) *from = std::move(to);
     return absl::OkStatus();
   }
 
  private:
   using Variable = tensorflow::core::RefCountPtr<tensorflow::Var>;
+
+  // As TensorFlow's own training ops do, also in copy-on-read mode (of sparse updates).
+  static bool MustMove(tensorflow::Var& variable) {
+    return variable.copy_on_read_mode.load() || !variable.tensor()->RefCountIsOne();
+  }
+
+  // Memory of the kind that TensorFlow gives to variables.
+  static absl::Status AllocateLike(tensorflow::OpKernelContext* context,
+                                   const tensorflow::Tensor& like, tensorflow::Tensor* tensor) {
+    tensorflow::AllocatorAttributes attributes;
+    attributes.set_gpu_compatible(true);
+    attributes.set_nic_compatible(true);
+    return context->allocate_temp(like.dtype(), like.shape(), tensor, attributes);
+  }
 
   absl::Status LookUp(tensorflow::OpKernelContext* context) {
     variables_.resize(attrs_.num_resources());
@@ -108,12 +129,12 @@ class LockedVariables {
                      " are the same variable."));
   }
 
-  absl::Status CheckValues(tensorflow::DataType dtype) const {
+  absl::Status CheckValues() const {
     for (int r = 0; r < attrs_.num_resources(); ++r) {
       if (!variables_[r]->is_initialized || !tensor(r)->IsInitialized()) {
         return NoValue(r, "a variable without a value.");
       }
-      TF_RETURN_IF_ERROR(CheckVariableDtype(attrs_, r, dtype, tensor(r)->dtype()));
+      TF_RETURN_IF_ERROR(CheckVariableDtype(attrs_, r, tensor(r)->dtype()));
     }
     return absl::OkStatus();
   }

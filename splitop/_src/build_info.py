@@ -9,8 +9,6 @@ import platform
 from splitop._src import backend, library
 from splitop._src.version import __version__
 
-CUDA = "not built (this version has CPU kernels only)"
-
 
 @dataclasses.dataclass(frozen=True)
 class BuildInfo:
@@ -29,7 +27,9 @@ class BuildInfo:
         cpu_isas: Instruction sets that this build and this machine have kernels for; empty
             if the kernels are missing.
         cpu_isa_in_use: The one the kernels use; None if they are missing.
-        cuda: State of the CUDA kernels.
+        cuda: What the CUDA kernels were compiled with and for, or why there are none.
+        cuda_problem: Why they can't run here, and what helps; None if they can.
+        gpus: The GPUs that they can run on, by name; empty if there is a problem.
         library: Path of the compiled op library.
         library_problem: Why it can't be used, and what helps; None if it is loaded.
         backend: The backend that was asked for: "auto", "fused" or "reference".
@@ -48,6 +48,8 @@ class BuildInfo:
     cpu_isas: tuple[str, ...]
     cpu_isa_in_use: str | None
     cuda: str
+    cuda_problem: str | None
+    gpus: tuple[str, ...]
     library: str
     library_problem: str | None
     backend: str
@@ -67,6 +69,7 @@ class BuildInfo:
             "cpu kernels": ", ".join(self.cpu_isas) or "missing",
             "cpu in use": self.cpu_isa_in_use or "none",
             "cuda": self.cuda,
+            "gpus": self.cuda_problem or ", ".join(self.gpus),
             "library": self.library,
             "state": self.library_problem or "loaded",
             "backend": f"{self.backend} (trains on the {self.path} path)",
@@ -86,6 +89,7 @@ def build_info() -> BuildInfo:
     problem = library.reason()
     asked = backend.resolve(None)
     isas, in_use = _cpu()
+    cuda_problem = library.cuda_reason()
     return BuildInfo(
         splitop=__version__,
         commit=config.commit if config else None,
@@ -98,7 +102,9 @@ def build_info() -> BuildInfo:
         machine=f"{platform.machine()}, {platform.system()}",
         cpu_isas=isas,
         cpu_isa_in_use=in_use,
-        cuda=CUDA,
+        cuda=_cuda(config),
+        cuda_problem=cuda_problem,
+        gpus=() if cuda_problem else _gpus(),
         library=str(library.directory() / library.OPS_LIBRARY),
         library_problem=problem,
         backend=asked,
@@ -113,6 +119,26 @@ def _cpu() -> tuple[tuple[str, ...], str | None]:
     except ImportError:
         return (), None
     return tuple(_kernels.available_isas()), _kernels.isa_in_use()
+
+
+def _cuda(config: library.BuildConfig | None) -> str:
+    """What the CUDA kernels were compiled with and for."""
+    if config is None:
+        return "unknown"
+    if config.cuda is None:
+        return f"not built ({library.cuda_not_built()})"
+    targets = [
+        f"{name} (PTX)" if name.startswith("compute_") else name
+        for name in config.cuda_architectures
+    ]
+    return " for ".join(filter(None, [config.cuda, ", ".join(targets)]))
+
+
+def _gpus() -> tuple[str, ...]:
+    """Names of the GPUs; the CUDA kernels are known to work."""
+    from splitop.lib import _kernels
+
+    return tuple(map(library.gpu_name, _kernels.cuda_devices()))
 
 
 def _tensorflow_version() -> str | None:

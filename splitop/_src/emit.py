@@ -16,6 +16,7 @@ import tensorflow as tf
 from splitop._src.errors import SplitError
 from splitop._src.graph import reach
 from splitop._src.graph.copy import copy_op
+from splitop._src.graph.devices import on_device_of
 from splitop._src.graph.gradient_graph import GradientGraph, as_rows, components
 from splitop._src.graph.layers import DenseLayer
 from splitop._src.ops import LayerArgs, dense_chain
@@ -108,6 +109,8 @@ class Emission:
         emitted = self._replaced.values()
         for chain in self._chains:
             for layer in chain if chain in emitted else chain[:-1]:
+                if layer.kernel_copy is not None:
+                    continue  # That is what the forward pass has used.
                 kernel = self._variable(layer.kernel)
                 for op in reach.writers(reach.handle(self.call.graph, kernel.variable)):
                     if op in added:
@@ -160,29 +163,34 @@ class Emission:
 
     def _emit_chain(self, chain: Chain, step_reads: frozenset[Any]) -> tf.Operation:
         top, bottom = chain[0], chain[-1].input_gradient
-        kernel = self._variable(top.kernel)
+        kernel = self._variable(top.kernel).variable
         seed = top.top
         if chain is self._seeded_by_op:
             seed = self._reference.checked.seeds[0].raw
-        rows = as_rows(self._now(seed), kernel.variable.shape[1])
-        layers = [self._layer_args(layer) for layer in chain]
-        hyper = self._hyper_of(kernel.variable.dtype)
+        wants_gradient = bottom is not None and bottom.ref() in self._replaced
         assert self._rule is not None
-        with tf.control_dependencies(self._before_update(chain, step_reads)):
-            operation, input_gradient = dense_chain(
-                rows,
-                layers,
-                rule=self._rule.name,
-                hyper=hyper,
-                input_gradient=bottom is not None and bottom.ref() in self._replaced,
-                seed_name=self._seed_name(top),
-                name="dense_chain",
-            )
+        with on_device_of(self.call.graph, kernel):
+            rows = as_rows(self._now(seed), kernel.shape[1])
+            layers = [
+                self._layer_args(layer, layer is not chain[-1] or wants_gradient) for layer in chain
+            ]
+            hyper = self._hyper_of(top)
+            with tf.control_dependencies(self._before_update(chain, step_reads)):
+                operation, input_gradient = dense_chain(
+                    rows,
+                    layers,
+                    rule=self._rule.name,
+                    hyper=hyper,
+                    input_gradient=wants_gradient,
+                    seed_name=self._seed_name(top),
+                    name="dense_chain",
+                )
         if bottom is not None and input_gradient is not None:
             self._tensors[bottom.ref()] = input_gradient
         return operation
 
-    def _layer_args(self, layer: DenseLayer) -> LayerArgs:
+    def _layer_args(self, layer: DenseLayer, wants_gradient: bool) -> LayerArgs:
+        has_copy = wants_gradient and layer.kernel_copy is not None
         kernel = self._variable(layer.kernel)
         bias = None if layer.bias is None else self._variable(layer.bias)
         activation = layer.activation
@@ -201,6 +209,7 @@ class Emission:
             kernel_decayed=self._adapter.decayed(kernel.given),
             bias_decayed=False if bias is None else self._adapter.decayed(bias.given),
             name=kernel.name,
+            kernel_copy=self._now(layer.kernel_copy) if has_copy else None,
         )
 
     def _copy(self, op: Any) -> None:
@@ -216,10 +225,13 @@ class Emission:
         """The tensor that stands for a tensor of the reference graph in this step."""
         return self._tensors.get(tensor.ref(), tensor)
 
-    def _hyper_of(self, dtype: Any) -> Any:
-        if dtype not in self._hyper:
-            self._hyper[dtype] = self._adapter.hyper(dtype)
-        return self._hyper[dtype]
+    def _hyper_of(self, layer: DenseLayer) -> Any:
+        """The hyperparameters in the dtype of a layer's variables, where these are."""
+        dtype = self._variable(layer.kernel).variable.dtype
+        key = (dtype, layer.place)
+        if key not in self._hyper:
+            self._hyper[key] = self._adapter.hyper(dtype)
+        return self._hyper[key]
 
     def _variable(self, index: int) -> Trainable:
         return self.call.variables[index]

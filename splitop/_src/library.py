@@ -11,6 +11,7 @@ import functools
 import json
 import pathlib
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import splitop.lib
@@ -26,6 +27,24 @@ _BUILD = (
     "Build splitop in this environment: "
     "pip install --no-build-isolation --force-reinstall --no-deps <splitop's sources>."
 )
+_BUILD_CUDA = (
+    "Install the CUDA toolkit, 12.0 or newer, with nvcc on the PATH, and build splitop again: "
+    "pip install --no-build-isolation --force-reinstall --no-deps <splitop's sources>."
+)
+# By the state that the kernels library reports.
+_CUDA_PROBLEMS = {
+    "no_driver": "There is no NVIDIA driver: install one for CUDA {built} or newer.",
+    "old_driver": (
+        "The NVIDIA driver is too old: update it to one for CUDA {built} or newer, or build "
+        "splitop with a CUDA toolkit of {driver} or older."
+    ),
+    "no_device": (
+        "There is no GPU that this process can see: CUDA_VISIBLE_DEVICES may hide it, or the "
+        "container was started without it."
+    ),
+    "old_device": "No GPU has compute capability 8.0 (sm_80, Ampere) or newer.",
+    "broken": "The NVIDIA driver reports an error: see what nvidia-smi says.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +59,11 @@ class BuildConfig:
         commit: Git commit of the sources, if they were in a repository.
         isas: Instruction sets that have their own inner loops.
         sanitize: Sanitizers, separated by commas; mostly none.
+        cuda: Version of the CUDA toolkit; "emulated": CUDA kernels that run on the CPU, for
+            tests; None: built without CUDA kernels.
+        cuda_architectures: What the CUDA kernels were compiled for: `sm_80`, or `compute_90`
+            for PTX, which the driver compiles for newer GPUs.
+        cuda_not_built: Why there are no CUDA kernels.
     """
 
     splitop: str
@@ -49,6 +73,9 @@ class BuildConfig:
     commit: str | None
     isas: tuple[str, ...]
     sanitize: str
+    cuda: str | None = None
+    cuda_architectures: tuple[str, ...] = ()
+    cuda_not_built: str | None = None
 
 
 def directory() -> pathlib.Path:
@@ -80,6 +107,39 @@ def load() -> Any:
 def reason() -> str | None:
     """Why the op library can't be used, and what helps; None if it can."""
     return _load_from(directory())[1]
+
+
+def cuda_reason() -> str | None:
+    """Why the CUDA kernels can't run here, and what helps; None if they can."""
+    try:
+        from splitop.lib import _kernels
+
+        state = _kernels.cuda_state()
+    except (ImportError, AttributeError) as error:  # missing, or of an older version
+        return f"The compiled kernels can't be used: {error}. {_BUILD} Received: {directory()}."
+    if state == "ready":
+        return None
+    if state == "not_built":
+        return f"splitop was built without CUDA. {_BUILD_CUDA} Received: {cuda_not_built()}."
+    built, driver = map(_cuda_version, _kernels.cuda_versions())
+    received = [
+        f"a build with CUDA {built}",
+        f"a driver for CUDA {driver}" if driver else "no driver",
+        *(map(gpu_name, _kernels.cuda_devices())),
+    ]
+    problem = _CUDA_PROBLEMS[state].format(built=built, driver=driver)
+    return f"{problem} Received: {', '.join(received)}."
+
+
+def cuda_not_built() -> str:
+    """Why the build has no CUDA kernels."""
+    config = build_config()
+    return config.cuda_not_built if config and config.cuda_not_built else "no known reason"
+
+
+def gpu_name(device: Mapping[str, Any]) -> str:
+    """Name and compute capability of one of `_kernels.cuda_devices()`."""
+    return f"{device['name']} (sm_{device['compute_capability']})"
 
 
 def warn_once() -> None:
@@ -143,9 +203,15 @@ def _misfit(where: pathlib.Path) -> str | None:
 def _read_config(where: pathlib.Path) -> BuildConfig | None:
     try:
         fields = json.loads((where / BUILD_CONFIG).read_text())
-        return BuildConfig(**{**fields, "isas": tuple(fields["isas"])})
-    except (OSError, ValueError, KeyError, TypeError):
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return BuildConfig(**{**fields, **lists})
+    except (OSError, ValueError, AttributeError, TypeError):
         return None
+
+
+def _cuda_version(number: int) -> str | None:
+    """CUDA's 12080 as "12.8"; None for no version."""
+    return f"{number // 1000}.{number % 1000 // 10}" if number else None
 
 
 def _minor(version: str | None) -> list[str]:

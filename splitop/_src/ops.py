@@ -10,14 +10,16 @@ import tensorflow as tf
 
 from splitop._src import library
 from splitop._src.errors import SeedError, SplitError, VariableListError
+from splitop._src.graph.dense import SHORT_DTYPES
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerArgs:
     """One dense layer of a chain: y = act(z), z = x @ kernel + bias.
 
-    All tensors and variables are of one dtype, float32 or float64. A variable is a
-    tf.Variable or a keras.Variable.
+    Variables are of one dtype, float32 or float64, and tensors are of the same; in mixed
+    precision, on GPUs, tensors are bfloat16 or float16 and variables float32. A variable is
+    a tf.Variable or a keras.Variable.
 
     Attributes:
         x: The layer's input, [batch, inputs].
@@ -33,6 +35,9 @@ class LayerArgs:
         kernel_decayed: Whether weight decay applies to the kernel.
         bias_decayed: Whether weight decay applies to the bias.
         name: What the user calls the kernel; for messages.
+        kernel_copy: In mixed precision, the kernel in the tensors' dtype, as the forward pass
+            has read it, if the layer's dL/dx is computed: by all but the last layer, and by
+            that one too if the chain's is wanted. Else None.
     """
 
     x: tf.Tensor
@@ -46,6 +51,7 @@ class LayerArgs:
     kernel_decayed: bool
     bias_decayed: bool
     name: str
+    kernel_copy: tf.Tensor | None = None
 
 
 def dense_chain(
@@ -69,7 +75,7 @@ def dense_chain(
         layers: The layers from the top (next to the intermediate vector) down; the input of
             each is the output of the next. No variable may appear twice.
         rule: The update rule: sgd, momentum or adam.
-        hyper: The rule's hyperparameters in its order, a tensor of the seed's dtype.
+        hyper: The rule's hyperparameters in its order, a tensor of the variables' dtype.
         input_gradient: Whether dL/dx of the last layer is wanted.
         seed_name: What the user calls the seed; for messages.
         name: Name of the operation.
@@ -79,7 +85,7 @@ def dense_chain(
 
     Raises:
         SplitError: Outside a graph, without a layer, or for a tensor of the wrong dtype.
-        SeedError: The seed has not the dtype of the first kernel.
+        SeedError: The seed's dtype does not go with that of the first kernel.
         VariableListError: Something that is no resource variable.
         ValueError: TensorFlow's, for shapes or attributes that do not fit.
         LibraryError: The compiled library is not there.
@@ -95,6 +101,7 @@ def dense_chain(
         seed=seed,
         layer_inputs=[layer.x for layer in layers],
         references=[layer.reference for layer in layers if layer.reference is not None],
+        kernel_copies=[layer.kernel_copy for layer in layers if layer.kernel_copy is not None],
         kernels=[_handle(layer.kernel, layer.name) for layer in layers],
         biases=[_handle(layer.bias, f"bias of {layer.name}") for layer in biased],
         slots=[_handle(slot, "a slot") for of_variable in slots for slot in of_variable],
@@ -118,24 +125,28 @@ def _check_dtypes(
     seed: tf.Tensor, layers: Sequence[LayerArgs], hyper: tf.Tensor, seed_name: str
 ) -> None:
     """Names the user's tensor where TensorFlow would name the op's inputs."""
-    dtype = tf.as_dtype(layers[0].kernel.dtype)
-    if seed.dtype != dtype:
+    variables = tf.as_dtype(layers[0].kernel.dtype)
+    if seed.dtype != variables and (variables != tf.float32 or seed.dtype not in SHORT_DTYPES):
+        mixed = " (bfloat16 or float16 in mixed precision)" if variables == tf.float32 else ""
         raise SeedError(
-            f'seed "{seed_name}" must be {dtype.name}, as "{layers[0].name}" is. '
+            f'seed "{seed_name}" must be {variables.name}, as "{layers[0].name}" is{mixed}. '
             f"Received: {seed.dtype.name}."
         )
-    tensors = [("hyper", hyper)]
-    tensors += [(f'the input of "{layer.name}"', layer.x) for layer in layers]
-    tensors += [
-        (f'the activation of the layer of "{layer.name}"', layer.reference)
-        for layer in layers
-        if layer.reference is not None
-    ]
-    for what, tensor in tensors:
-        if tensor.dtype != dtype:
-            raise SplitError(
-                f"{what} must be {dtype.name}, as the seed is. Received: {tensor.dtype.name}."
-            )
+    if hyper.dtype != variables:
+        raise SplitError(
+            f"hyper must be {variables.name}, as the variables are. Received: {hyper.dtype.name}."
+        )
+    for layer in layers:
+        for what, tensor in (
+            (f'the input of "{layer.name}"', layer.x),
+            (f'the activation of the layer of "{layer.name}"', layer.reference),
+            (f'the copy of "{layer.name}"', layer.kernel_copy),
+        ):
+            if tensor is not None and tensor.dtype != seed.dtype:
+                raise SplitError(
+                    f"{what} must be {seed.dtype.name}, as the seed is. "
+                    f"Received: {tensor.dtype.name}."
+                )
 
 
 def _handle(variable: Any, what: str) -> tf.Tensor:

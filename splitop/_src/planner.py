@@ -21,14 +21,16 @@ from splitop._src.graph.dense import (
     match_input_gradient,
     match_kernel,
     producer,
+    uncast,
 )
+from splitop._src.graph.devices import place_of
 from splitop._src.graph.gradient_graph import GradientGraph
 from splitop._src.graph.layers import DenseLayer, link_chains, read_layer
 from splitop._src.graph.reasons import gradient_reason, graph_reason, variable_reason
 from splitop._src.optimizers import OptimizerAdapter, UpdateRule, adapter_for
 from splitop._src.reference import Reference, build_reference
 from splitop._src.table import table
-from splitop._src.validate import Call
+from splitop._src.validate import Call, Trainable
 
 Chains = tuple[tuple[DenseLayer, ...], ...]
 
@@ -203,7 +205,8 @@ def _find_chains(
         match = (
             adapter.declines(item.given)
             or variable_reason(item.variable)
-            or gradient_reason(gradient)
+            or _slot_reason(adapter, item)
+            or gradient_reason(gradient, item.variable)
             or _reread_reason(call.graph, item.variable, gradients)
             or _match(gradients, item.variable, gradient)
         )
@@ -213,23 +216,47 @@ def _find_chains(
             biases[index] = match
         else:
             declined[index] = match
-    layers = []
-    for index, product in kernels.items():
-        bias = _bias_of(gradients, product, biases)
-        handle = reach.handle(call.graph, call.variables[index].variable)
-        below = match_input_gradient(gradients, product.output_gradient, handle)
-        layers.append(read_layer(gradients, (index, product), bias, below))
-        if bias is not None:
-            del biases[bias[0]]
+    layers = [_read_layer(call, gradients, kernel, biases, declined) for kernel in kernels.items()]
     for index in biases:
         declined[index] = "it is not the bias of a fused dense layer"
     return link_chains(gradients, layers), declined
+
+
+def _read_layer(
+    call: Call,
+    gradients: GradientGraph,
+    kernel: tuple[int, KernelGradient],
+    biases: dict[int, BiasGradient],
+    declined: dict[int, str],
+) -> DenseLayer:
+    """The layer of a kernel; moves its bias out of `biases`, to `declined` if it is elsewhere."""
+    variable = call.variables[kernel[0]].variable
+    bias = _bias_of(gradients, kernel[1], biases)
+    if bias is not None:
+        index, _ = bias
+        del biases[index]
+        reason = _bias_device_reason(call.variables[index].variable, variable)
+        if reason is not None:
+            declined[index], bias = reason, None
+    handle = reach.handle(call.graph, variable)
+    below = match_input_gradient(gradients, kernel[1].output_gradient, handle)
+    return read_layer(gradients, kernel, bias, below, place_of(variable))
+
+
+def _slot_reason(adapter: OptimizerAdapter, item: Trainable) -> str | None:
+    """The op updates a variable and its slots on one device."""
+    place = place_of(item.variable)
+    for slot in adapter.existing_slots(item.given):
+        if place_of(slot) != place:
+            return f'the device of its slot "{slot.name}" is {place_of(slot)}, its own is {place}'
+    return None
 
 
 def _match(
     gradients: GradientGraph, variable: Any, gradient: Any
 ) -> KernelGradient | BiasGradient | str:
     """What a variable is to a dense layer, or why it is nothing."""
+    gradient = uncast(gradient)
     if producer(gradient).control_inputs:
         return WAITS
     if variable.shape.rank == 2:
@@ -252,6 +279,12 @@ def _bias_of(
         if gradients.root(bias.output_gradient) is root:
             return index, bias
     return None
+
+
+def _bias_device_reason(bias: Any, kernel: Any) -> str | None:
+    """The op updates a layer's kernel and bias on one device."""
+    own, other = place_of(bias), place_of(kernel)
+    return None if own == other else f"its device is {own}, that of its layer's kernel is {other}"
 
 
 def _reread_reason(graph: Any, variable: Any, gradients: GradientGraph) -> str | None:

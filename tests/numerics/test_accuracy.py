@@ -2,41 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import oracle
-from tests.accuracy import assert_accurate, few_ulp, results
+from tests.accuracy import PRECISIONS, assert_accurate, few_ulp, results
 from tests.numerics.optimizers import KERAS, TF1
 from tests.numerics.trainers import (
+    POLICIES,
     START,
     TRAINERS,
     ChainSpec,
+    Path,
     State,
     oracle_layers,
     random_state,
 )
+from tests.op.gpu import has_kernels_of_tensorflow, on_gpu
 
 STEPS = 5
 OPTIMIZERS = [("tf1", rule) for rule in TF1] + [("keras", rule) for rule in KERAS]
+CPU = "/CPU:0"
+
+
+@pytest.fixture(autouse=True)
+def _full_precision() -> Iterator[None]:
+    """TensorFlow's default lets a GPU round to TF32."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    yield
+    tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
 def check_steps(
-    flavour: str, rule: str, specs: Sequence[ChainSpec], dtype: Any, batch: int
+    flavour: str,
+    rule: str,
+    specs: Sequence[ChainSpec],
+    precision: str,
+    batch: int,
+    device: str = CPU,
 ) -> None:
     """Five fused steps; each is compared with the plain path and the oracle from its start."""
     recipe = (TF1 if flavour == "tf1" else KERAS)[rule]
-    state = random_state(specs, recipe, dtype)
+    dtypes = PRECISIONS[precision]
+    state = random_state(specs, recipe, dtypes.variables)
+    plain_device = device if has_kernels_of_tensorflow(device) else CPU
     fused, plain = (
-        TRAINERS[flavour](specs, rule, backend, dtype, state) for backend in ("fused", "reference")
+        TRAINERS[flavour](specs, rule, path, precision, state)
+        for path in (Path("fused", device), Path("reference", plain_device))
     )
     try:
         random = np.random.default_rng(9)
+        dtype = dtypes.tensors
         for t in range(START + 1, START + 1 + STEPS):
             xs = [random.normal(size=(batch, s.widths[0])).astype(dtype) for s in specs]
             seeds = [random.normal(size=(batch, s.widths[-1])).astype(dtype) for s in specs]
@@ -46,12 +68,12 @@ def check_steps(
             after, after_plain = fused.state(), plain.state()
             for c, spec in enumerate(specs):
                 layers = [
-                    oracle_layers(c, spec, tensors[c], s, recipe)
+                    oracle_layers(c, spec, tensors[c], s, recipe, dtypes)
                     for s in (state, after, after_plain)
                 ]
                 step = (seeds[c], layers[0], recipe.rule, recipe.hyper(t))
                 exact, _ = oracle.dense_chain(*step)
-                few = few_ulp(*step, dtype)
+                few = few_ulp(*step, dtypes)
                 del few["input gradient"]
                 assert_accurate(
                     results(layers[1], None), results(layers[2], None), results(exact, None), few
@@ -59,7 +81,8 @@ def check_steps(
             state = after
         assert not fused.plan.declined
         assert not plain.plan.fused
-        assert_moved(random_state(specs, recipe, dtype), state)
+        assert {place[-5:] for place in fused.devices} == {device[-5:]}
+        assert_moved(random_state(specs, recipe, dtypes.variables), state)
     finally:
         fused.close()
         plain.close()
@@ -71,18 +94,20 @@ def assert_moved(before: State, after: State) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 @pytest.mark.parametrize(("flavour", "rule"), OPTIMIZERS)
-def test_every_activation(flavour: str, rule: str, depth: int, use_bias: bool, dtype) -> None:
+def test_every_activation(
+    flavour: str, rule: str, depth: int, use_bias: bool, precision: str
+) -> None:
     """Nine chains in one model, one an activation."""
     widths = (23, 17, 29, 13, 19)
     specs = [
         ChainSpec(tuple(w + c for w in widths[: depth + 1]), activation, use_bias)
         for c, activation in enumerate(oracle.ACTIVATIONS)
     ]
-    check_steps(flavour, rule, specs, dtype, batch=11)
+    check_steps(flavour, rule, specs, precision, batch=11)
 
 
 @pytest.mark.slow
@@ -96,9 +121,17 @@ def test_any_size(data: st.DataObject) -> None:
     spec = ChainSpec(
         widths, data.draw(st.sampled_from(list(oracle.ACTIVATIONS))), data.draw(st.booleans())
     )
-    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
-    check_steps(flavour, rule, [spec], dtype, data.draw(st.integers(1, 70)))
+    precision = data.draw(st.sampled_from(["float32", "float64"]))
+    check_steps(flavour, rule, [spec], precision, data.draw(st.integers(1, 70)))
 
 
 def test_a_model_of_a_few_thousand_units() -> None:
-    check_steps("tf1", "adam", [ChainSpec((1031, 2053, 509), "relu", True)], np.float32, 67)
+    check_steps("tf1", "adam", [ChainSpec((1031, 2053, 509), "relu", True)], "float32", 67)
+
+
+@pytest.mark.parametrize("device", [on_gpu("/GPU:0", id="gpu")])
+@pytest.mark.parametrize("precision", POLICIES)
+@pytest.mark.parametrize(("flavour", "rule"), OPTIMIZERS)
+def test_on_a_gpu(flavour: str, rule: str, precision: str, device: str) -> None:
+    specs = [ChainSpec((23, 17, 29, 13), activation, True) for activation in ("relu", "tanh")]
+    check_steps(flavour, rule, specs, precision, 11, device)

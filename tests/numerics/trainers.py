@@ -1,7 +1,8 @@
 """One second part of several dense chains, trained in a TF1 graph or in a tf.function.
 
 A trainer holds its variables; `step` runs one seeded step and returns the layer inputs and
-activation references that TensorFlow computed in it, for the oracle.
+activation references that TensorFlow computed in it, for the oracle. In mixed precision
+layers compute in 16 bits, on float32 variables.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tensorflow as tf
 
 import splitop
 from tests import oracle
+from tests.accuracy import PRECISIONS, Precision
 from tests.numerics.optimizers import BETA1, BETA2, KERAS, TF1, Recipe
 
 ALPHA = 0.2
@@ -41,6 +43,23 @@ class ChainSpec:
     widths: tuple[int, ...]
     activation: str
     use_bias: bool
+
+
+# What Keras calls the precisions of tests/accuracy.py.
+POLICIES = {
+    "float32": "float32",
+    "float64": "float64",
+    "bfloat16": "mixed_bfloat16",
+    "float16": "mixed_float16",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """How a trainer runs: the backend, and the device of its variables."""
+
+    backend: str
+    device: str
 
 
 State = dict[str, np.ndarray]
@@ -74,30 +93,40 @@ class _Trainer:
     """What both flavours share: names of variables, and the two ends of a step."""
 
     recipe: Recipe
+    devices: set[str]  # of the fused ops
 
-    def __init__(self, specs: Sequence[ChainSpec], backend: str, dtype: Any) -> None:
-        self.specs, self.backend, self.dtype = specs, backend, dtype
+    def __init__(self, specs: Sequence[ChainSpec], path: Path) -> None:
+        self.specs, self.path = specs, path
         self.variables: dict[str, Any] = {}
         self.plan: splitop.Plan
 
     def _apply(self, optimizer: Any, outputs: Sequence[Any], seeds: Sequence[Any]) -> Any:
         weights = [v for name, v in self.variables.items() if name.count("/") == 2]
         self.plan = splitop.plan(
-            optimizer, list(outputs), weights, list(seeds), backend=self.backend
+            optimizer, list(outputs), weights, list(seeds), backend=self.path.backend
         )
-        return self.plan.apply()
+        step = self.plan.apply()
+        operations = tf.compat.v1.get_default_graph().get_operations()
+        self.devices = {op.device for op in operations if op.type == "Splitop>DenseChain"}
+        return step
 
 
 class GraphTrainer(_Trainer):
     """A TF1 graph, a TF1 optimizer, a session."""
 
     def __init__(
-        self, specs: Sequence[ChainSpec], rule: str, backend: str, dtype: Any, state: State
+        self,
+        specs: Sequence[ChainSpec],
+        rule: str,
+        path: Path,
+        precision: str,
+        state: State,
     ) -> None:
-        super().__init__(specs, backend, dtype)
+        super().__init__(specs, path)
         self.recipe = TF1[rule]
         self._graph = tf.Graph()
-        with self._graph.as_default():
+        dtype = PRECISIONS[precision].tensors
+        with self._graph.as_default(), tf.device(path.device):
             self._x = [tf.compat.v1.placeholder(dtype, [None, s.widths[0]]) for s in specs]
             self._seeds = [tf.compat.v1.placeholder(dtype, [None, s.widths[-1]]) for s in specs]
             built = [self._chain(c, x, state) for c, x in enumerate(self._x)]
@@ -109,7 +138,8 @@ class GraphTrainer(_Trainer):
                 for s, slot in enumerate(self.recipe.slots):
                     self.variables[f"{name}/{s}"] = optimizer.get_slot(weight, slot)
             self._assign = {n: self._assigner(v) for n, v in self.variables.items()}
-            self.session = tf.compat.v1.Session()
+            config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
+            self.session = tf.compat.v1.Session(config=config)
             self.session.run(tf.compat.v1.global_variables_initializer())
             if self.recipe.rule == "adam":
                 for power, beta in zip(
@@ -123,10 +153,10 @@ class GraphTrainer(_Trainer):
         for layer in range(len(spec.widths) - 1):
             name = f"{c}/{layer}"
             self.variables[f"{name}/kernel"] = kernel = tf.Variable(state[f"{name}/kernel"])
-            z = tf.matmul(x, kernel)
+            z = tf.matmul(x, tf.cast(kernel, x.dtype))
             if spec.use_bias:
                 self.variables[f"{name}/bias"] = bias = tf.Variable(state[f"{name}/bias"])
-                z = z + bias
+                z = z + tf.cast(bias, x.dtype)
             y = FORWARD[spec.activation](z)
             tensors.append((x, z, y))
             x = y
@@ -159,27 +189,25 @@ class FunctionTrainer(_Trainer):
     """Keras layers, a Keras optimizer, a tf.function."""
 
     def __init__(
-        self, specs: Sequence[ChainSpec], rule: str, backend: str, dtype: Any, state: State
+        self,
+        specs: Sequence[ChainSpec],
+        rule: str,
+        path: Path,
+        precision: str,
+        state: State,
     ) -> None:
-        super().__init__(specs, backend, dtype)
+        super().__init__(specs, path)
         self.recipe = KERAS[rule]
         self._layers = [
             [
-                keras.layers.Dense(units, use_bias=spec.use_bias, dtype=np.dtype(dtype).name)
+                keras.layers.Dense(units, use_bias=spec.use_bias, dtype=POLICIES[precision])
                 for units in spec.widths[1:]
             ]
             for spec in specs
         ]
-        for c, (spec, layers) in enumerate(zip(specs, self._layers, strict=True)):
-            for number, (layer, inputs) in enumerate(zip(layers, spec.widths, strict=False)):
-                layer.build((None, inputs))
-                self.variables[f"{c}/{number}/kernel"] = layer.kernel
-                if spec.use_bias:
-                    self.variables[f"{c}/{number}/bias"] = layer.bias
-        optimizer = self.recipe.make()
+        with tf.device(path.device):
+            optimizer = self._build()
         weights = dict(self.variables)
-        optimizer.build(list(weights.values()))
-        optimizer.iterations.assign(START)
         for name, weight in weights.items():
             for s, slot in enumerate(self.recipe.slots):
                 index = optimizer._get_variable_index(weight)
@@ -193,6 +221,19 @@ class FunctionTrainer(_Trainer):
 
         self._step = step
         self.set_state(state)
+
+    def _build(self) -> Any:
+        """Creates the weights; returns the optimizer, after its first steps."""
+        for c, (spec, layers) in enumerate(zip(self.specs, self._layers, strict=True)):
+            for number, (layer, inputs) in enumerate(zip(layers, spec.widths, strict=False)):
+                layer.build((None, inputs))
+                self.variables[f"{c}/{number}/kernel"] = layer.kernel
+                if spec.use_bias:
+                    self.variables[f"{c}/{number}/bias"] = layer.bias
+        optimizer = self.recipe.make()
+        optimizer.build(list(self.variables.values()))
+        optimizer.iterations.assign(START)
+        return optimizer
 
     def _chain(self, c: int, x: tf.Tensor) -> tuple[tf.Tensor, list[Any]]:
         tensors = []
@@ -222,7 +263,12 @@ TRAINERS = {"tf1": GraphTrainer, "keras": FunctionTrainer}
 
 
 def oracle_layers(
-    c: int, spec: ChainSpec, tensors: Sequence[Any], state: Mapping[str, np.ndarray], recipe: Recipe
+    c: int,
+    spec: ChainSpec,
+    tensors: Sequence[Any],
+    state: Mapping[str, np.ndarray],
+    recipe: Recipe,
+    precision: Precision,
 ) -> list[oracle.Layer]:
     """The chain for the oracle: from the top down, with TensorFlow's own forward values."""
     slots = range(len(recipe.slots))
@@ -230,6 +276,7 @@ def oracle_layers(
     for number, (x, z, y) in enumerate(tensors):
         name = f"{c}/{number}"
         reads = oracle.ACTIVATIONS[spec.activation].reads
+        kernel = state[f"{name}/kernel"]
         layers.insert(
             0,
             oracle.Layer(
@@ -237,7 +284,8 @@ def oracle_layers(
                 reference={"": None, "z": z, "y": y}[reads],
                 activation=spec.activation,
                 alpha=ALPHA,
-                kernel=state[f"{name}/kernel"],
+                kernel=kernel,
+                kernel_copy=kernel.astype(precision.tensors) if precision.mixed else None,
                 kernel_slots=tuple(state[f"{name}/kernel/{s}"] for s in slots),
                 kernel_decayed=recipe.decays,
                 bias=state[f"{name}/bias"] if spec.use_bias else None,

@@ -127,6 +127,7 @@ def emit(
             kernel_decayed=layer.kernel_decayed,
             bias_decayed=layer.bias_decayed,
             name=f"dense_{i}/kernel",
+            kernel_copy=tensors.get(f"c{i}"),
         )
         for i, layer in enumerate(chain.layers)
     ]
@@ -178,25 +179,35 @@ def with_values(variables: Mapping[str, Any]) -> dict[str, tf.Variable]:
     return {n: v for n, v in variables.items() if not isinstance(v, NeverInitialized)}
 
 
-class SessionProgram:
-    """The op in a TF1 graph; the tensors are fed."""
+CPU = "/CPU:0"
 
-    def __init__(self, chain: Chain, known_shapes: bool = False, **options: Any) -> None:
+
+class SessionProgram:
+    """The op in a TF1 graph, on the device of the variables; the tensors are fed."""
+
+    def __init__(
+        self, chain: Chain, known_shapes: bool = False, device: str = CPU, **options: Any
+    ) -> None:
         self.graph = tf.Graph()
         with self.graph.as_default():
-            self.variables = make_variables(chain.variables(), known_shapes=known_shapes, **options)
+            with tf.device(device):
+                self.variables = make_variables(
+                    chain.variables(), known_shapes=known_shapes, **options
+                )
             self._placeholders = {
                 name: tf.compat.v1.placeholder(array.dtype, array.shape if known_shapes else None)
                 for name, array in chain.tensors().items()
             }
             _, self._gradient = emit(chain, self._placeholders, self.variables)
-            self.session = tf.compat.v1.Session()
+            self.session = tf.compat.v1.Session(config=session_config())
             self.session.run(tf.compat.v1.global_variables_initializer())
 
-    def run(self, tensors: Mapping[str, np.ndarray], options: Any = None) -> np.ndarray:
+    def run(
+        self, tensors: Mapping[str, np.ndarray], options: Any = None, metadata: Any = None
+    ) -> np.ndarray:
         """Runs the op once; returns the input gradient."""
         feeds = {self._placeholders[name]: array for name, array in tensors.items()}
-        return self.session.run(self._gradient, feeds, options)
+        return self.session.run(self._gradient, feeds, options, metadata)
 
     def state(self) -> dict[str, np.ndarray]:
         """The values of all variables that have one."""
@@ -211,11 +222,19 @@ class SessionProgram:
         self.session.close()
 
 
-class FunctionProgram:
-    """The op in a tf.function; the tensors are its arguments."""
+def session_config() -> Any:
+    """For variables on any device: what has no kernel there runs on the CPU."""
+    return tf.compat.v1.ConfigProto(allow_soft_placement=True)
 
-    def __init__(self, chain: Chain, known_shapes: bool = False, **options: Any) -> None:
-        self.variables = make_variables(chain.variables(), known_shapes=known_shapes, **options)
+
+class FunctionProgram:
+    """The op in a tf.function, on the device of the variables; the tensors are its arguments."""
+
+    def __init__(
+        self, chain: Chain, known_shapes: bool = False, device: str = CPU, **options: Any
+    ) -> None:
+        with tf.device(device):
+            self.variables = make_variables(chain.variables(), known_shapes=known_shapes, **options)
 
         @tf.function(autograph=False)
         def step(tensors: dict[str, tf.Tensor]) -> tf.Tensor:

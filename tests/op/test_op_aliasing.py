@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.op.chains import FunctionProgram, emit, make_chain, make_variables
+from tests.op.buffers import addresses, read
+from tests.op.chains import FunctionProgram, emit, make_chain, make_variables, session_config
 
 WIDTH = 64
 
@@ -18,23 +19,15 @@ def square_chain(rule="adam"):
     return make_chain((WIDTH, WIDTH, WIDTH), batch=WIDTH, rule=rule)
 
 
-def addresses(variables):
-    """Where the variables' buffers are."""
-    return {
-        name: np.from_dlpack(variable.read_value()).__array_interface__["data"][0]
-        for name, variable in variables.items()
-    }
-
-
 def check(chain, state):
     expected, _ = chain.updated()
     for name, value in expected.items():
         np.testing.assert_allclose(state[name], value, 1e-4, 1e-4, err_msg=name)
 
 
-def test_buffers_stay_in_place():
+def test_buffers_stay_in_place(device):
     chain = square_chain()
-    run = FunctionProgram(chain)
+    run = FunctionProgram(chain, device=device)
     run.run(chain.tensors())  # the initial values may be shared with constants
     before = addresses(run.variables)
     for _ in range(3):
@@ -42,10 +35,10 @@ def test_buffers_stay_in_place():
     assert addresses(run.variables) == before
 
 
-def test_tensor_read_before_keeps_its_values_in_a_function():
+def test_tensor_read_before_keeps_its_values_in_a_function(device):
     chain = square_chain()
-    run = FunctionProgram(chain)
-    held = {name: variable.read_value() for name, variable in run.variables.items()}
+    run = FunctionProgram(chain, device=device)
+    held = {name: read(variable) for name, variable in run.variables.items()}
     run.run(chain.tensors())
     for name, value in chain.variables().items():
         np.testing.assert_array_equal(held[name], value)
@@ -53,23 +46,24 @@ def test_tensor_read_before_keeps_its_values_in_a_function():
     check(chain, run.state())
 
 
-def test_held_variable_alone_is_copied():
+def test_held_variable_alone_is_copied(device):
     chain = square_chain()
-    run = FunctionProgram(chain)
+    run = FunctionProgram(chain, device=device)
     run.run(chain.tensors())
     before = addresses(run.variables)
-    held = run.variables["k1"].read_value()
+    held = read(run.variables["k1"])
     run.run(chain.tensors())
     after = addresses(run.variables)
     assert {name for name in before if before[name] != after[name]} == {"k1"}
     del held
 
 
-def test_tensor_read_before_keeps_its_values_in_a_session():
+def test_tensor_read_before_keeps_its_values_in_a_session(device):
     chain = square_chain()
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        variables = make_variables(chain.variables())
-        reads = {name: variable.read_value() for name, variable in variables.items()}
+    with tf.Graph().as_default(), tf.compat.v1.Session(config=session_config()) as session:
+        with tf.device(device):
+            variables = make_variables(chain.variables())
+        reads = {name: read(variable) for name, variable in variables.items()}
         with tf.control_dependencies(reads.values()):
             step, _ = emit(chain, constants(chain), variables)
         with tf.control_dependencies([step]):
@@ -87,14 +81,15 @@ def constants(chain):
 
 @pytest.mark.parametrize("name", ["seed", "x0", "x1", "r0", "r1"])
 @pytest.mark.parametrize("source", ["k0", "k1", "k1.0"])
-def test_input_that_is_read_from_an_updated_variable(name, source):
+def test_input_that_is_read_from_an_updated_variable(name, source, device):
     chain = square_chain(rule="momentum")
-    variables = make_variables(chain.variables())
+    with tf.device(device):
+        variables = make_variables(chain.variables())
     expected = make_chain_with(chain, name, chain.variables()[source])
 
     @tf.function(autograph=False)
     def step():
-        emit(chain, constants(chain) | {name: variables[source].read_value()}, variables)
+        emit(chain, constants(chain) | {name: read(variables[source])}, variables)
 
     step()
     check(expected, {n: variable.numpy() for n, variable in variables.items()})
@@ -110,11 +105,12 @@ def make_chain_with(chain, name, array):
     return dataclasses.replace(chain, layers=tuple(layers))
 
 
-def test_variables_that_share_a_buffer():
+def test_variables_that_share_a_buffer(device):
     chain = square_chain(rule="adam")
     shared = chain.variables()["k0.0"]
-    run = FunctionProgram(chain)
-    tensor = tf.constant(shared)
+    run = FunctionProgram(chain, device=device)
+    with tf.device(device):
+        tensor = tf.constant(shared)
     slots = ("k0.0", "k0.1", "k1.0", "k1.1")
     for name in slots:
         run.variables[name].assign(tensor)
@@ -134,7 +130,7 @@ def test_variable_with_sparse_updates():
     row = tf.IndexedSlices(tf.zeros([1, WIDTH]), [0])
     for name in ("k0", "k0.1", "k1"):
         run.variables[name].scatter_add(row)
-    held = {name: variable.read_value() for name, variable in run.variables.items()}
+    held = {name: read(variable) for name, variable in run.variables.items()}
     run.run(chain.tensors())
     for name, value in chain.variables().items():
         np.testing.assert_array_equal(held[name], value)

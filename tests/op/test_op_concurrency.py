@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from splitop._src import ops
+from tests.op.chains import CPU, session_config
 
 BATCH, WIDTH = 4, 256
 UPDATES = 150
@@ -126,7 +127,7 @@ class Counter:
 
 
 def test_sessions_that_update_and_read_the_same_variables():
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default() as graph, tf.device(CPU):
         pairs = variables(1)
         update = step(pairs)
         reads = [variable.read_value() for variable in pairs[0]]
@@ -143,8 +144,9 @@ def test_sessions_that_update_and_read_the_same_variables():
             np.testing.assert_array_equal(value, 1000 - 2 * UPDATES * STEP)
 
 
-def test_threads_that_update_and_read_the_same_variables():
-    pairs = variables(1)
+def test_threads_that_update_and_read_the_same_variables(device):
+    with tf.device(device):
+        pairs = variables(1)
     update = function(pairs)
     update()
     counter = Counter(writers=2)
@@ -160,7 +162,7 @@ def test_threads_that_update_and_read_the_same_variables():
 @pytest.mark.parametrize("count", [2, 4])
 def test_opposite_orders_of_variables(count):
     """Small ops, so that most of the time goes into taking locks; TensorFlow's own in between."""
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    with tf.Graph().as_default(), tf.device(CPU), tf.compat.v1.Session() as session:
         pairs = variables(count, width=2)
         updates = []
         for _ in range(50):
@@ -174,10 +176,11 @@ def test_opposite_orders_of_variables(count):
             np.testing.assert_array_equal(values[1], 1000)
 
 
-def test_many_updates_in_one_run():
+def test_many_updates_in_one_run(device):
     """More ops at once than there are threads: none may wait for a thread that never comes."""
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        chains = [variables(2) for _ in range(16)]
+    with tf.Graph().as_default(), tf.compat.v1.Session(config=session_config()) as session:
+        with tf.device(device):
+            chains = [variables(2) for _ in range(16)]
         updates = [step(pairs) for pairs in chains]
         session.run(tf.compat.v1.global_variables_initializer())
         together(*(lambda: [session.run(updates) for _ in range(10)] for _ in range(3)))

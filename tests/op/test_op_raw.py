@@ -13,6 +13,12 @@ from splitop._src import library
 InvalidArgument = tf.errors.InvalidArgumentError
 
 
+@pytest.fixture(autouse=True)
+def _on_the_cpu():
+    with tf.device("/CPU:0"):
+        yield
+
+
 @pytest.fixture
 def kernel():
     return tf.Variable(np.ones((3, 2), np.float32))
@@ -29,6 +35,7 @@ def call(**replaced):
         "seed": np.ones((4, 2), np.float32),
         "layer_inputs": [np.ones((4, 3), np.float32)],
         "references": [],
+        "kernel_copies": [],
         "biases": [],
         "hyper": np.array([0, 0.9, 1, -0.1, 0], np.float32),
         "num_input_gradients": 1,
@@ -69,6 +76,10 @@ def test_runs(kernel):
         ({"activations": ["relu"]}, "takes 1 references, one for each layer that is not linear"),
         ({"slots": []}, 'takes 1 slots, the rule "momentum" having 1 a variable. Received: 0.'),
         ({"num_input_gradients": 2}, "takes 1 input gradients at most. Received: 2."),
+        (
+            {"kernel_copies": [np.ones((3, 2), np.float32)]},
+            "takes 0 kernel_copies, in mixed precision one for each kernel whose dL/dx is computed",
+        ),
         ({"activations": ["gelu"]}, "gelu"),
         ({"rule": "adagrad"}, "adagrad"),
     ],

@@ -22,10 +22,12 @@ class Trained:
     Attributes:
         plan: The plan it followed.
         weights: Values of the variables by name, and of the optimizer's state.
+        devices: Where the fused ops are.
     """
 
     plan: splitop.Plan
     weights: dict[str, np.ndarray]
+    devices: set[str]
 
 
 def name_of(variable: Any) -> str:
@@ -64,13 +66,26 @@ def _seed(iv: Any) -> Any:
     return tf.nest.map_structure(one, iv)
 
 
-def train(model: Model, mode: str, backend: str, steps: int = 3) -> Trained:
-    """Trains from the model's fixed start for a few steps."""
-    return {"graph": _train_graph, "function": _train_function}[mode](model, backend, steps)
+def train(
+    model: Model, mode: str, backend: str, steps: int = 3, device: str | None = None
+) -> Trained:
+    """Trains from the model's fixed start for a few steps, under the given device."""
+    run = {"graph": _train_graph, "function": _train_function}[mode]
+    return run(model, backend, steps, device)
 
 
-def _train_graph(model: Model, backend: str, steps: int) -> Trained:
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+def _devices_of_fused_ops() -> set[str]:
+    operations = tf.compat.v1.get_default_graph().get_operations()
+    return {op.device for op in operations if op.type == "Splitop>DenseChain"}
+
+
+def _train_graph(model: Model, backend: str, steps: int, device: str | None) -> Trained:
+    config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
+    with (
+        tf.Graph().as_default(),
+        tf.device(device),
+        tf.compat.v1.Session(config=config) as session,
+    ):
         x = tf.compat.v1.placeholder(DTYPE, model.shape, "x")
         weights = Weights()
         keras.utils.set_random_seed(0)
@@ -84,18 +99,18 @@ def _train_graph(model: Model, backend: str, steps: int) -> Trained:
         for _ in range(steps):
             session.run(step, {x: inputs(model)})
         variables = tf.compat.v1.global_variables()
-        return Trained(
-            plan, dict(zip(map(name_of, variables), session.run(variables), strict=True))
-        )
+        values = dict(zip(map(name_of, variables), session.run(variables), strict=True))
+        return Trained(plan, values, _devices_of_fused_ops())
 
 
-def _train_function(model: Model, backend: str, steps: int) -> Trained:
+def _train_function(model: Model, backend: str, steps: int, device: str | None) -> Trained:
     weights = Weights()
     keras.utils.set_random_seed(0)
-    model.build(weights, tf.constant(inputs(model)))
-    optimizer = keras.optimizers.SGD(0.05, momentum=0.9, name="sgd")
-    optimizer.build(weights.variables)
-    plans = []
+    with tf.device(device):
+        model.build(weights, tf.constant(inputs(model)))
+        optimizer = keras.optimizers.SGD(0.05, momentum=0.9, name="sgd")
+        optimizer.build(weights.variables)
+    plans, devices = [], set()
 
     @tf.function(input_signature=[tf.TensorSpec(model.shape, DTYPE)])
     def step(x: Any) -> None:
@@ -103,8 +118,10 @@ def _train_function(model: Model, backend: str, steps: int) -> Trained:
         plan = splitop.plan(optimizer, iv, weights.variables, _seed(iv), backend=backend)
         plan.apply()
         plans.append(plan)
+        devices.update(_devices_of_fused_ops())
 
     for _ in range(steps):
         step(inputs(model))
     variables = [*weights.variables, *optimizer.variables]
-    return Trained(plans[-1], {name_of(variable): variable.numpy() for variable in variables})
+    values = {name_of(variable): variable.numpy() for variable in variables}
+    return Trained(plans[-1], values, devices)

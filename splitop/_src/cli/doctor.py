@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,18 +34,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(build_info.build_info(), flush=True)
     except SplitError as error:
         return _report(str(error))
-    return _report(library.reason() or self_test())
+    return _report(library.reason()) or max(_report(self_test(name), name) for name in devices())
 
 
-def _report(problem: str | None) -> int:
-    if problem is None:
-        print("self-test:     ok")
-        return 0
-    print(f"\nNot well: {problem}")
-    return 1
+def _report(problem: str | None, device: str | None = None) -> int:
+    if problem is not None:
+        print(f"\nNot well: {problem}")
+        return 1
+    if device is not None:
+        print(f"self-test:     ok on {device}")
+    return 0
 
 
-def self_test() -> str | None:
+def devices() -> list[str]:
+    """Names of the devices that the compiled op is tested on: the CPU, and a GPU it can use."""
+    import tensorflow as tf
+
+    usable = library.cuda_reason() is None and tf.config.list_physical_devices("GPU")
+    return ["CPU:0", "GPU:0"] if usable else ["CPU:0"]
+
+
+def self_test(device: str) -> str | None:
     """Trains a small dense chain for a few steps on both paths and compares the weights.
 
     The bound is relative to the reference path's own rounding error, which is measured
@@ -54,11 +64,12 @@ def self_test() -> str | None:
         What went wrong, or None.
     """
     try:
-        fused = _train(backend.FUSED, np.float32)
-        reference = _train(backend.REFERENCE, np.float32)
-        oracle = _train(backend.REFERENCE, np.float64)
+        with _full_precision():
+            fused = _train(backend.FUSED, np.float32, device)
+            reference = _train(backend.REFERENCE, np.float32, device)
+            oracle = _train(backend.REFERENCE, np.float64, device)
     except Exception as error:
-        return f"The self-test failed. Received: {error!r}."
+        return f"The self-test on {device} failed. Received: {error!r}."
     for name, exact in oracle.items():
         difference = np.abs(fused[name] - exact).max()
         bound = 2 * np.abs(reference[name] - exact).max() + 4 * np.spacing(
@@ -67,14 +78,27 @@ def self_test() -> str | None:
         if not difference <= bound:
             return (
                 "The compiled op and TensorFlow do not agree: rebuild splitop, and report it if "
-                f"that does not help. Received: {name} differs by {difference:.3g}, "
-                f"at most {bound:.3g} is rounding."
+                f"that does not help. Received: on {device}, {name} differs by "
+                f"{difference:.3g}, at most {bound:.3g} is rounding."
             )
     return None
 
 
-def _train(path: str, dtype: Any) -> dict[str, np.ndarray]:
-    """Weights after a few Adam steps on one path, from a fixed start."""
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keeps float32 products from rounding their factors to TF32, each path in its own way."""
+    import tensorflow as tf
+
+    allowed = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(allowed)
+
+
+def _train(path: str, dtype: Any, device: str) -> dict[str, np.ndarray]:
+    """Weights after a few Adam steps on one path and device, from a fixed start."""
     import tensorflow as tf
 
     import splitop
@@ -85,7 +109,7 @@ def _train(path: str, dtype: Any) -> dict[str, np.ndarray]:
         # The same start for both dtypes.
         return generator.standard_normal(shape, np.float32).astype(dtype)
 
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    with tf.Graph().as_default(), tf.device(device), tf.compat.v1.Session() as session:
         iv = tf.constant(random(BATCH, WIDTHS[0]))
         variables = []
         for layer, (inputs, outputs) in enumerate(itertools.pairwise(WIDTHS)):

@@ -10,6 +10,9 @@ import tensorflow as tf
 from splitop._src.graph import reach
 from splitop._src.graph.gradient_graph import GradientGraph
 
+# What layers compute in, in mixed precision; their variables are float32.
+SHORT_DTYPES = (tf.bfloat16, tf.float16)
+
 WAITS = "its gradient waits for other operations (control dependencies)"
 
 
@@ -79,7 +82,7 @@ def match_input_gradient(
     """The live op that computes dL/dx = G Wᵀ from a read of the kernel.
 
     None too where the kernel may be written after the read: the fused op would use the
-    new value.
+    new value. In mixed precision it takes the same copy that this op does.
     """
     root = gradients.root(output_gradient)
     for op in gradients.row_consumers(root):
@@ -87,9 +90,11 @@ def match_input_gradient(
             continue
         if op.control_inputs or gradients.root(op.inputs[0]) is not root:
             continue
-        read = through_identity(op.inputs[1]).op
+        factor = through_identity(op.inputs[1])
+        read = through_identity(uncast_value(factor)).op
         if read.type == "ReadVariableOp" and read.inputs[0] is kernel_handle:
-            return None if reach.may_be_stale(read, root) else op
+            is_copy = read is not factor.op
+            return op if is_copy or not reach.may_be_stale(read, root) else None
     return None
 
 
@@ -99,6 +104,23 @@ def producer(gradient: Any) -> Any:
     while op.type == "Reshape" and not op.control_inputs:
         op = through_identity(op.inputs[0]).op
     return op
+
+
+def uncast(gradient: Any) -> Any:
+    """A gradient as the layer has computed it, before mixed precision made it float32."""
+    tensor = through_identity(gradient)
+    op = tensor.op
+    if op.type != "Cast" or op.control_inputs or tensor.dtype != tf.float32:
+        return gradient
+    return op.inputs[0] if op.inputs[0].dtype in SHORT_DTYPES else gradient
+
+
+def uncast_value(tensor: Any) -> Any:
+    """A variable's value as it was read, before mixed precision made it short."""
+    op = tensor.op
+    if op.type != "Cast" or tensor.dtype not in SHORT_DTYPES:
+        return tensor
+    return op.inputs[0] if op.inputs[0].dtype == tf.float32 else tensor
 
 
 def through_identity(tensor: Any) -> Any:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from splitop._src.graph.activations import Activation, match_activation
-from splitop._src.graph.dense import BiasGradient, KernelGradient
+from splitop._src.graph.dense import SHORT_DTYPES, BiasGradient, KernelGradient
+from splitop._src.graph.devices import Place
 from splitop._src.graph.gradient_graph import GradientGraph
 
 
@@ -18,19 +19,23 @@ class DenseLayer:
     Attributes:
         kernel: Index of its kernel in the variable list.
         bias: Index of its bias, or None.
+        place: Where its variables are.
         x: Its input, [rows, inputs].
         activation: The activation whose gradient the op computes; None if it starts at dL/dz.
         top: The gradient that the op is given, dL/dy or dL/dz; [..., outputs].
         input_gradient: dL/dx, [rows, inputs], where something needs it.
+        kernel_copy: In mixed precision, what dL/dx is computed from; else None.
         entry: The ops that use `top` and are taken over.
     """
 
     kernel: int
     bias: int | None
+    place: Place
     x: Any
     activation: Activation | None
     top: Any
     input_gradient: Any | None
+    kernel_copy: Any | None
     entry: frozenset[Any]
 
     @property
@@ -41,7 +46,9 @@ class DenseLayer:
     @property
     def forward_tensors(self) -> list[Any]:
         """What its backward pass reads of the forward pass."""
-        return [self.x] if self.activation is None else [self.x, self.activation.reference]
+        reference = None if self.activation is None else self.activation.reference
+        read = (self.x, reference, self.kernel_copy)
+        return [tensor for tensor in read if tensor is not None]
 
 
 def read_layer(
@@ -49,6 +56,7 @@ def read_layer(
     kernel: tuple[int, KernelGradient],
     bias: tuple[int, BiasGradient] | None,
     input_gradient_op: Any | None,
+    place: Place,
 ) -> DenseLayer:
     """Puts a layer together, with its activation if nothing else needs dL/dz."""
     index, product = kernel
@@ -67,13 +75,16 @@ def read_layer(
         )
         if needed_elsewhere:
             activation = None
+    mixed = product.output_gradient.dtype in SHORT_DTYPES
     return DenseLayer(
         kernel=index,
         bias=None if bias is None else bias[0],
+        place=place,
         x=product.x,
         activation=activation,
         top=root if activation is None else gradients.root(activation.upstream),
         input_gradient=None if input_gradient_op is None else input_gradient_op.outputs[0],
+        kernel_copy=None if input_gradient_op is None or not mixed else input_gradient_op.inputs[1],
         entry=frozenset(own if activation is None else {activation.op}),
     )
 
@@ -81,7 +92,7 @@ def read_layer(
 def link_chains(
     gradients: GradientGraph, layers: Sequence[DenseLayer]
 ) -> tuple[tuple[DenseLayer, ...], ...]:
-    """Joins each layer with the one right below it, where nothing stands between them."""
+    """Joins each layer with the one right below it on its device, if nothing stands between."""
     below = {}
     for upper in layers:
         lower = _layer_below(gradients, upper, layers)
@@ -106,6 +117,7 @@ def _layer_below(
         return None
     users = gradients.row_consumers(upper.input_gradient)
     for lower in layers:
-        if lower.top is upper.input_gradient and lower.entry.issuperset(users):
+        fits = lower.top is upper.input_gradient and lower.place == upper.place
+        if fits and lower.entry.issuperset(users):
             return lower
     return None

@@ -7,7 +7,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
-from splitop._src.graph.dense import producer
+from splitop._src.graph.dense import producer, uncast
+from splitop._src.graph.devices import device_reason, place_of
 
 FUSED_DTYPES = (tf.float32, tf.float64)
 
@@ -35,14 +36,15 @@ def variable_reason(variable: Any) -> str | None:
         return f"its dtype is {variable.dtype.base_dtype.name}; fused are float32 and float64"
     if not variable.shape.is_fully_defined():
         return f"its shape {variable.shape} is not fully known"
-    return _device_reason(variable.device)
+    return device_reason(variable)
 
 
-def gradient_reason(gradient: Any) -> str | None:
+def gradient_reason(gradient: Any, variable: Any) -> str | None:
     """Why a gradient of this kind can't be fused, whatever the layer; or None."""
     if isinstance(gradient, tf.IndexedSlices):
         return "its gradient is sparse (IndexedSlices, from an embedding lookup or a gather)"
-    op = producer(gradient)
+    product = uncast(gradient)
+    op = producer(product)
     if op.type == "Sum" and op.inputs[0].op.type in _BATCHED:
         op = op.inputs[0].op
     if op.type == "AddN":
@@ -56,20 +58,7 @@ def gradient_reason(gradient: Any) -> str | None:
     if op.type in _BATCHED:
         return f"its gradient is a batched product ({op.type}); the fused op takes x·W of matrices"
     if op.type == "Cast":
-        return f"its layer computes in {op.inputs[0].dtype.name} (mixed precision)"
-    return None
-
-
-def _device_reason(device: str) -> str | None:
-    """Why a variable that is placed on `device` can't be fused."""
-    spec = tf.DeviceSpec.from_string(device or "")
-    if spec.device_type not in (None, "CPU"):
-        return f"it is placed on {device}; the fused op runs on the CPU"
-    if spec.job not in (None, "localhost") or spec.task not in (None, 0):
-        return f"it is placed on another machine's device, {device}"
-    if spec.device_type is None and tf.config.get_visible_devices("GPU"):
-        return (
-            "it has no device, and TensorFlow would place it on the GPU; the fused op runs on "
-            'the CPU: create it under tf.device("/CPU:0")'
-        )
+        return f"its layer computes in {op.inputs[0].dtype.name}"
+    if product.dtype != variable.dtype and place_of(variable).kind != "GPU":
+        return f"its layer computes in {product.dtype.name}: mixed precision is fused on GPUs only"
     return None

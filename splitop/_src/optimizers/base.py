@@ -44,9 +44,9 @@ class OptimizerAdapter(abc.ABC):
     An adapter owns no state: slots, hyperparameters, schedules and the iteration counter
     stay in the user's optimizer, so checkpoints move freely between the paths.
 
-    For one step in one graph: `rule`, `declines` and `decayed` at any time; then `prepare`,
-    then `slots` and `hyper`, then `finish`, each in the graph of the step. Variables are the
-    user's own objects, tf.Variable or keras.Variable.
+    For one step in one graph: `rule`, `declines`, `decayed` and `existing_slots` at any time;
+    then `prepare`, then `slots` and `hyper`, then `finish`, each in the graph of the step.
+    Variables are the user's own objects, tf.Variable or keras.Variable.
 
     An optimizer without a fused rule has an adapter too: `rule` says why, `finish` runs the
     optimizer's own step on all variables; `slots` and `hyper` are not for it.
@@ -75,6 +75,10 @@ class OptimizerAdapter(abc.ABC):
     @abc.abstractmethod
     def slots(self, variable: Any) -> tuple[tf.Variable, ...]:
         """The variable's slots, in the rule's order: resource variables of its shape."""
+
+    @abc.abstractmethod
+    def existing_slots(self, variable: Any) -> tuple[tf.Variable, ...]:
+        """Those of the variable's slots that are there already; new ones join the variable."""
 
     @abc.abstractmethod
     def decayed(self, variable: Any) -> bool:

@@ -107,6 +107,11 @@ class KerasAdapter(OptimizerAdapter):
         index = self._optimizer._get_variable_index(tf_variable(variable))
         return tuple(tf_variable(slots[index]) for slots in self._slot_lists())
 
+    def existing_slots(self, variable: Any) -> tuple[tf.Variable, ...]:
+        optimizer = self._optimizer
+        known = optimizer._trainable_variables_indices if optimizer.built else ()
+        return self.slots(variable) if optimizer._var_key(tf_variable(variable)) in known else ()
+
     def _slot_lists(self) -> Sequence[Any]:
         """The optimizer's lists of slots, in the rule's order."""
         return ()

@@ -62,6 +62,9 @@ class TF1Adapter(OptimizerAdapter):
         variable = tf_variable(variable)
         return tuple(self._optimizer.get_slot(variable, name) for name in self.slot_names)
 
+    def existing_slots(self, variable: Any) -> tuple[tf.Variable, ...]:
+        return tuple(slot for slot in self.slots(variable) if slot is not None)
+
     def decayed(self, variable: Any) -> bool:
         return False
 

@@ -1,0 +1,72 @@
+"""Where variables are, and whether the fused op can work there."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src import library
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A device of this process; the same one however a device string is written.
+
+    Attributes:
+        kind: "CPU", "GPU", ...; None: TensorFlow has yet to choose, when the graph runs.
+        index: Which of that kind; None: any.
+    """
+
+    kind: str | None
+    index: int | None
+
+    def __str__(self) -> str:
+        if self.kind is None:
+            return "not set"
+        return f"/device:{self.kind}:{'*' if self.index is None else self.index}"
+
+
+def place_of(variable: Any) -> Place:
+    """Where a variable is."""
+    spec = _spec_of(variable)
+    return Place(spec.device_type, spec.device_index)
+
+
+def device_reason(variable: Any) -> str | None:
+    """Why the fused op can't work where a variable is, or None."""
+    spec = _spec_of(variable)
+    if spec.job not in (None, "localhost") or spec.task not in (None, 0):
+        return f"it is placed on another machine's device, {variable.device}"
+    if spec.device_type not in (None, "CPU", "GPU"):
+        return f"it is placed on {variable.device}; the fused op runs on CPUs and NVIDIA GPUs"
+    if spec.device_type == "GPU":
+        cause = library.cuda_reason()
+        return None if cause is None else f"it is placed on {variable.device}. {cause}"
+    if spec.device_type is None and tf.config.get_visible_devices("GPU"):
+        # TensorFlow finds a GPU kernel for every operation on it, the fused one too.
+        cause = library.cuda_reason()
+        if cause is not None:
+            return (
+                "it has no device, and TensorFlow would place it on the GPU: create it under "
+                f'tf.device("/CPU:0"). {cause}'
+            )
+    return None
+
+
+@contextlib.contextmanager
+def on_device_of(graph: Any, variable: Any) -> Iterator[None]:
+    """Adds operations where a variable is, whatever device the caller is under.
+
+    If that is not set, none is asked for: TensorFlow puts an operation that takes the
+    variable's handle where the variable goes.
+    """
+    with graph.colocate_with(None, ignore_existing=True), tf.device(variable.device or None):
+        yield
+
+
+def _spec_of(variable: Any) -> Any:
+    return tf.DeviceSpec.from_string(variable.device or "")

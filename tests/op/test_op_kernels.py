@@ -1,0 +1,32 @@
+"""Which kernels the op has, in any TensorFlow: the GPU's are registered without a GPU too."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from tensorflow.python.framework import kernels
+
+from splitop._src import library
+
+RESOURCES = ["kernels", "biases", "slots"]
+
+
+def registered():
+    """(device, T, V) of each kernel, and its arguments in host memory."""
+    library.load()
+    found = {}
+    for kernel in kernels.get_registered_kernels_for_op("Splitop>DenseChain").kernel:
+        types = {c.name: tf.as_dtype(c.allowed_values.list.type[0]) for c in kernel.constraint}
+        key = (kernel.device_type, types["T"], types["V"])
+        found[key] = list(kernel.host_memory_arg)
+    return found
+
+
+def test_dtypes_and_memory():
+    assert registered() == {
+        ("CPU", tf.float32, tf.float32): [],
+        ("CPU", tf.float64, tf.float64): [],
+        ("GPU", tf.float32, tf.float32): RESOURCES,
+        ("GPU", tf.float64, tf.float64): RESOURCES,
+        ("GPU", tf.bfloat16, tf.float32): RESOURCES,
+        ("GPU", tf.float16, tf.float32): RESOURCES,
+    }
