@@ -14,6 +14,7 @@ PY := $(BIN)/python
 # Inside the environment, because CMake remembers the tools and the TensorFlow found there.
 BUILD := $(abspath $(VENV))/cmake-build
 SANITIZED := $(CURDIR)/build/sanitize
+EMULATED := $(CURDIR)/build/emulated
 
 CREATED := $(VENV)/.created
 REQUIREMENTS := $(VENV)/requirements.txt
@@ -21,7 +22,8 @@ INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test bench sanitize lint lint-python lint-cpp lint-types format clean distclean
+.PHONY: help venv build emulate demo test bench sanitize cuda-report
+.PHONY: lint lint-python lint-cpp lint-types format clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,24 +57,35 @@ build: $(INSTALLED)  ## rebuild what has changed in csrc/
 demo: build  ## train a classifier in two parts; DEMO_ARGS=--help has the options
 	$(PY) -m splitop demo $(DEMO_ARGS)
 
-test: build  ## the whole test suite; PYTEST_ARGS="tests/... -k ..." for less
-	$(PY) -m pytest -n auto $(PYTEST_ARGS)
+test: build emulate  ## the whole test suite; PYTEST_ARGS="tests/... -k ..." for less
+	SPLITOP_EMULATED_DIR=$(EMULATED)/install/splitop/lib $(PY) -m pytest -n auto $(PYTEST_ARGS)
 
 bench: build  ## the benchmarks: fused against reference
 	$(PY) -m benchmarks $(BENCH_ARGS)
+
+# Into directories of their own: the kernels without TensorFlow, the CUDA ones compiled for the CPU.
+configure_emulated = $(BIN)/cmake -S . -B $(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(BIN)/ninja \
+  -DCMAKE_INSTALL_PREFIX=$(1)/install -DPython_EXECUTABLE=$(PY) \
+  -DSPLITOP_TENSORFLOW=OFF -DSPLITOP_CUDA=EMULATED
+
+emulate: $(INSTALLED)  ## build the CUDA kernels to run on the CPU, for the tests in tests/gpu
+	@$(call configure_emulated,$(EMULATED)) -DCMAKE_BUILD_TYPE=Release
+	@$(BIN)/cmake --build $(EMULATED) --target install
 
 # The sanitizers' run-time libraries have to be loaded before the interpreter.
 preload = $(foreach library,libasan.so libubsan.so libstdc++.so,$(shell $${CXX:-g++} -print-file-name=$(library)))
 
 sanitize: $(INSTALLED)  ## the kernels' tests under the address and undefined-behaviour sanitizers
-	$(BIN)/cmake -S . -B $(SANITIZED) -G Ninja -DCMAKE_MAKE_PROGRAM=$(BIN)/ninja \
-	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_INSTALL_PREFIX=$(SANITIZED)/install \
-	  -DPython_EXECUTABLE=$(PY) -DSPLITOP_TENSORFLOW=OFF "-DSPLITOP_SANITIZE=address;undefined" \
-	  -DSPLITOP_WIDE_BASELINE=ON
+	$(call configure_emulated,$(SANITIZED)) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  "-DSPLITOP_SANITIZE=address;undefined" -DSPLITOP_WIDE_BASELINE=ON
 	$(BIN)/cmake --build $(SANITIZED) --target install
-	SPLITOP_LIBRARY_DIR=$(SANITIZED)/install/splitop/lib LD_PRELOAD="$(preload)" \
+	SPLITOP_LIBRARY_DIR=$(SANITIZED)/install/splitop/lib \
+	  SPLITOP_EMULATED_DIR=$(SANITIZED)/install/splitop/lib LD_PRELOAD="$(preload)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  $(PY) -m pytest -n auto tests/kernels $(PYTEST_ARGS)
+	  $(PY) -m pytest -n auto tests/kernels $(wildcard tests/gpu) $(PYTEST_ARGS)
+
+cuda-report: build  ## registers, local memory and wide accesses of every CUDA kernel
+	$(PY) tools/cuda_report.py
 
 lint: lint-python lint-cpp lint-types  ## check style, formatting and types
 
@@ -80,8 +93,10 @@ lint-python: $(REQUIREMENTS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+cpp_sources = find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu'
+
 lint-cpp: $(REQUIREMENTS)
-	find csrc -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run -Werror
+	$(cpp_sources) | xargs $(BIN)/clang-format --dry-run -Werror
 
 lint-types: $(REQUIREMENTS)
 	$(BIN)/mypy
@@ -89,7 +104,7 @@ lint-types: $(REQUIREMENTS)
 format: $(REQUIREMENTS)  ## format all sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	find csrc -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
+	$(cpp_sources) | xargs $(BIN)/clang-format -i
 
 clean:  ## remove what was built, but not the environment
 	rm -rf build dist *.egg-info $(BUILD) $(INSTALLED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -19,7 +20,19 @@ CONFIG = {
     "commit": None,
     "isas": ["baseline"],
     "sanitize": "",
+    "cuda": "13.0",
+    "cuda_architectures": ["sm_80", "sm_90", "compute_90"],
+    "cuda_not_built": None,
 }
+
+
+@pytest.fixture
+def emulated_dir() -> pathlib.Path:
+    """Libraries whose CUDA kernels, runtime and driver are emulated on the CPU."""
+    path = os.environ.get("SPLITOP_EMULATED_DIR")
+    if not path:
+        pytest.skip("SPLITOP_EMULATED_DIR is not set: make test sets it, make emulate builds there")
+    return pathlib.Path(path)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from splitop import __main__
 from splitop._src import library
@@ -16,7 +17,7 @@ from splitop._src.cli import doctor
 def fake_training(fused_error: float) -> Any:
     """A stand-in for doctor._train whose paths differ by what is given."""
 
-    def train(path: str, dtype: Any) -> dict[str, np.ndarray]:
+    def train(path: str, dtype: Any, device: str) -> dict[str, np.ndarray]:
         error = fused_error if path == "fused" else 0.0
         return {"kernel_0": np.full((2, 3), 1 + error, dtype)}
 
@@ -27,7 +28,7 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main(["doctor"]) == 0
     output = capsys.readouterr().out
     assert "state:         loaded" in output
-    assert "self-test:     ok" in output
+    assert "self-test:     ok on CPU:0" in output
 
 
 @pytest.mark.usefixtures("library_dir")
@@ -59,28 +60,67 @@ def test_an_unknown_backend(
 
 def test_a_wrong_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_train", fake_training(1e-3))
-    problem = doctor.self_test()
+    problem = doctor.self_test("CPU:0")
     assert problem is not None
     assert "do not agree" in problem
-    assert "kernel_0 differs by 0.001" in problem
+    assert "on CPU:0, kernel_0 differs by 0.001" in problem
 
 
 def test_a_result_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_train", fake_training(float("nan")))
-    assert "do not agree" in str(doctor.self_test())
+    assert "do not agree" in str(doctor.self_test("CPU:0"))
 
 
 def test_a_result_within_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_train", fake_training(2.0**-22))
-    assert doctor.self_test() is None
+    assert doctor.self_test("CPU:0") is None
 
 
 def test_a_failing_op(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: str, dtype: Any) -> dict[str, np.ndarray]:
+    def fail(path: str, dtype: Any, device: str) -> dict[str, np.ndarray]:
         raise RuntimeError("no such kernel")
 
     monkeypatch.setattr(doctor, "_train", fail)
-    assert "no such kernel" in str(doctor.self_test())
+    assert "no such kernel" in str(doctor.self_test("CPU:0"))
+
+
+def test_float32_products_are_not_rounded_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = []
+
+    def train(path: str, dtype: Any, device: str) -> dict[str, np.ndarray]:
+        allowed.append(tf.config.experimental.tensor_float_32_execution_enabled())
+        return {}
+
+    monkeypatch.setattr(doctor, "_train", train)
+    assert doctor.self_test("GPU:0") is None
+    assert allowed == [False] * 3
+    assert tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "reason", "devices"),
+    [
+        ([], None, ["CPU:0"]),
+        (["a"], "The driver is too old.", ["CPU:0"]),
+        (["a", "b"], None, ["CPU:0", "GPU:0"]),
+    ],
+)
+def test_a_gpu_that_both_can_use_is_tested(
+    gpus: list[str],
+    reason: str | None,
+    devices: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(library, "cuda_reason", lambda: reason)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(doctor, "self_test", lambda device: f"{device} is bad")
+    assert doctor.devices() == devices
+    assert __main__.main(["doctor"]) == 1
+    output = capsys.readouterr().out
+    assert [f"Not well: {device} is bad" in output for device in ("CPU:0", "GPU:0")] == [
+        device in devices for device in ("CPU:0", "GPU:0")
+    ]
 
 
 @pytest.mark.parametrize("argv", [[], ["dcotor"], ["doctor", "--fast"]])
