@@ -3,7 +3,7 @@
 #   SPLITOP_NVCC_VERSION  13.0.88
 #   SPLITOP_NVCC_PROBLEM  why there is none to use; empty if there is
 
-set(SPLITOP_NVCC_MINIMUM 12.0)  # the first that takes g++ 12 and knows sm_90 well
+set(SPLITOP_NVCC_MINIMUM 12.1)  # the first that takes 32 KB of kernel arguments
 set(SPLITOP_NVCC_FLAGS
   -std=c++17 -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90,code=[sm_90,compute_90])
 set(SPLITOP_NVCC_PROBLEM)

@@ -5,7 +5,7 @@ function(splitop_configure target)
   target_compile_features(${target} PRIVATE cxx_std_17)
   target_compile_options(${target} PRIVATE
     "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra>"
-    $<$<CONFIG:Release,RelWithDebInfo>:-O3>
+    "$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release,RelWithDebInfo>>:-O3>"
   )
   set_target_properties(${target} PROPERTIES
     CXX_EXTENSIONS OFF

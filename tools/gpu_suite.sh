@@ -93,9 +93,10 @@ run_pytest() {
   "$PYTHON" -m pytest -q -p no:cacheprovider "${parallel[@]}" "$@"
 }
 
+# The op's come later: TensorFlow would take the GPU's memory from the other processes.
 part_tests() {
   require_gpu
-  run_pytest tests/gpu
+  run_pytest tests/gpu --ignore=tests/gpu/test_op.py
 }
 
 part_memcheck() { sanitize memcheck --report-api-errors no --kernel-name kns=splitop; }
@@ -109,7 +110,8 @@ sanitize() {
   command -v compute-sanitizer >/dev/null || skip "there is no compute-sanitizer"
   # One allocation a tensor: in torch's pool, what lies beyond a tensor is still allocated.
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$@" --target-processes all \
-    --error-exitcode 99 "$PYTHON" -m pytest -q -p no:cacheprovider tests/gpu -k "$SANITIZED"
+    --error-exitcode 99 "$PYTHON" -m pytest -q -p no:cacheprovider tests/gpu \
+    --ignore=tests/gpu/test_op.py -k "$SANITIZED"
 }
 
 part_kernels() { benchmark kernels; }
@@ -129,6 +131,10 @@ benchmark() {
 use_tensorflow() {
   require_gpu
   has_module tensorflow || skip "TensorFlow can't be imported"
+  [[ -e $LIBRARIES/libsplitop_ops.so ]] || skip "the op is not built: see OPS in this script"
+  TF_CPP_MIN_LOG_LEVEL=2 "$PYTHON" -c '
+import tensorflow as tf
+assert tf.config.list_physical_devices("GPU")' || skip "TensorFlow sees no GPU"
   # XLA looks for libdevice in the packages of CUDA 12, which need not be there.
   [[ -d /usr/local/cuda/nvvm ]] &&
     export XLA_FLAGS=${XLA_FLAGS:---xla_gpu_cuda_data_dir=/usr/local/cuda}
@@ -137,8 +143,7 @@ use_tensorflow() {
 
 part_op() {
   use_tensorflow
-  [[ -e $LIBRARIES/libsplitop_ops.so ]] || skip "the op is not built: see OPS in this script"
-  run_pytest tests/op tests/numerics
+  run_pytest -m gpu tests/gpu/test_op.py tests/op tests/planner tests/numerics
 }
 
 # ---- one after the other ----

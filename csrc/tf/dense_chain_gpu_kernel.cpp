@@ -60,7 +60,9 @@ class GpuCall final : public DeviceCall {
     if (status == SPLITOP_OK) return absl::OkStatus();
     return status == SPLITOP_UNSUPPORTED
                ? Unsupported()
-               : KernelError(absl::StatusCode::kInternal, splitop_status_message(status));
+               : KernelError(absl::StatusCode::kInternal,
+                             absl::StrCat(splitop_status_message(status),
+                                          "; variables may have been updated in part"));
   }
 
  private:

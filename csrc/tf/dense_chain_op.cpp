@@ -101,7 +101,7 @@ below is taken from a kernel's value before its update. No kernel's gradient exi
 tensor.
 
 All inputs are checked before anything is written: after an error every variable and slot is as
-it was. The variables stay locked, in the order of their addresses, from the checks to the end;
+it was, unless the device itself fails in the middle, which the error then says. The variables stay locked, in the order of their addresses, from the checks to the end;
 a tensor that was read from a variable before keeps its value. The result is the same, bit for
 bit, from run to run, and on the CPU whatever the number of threads.
 

@@ -14,6 +14,7 @@ from tests import oracle
 from tests.accuracy import PRECISIONS, assert_accurate, few_ulp, results
 from tests.numerics.optimizers import KERAS, TF1
 from tests.numerics.trainers import (
+    CPU,
     POLICIES,
     START,
     TRAINERS,
@@ -27,7 +28,6 @@ from tests.op.gpu import has_kernels_of_tensorflow, on_gpu
 
 STEPS = 5
 OPTIMIZERS = [("tf1", rule) for rule in TF1] + [("keras", rule) for rule in KERAS]
-CPU = "/CPU:0"
 
 
 @pytest.fixture(autouse=True)

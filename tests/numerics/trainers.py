@@ -45,6 +45,8 @@ class ChainSpec:
     use_bias: bool
 
 
+CPU = "/CPU:0"
+
 # What Keras calls the precisions of tests/accuracy.py.
 POLICIES = {
     "float32": "float32",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.numerics.optimizers import KERAS, TF1
-from tests.numerics.trainers import TRAINERS, ChainSpec, State, random_state
+from tests.numerics.trainers import CPU, TRAINERS, ChainSpec, Path, State, random_state
 
 STEPS = 100
 BATCH = 48
@@ -24,7 +24,7 @@ def train(flavour: str, rule: str, backend: str, order: Sequence[int]) -> State:
     """
     recipe = (TF1 if flavour == "tf1" else KERAS)[rule]
     state = random_state(SPECS, recipe, np.float32)
-    trainer = TRAINERS[flavour](SPECS, rule, backend, np.float32, state)
+    trainer = TRAINERS[flavour](SPECS, rule, Path(backend, CPU), "float32", state)
     random = np.random.default_rng(3)
     try:
         for _ in range(STEPS):

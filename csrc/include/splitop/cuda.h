@@ -56,7 +56,7 @@ SPLITOP_API splitop_status splitop_cuda_get_device(int32_t device, splitop_cuda_
 // How the gradient of a kernel meets its update (docs/gpu.md).
 typedef enum splitop_cuda_strategy {
   SPLITOP_CUDA_AUTO = 0,        // the one that is expected to be the fastest
-  SPLITOP_CUDA_TILES = 1,       // tiles of the gradient in registers, updated there
+  SPLITOP_CUDA_TILES = 1,       // tiles of the gradient, updated in the kernel that made them
   SPLITOP_CUDA_CHUNKS = 2,      // chunks of the gradient that stay in the L2 cache; needs cuBLAS
   SPLITOP_CUDA_ACCUMULATE = 3,  // one product that adds to the kernel; cuBLAS, sgd only
   SPLITOP_NUM_CUDA_STRATEGIES = 4

@@ -17,6 +17,7 @@ constexpr int kNoTranspose = 0;
 constexpr int kTranspose = 1;
 constexpr int kPointerModeDevice = 1;
 constexpr int kDefaultAlgorithm = -1;
+constexpr int kFullPrecisionReductions = 16;  // sums of 16-bit products stay in float32
 
 enum CudaType { kReal32 = 0, kReal64 = 1, kReal16 = 2, kBrain16 = 14 };
 enum ComputeType { kCompute32 = 68, kCompute64 = 70, kCompute32FastTf32 = 77 };
@@ -26,6 +27,7 @@ struct Library {
   int (*set_stream)(Handle, cudaStream_t);
   int (*set_workspace)(Handle, void*, size_t);
   int (*set_pointer_mode)(Handle, int);
+  int (*set_math_mode)(Handle, int);
   int (*gemm)(Handle, int, int, int, int, int, const void*, const void*, int, int, const void*, int,
               int, const void*, void*, int, int, int, int);
 };
@@ -50,18 +52,27 @@ bool find(void* library, const char* name, Function* function) {
   return *function != nullptr;
 }
 
-// NULL if there is none. Stays open: kernels of its may run until the process ends.
+// Opens the library and looks its functions up; NULL if that fails.
+const Library* load_library() {
+  void* const handle = open_library();
+  if (handle == nullptr) return nullptr;
+  Library functions;
+  const bool complete = find(handle, "cublasCreate_v2", &functions.create) &&
+                        find(handle, "cublasSetStream_v2", &functions.set_stream) &&
+                        find(handle, "cublasSetWorkspace_v2", &functions.set_workspace) &&
+                        find(handle, "cublasSetPointerMode_v2", &functions.set_pointer_mode) &&
+                        find(handle, "cublasSetMathMode", &functions.set_math_mode) &&
+                        find(handle, "cublasGemmEx", &functions.gemm);
+  return complete ? new Library(functions) : nullptr;
+}
+
+// NULL if there is none yet: the framework may load one later. One that was found stays open, as
+// its kernels may run until the process ends.
 const Library* library() {
-  static const Library* const found = []() -> const Library* {
-    void* const handle = open_library();
-    static Library functions;
-    const bool complete = handle != nullptr && find(handle, "cublasCreate_v2", &functions.create) &&
-                          find(handle, "cublasSetStream_v2", &functions.set_stream) &&
-                          find(handle, "cublasSetWorkspace_v2", &functions.set_workspace) &&
-                          find(handle, "cublasSetPointerMode_v2", &functions.set_pointer_mode) &&
-                          find(handle, "cublasGemmEx", &functions.gemm);
-    return complete ? &functions : nullptr;
-  }();
+  static std::mutex mutex;
+  static const Library* found = nullptr;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (found == nullptr) found = load_library();
   return found;
 }
 
@@ -85,7 +96,8 @@ splitop_status handle_of_current_device(Handle* handle) {
     return SPLITOP_OK;
   }
   if (library()->create(handle) != kSuccess ||
-      library()->set_pointer_mode(*handle, kPointerModeDevice) != kSuccess) {
+      library()->set_pointer_mode(*handle, kPointerModeDevice) != kSuccess ||
+      library()->set_math_mode(*handle, kFullPrecisionReductions) != kSuccess) {
     return SPLITOP_DEVICE_ERROR;
   }
   handles[device] = *handle;

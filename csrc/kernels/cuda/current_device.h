@@ -1,4 +1,4 @@
-// What is known of the calling thread's current device, asked for once a device.
+// What is known of the calling thread's current device.
 #ifndef SPLITOP_KERNELS_CUDA_CURRENT_DEVICE_H_
 #define SPLITOP_KERNELS_CUDA_CURRENT_DEVICE_H_
 
@@ -6,8 +6,8 @@
 
 namespace splitop::cuda {
 
-// NULL if there is none.
-const splitop_cuda_device* current_device();
+// False if there is none that the kernels can run on.
+bool current_device(splitop_cuda_device* info);
 
 }  // namespace splitop::cuda
 

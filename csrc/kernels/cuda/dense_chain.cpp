@@ -421,9 +421,9 @@ splitop_status make_plan(const splitop_dense_chain* chain, const splitop_cuda_op
   if (options->strategy < 0 || options->strategy >= SPLITOP_NUM_CUDA_STRATEGIES) {
     return SPLITOP_INVALID_ARGUMENT;
   }
-  const splitop_cuda_device* const device = current_device();
-  if (device == nullptr) return SPLITOP_UNSUPPORTED;
-  return Planner(*chain, *options, *device).run(plan) ? SPLITOP_OK : SPLITOP_UNSUPPORTED;
+  splitop_cuda_device device;
+  if (!current_device(&device)) return SPLITOP_UNSUPPORTED;
+  return Planner(*chain, *options, device).run(plan) ? SPLITOP_OK : SPLITOP_UNSUPPORTED;
 }
 
 }  // namespace
@@ -441,10 +441,15 @@ splitop_status splitop_cuda_dense_chain(const splitop_dense_chain* chain, void* 
   splitop::cuda::ChainPlan plan;
   const splitop_status status = splitop::cuda::make_plan(chain, options, &plan);
   if (status != SPLITOP_OK) return status;
-  if (scratch == nullptr || scratch_bytes < plan.scratch.total) return SPLITOP_INVALID_ARGUMENT;
+  if (scratch == nullptr || scratch_bytes < plan.scratch.total ||
+      reinterpret_cast<uintptr_t>(scratch) % splitop::cuda::kAlignment != 0) {
+    return SPLITOP_INVALID_ARGUMENT;
+  }
   return splitop::cuda::ChainRun(*chain, *options, plan, scratch, stream).run();
 }
 
 int32_t splitop_cuda_has_cublas(void) { return splitop::cuda::cublas_found(); }
 
-splitop_status splitop_cuda_warm_up(void) { return splitop::cuda::cublas_prepare(); }
+splitop_status splitop_cuda_warm_up(void) {
+  return splitop::cuda::cublas_found() ? splitop::cuda::cublas_prepare() : SPLITOP_OK;
+}

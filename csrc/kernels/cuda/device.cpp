@@ -13,8 +13,11 @@ namespace {
 
 constexpr int kOldestCapability = 80;
 constexpr int kNewestMachineCode = 9;  // major version; newer devices run the PTX
+// Some virtual and integrated GPUs do not tell their clocks: the choice of a strategy needs some.
+constexpr int64_t kNominalClockHz = 1'500'000'000;
+constexpr int64_t kNominalBandwidth = 1'000'000'000'000;
 
-// A failed call leaves its error for the next launch's check to find: takes it away.
+// A failed call leaves its error for whoever asks for the last one: takes it away.
 cudaError_t forget(cudaError_t error) {
   if (error != cudaSuccess) (void)cudaGetLastError();
   return error;
@@ -84,9 +87,10 @@ bool read_device(int device, splitop_cuda_device* info) {
   info->compute_capability = compute_capability(device);
   info->num_sms = sms;
   info->l2_bytes = l2;
-  info->clock_hz = int64_t{1000} * clock_khz;
+  info->clock_hz = clock_khz > 0 ? int64_t{1000} * clock_khz : kNominalClockHz;
   // Two transfers a clock.
-  info->memory_bandwidth = int64_t{2000} * memory_khz * (bus_bits / 8);
+  const int64_t bandwidth = int64_t{2000} * memory_khz * (bus_bits / 8);
+  info->memory_bandwidth = bandwidth > 0 ? bandwidth : kNominalBandwidth;
   return true;
 }
 

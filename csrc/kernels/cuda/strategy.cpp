@@ -12,15 +12,19 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 
 // ---- the model's constants: guesses from data sheets until docs/gpu.md has measured ones ----
 
-constexpr double kBandwidthShare = 0.9;   // of the memory's peak that a good kernel reaches
-constexpr double kCublasShare = 0.8;      // of the arithmetic peak
-constexpr double kSimtTileShare = 0.7;    // likewise, of our tiles
+constexpr double kBandwidthShare = 0.9;     // of the memory's peak that a good kernel reaches
+constexpr double kCublasShare = 0.8;        // of the arithmetic peak
+constexpr double kAccumulationShare = 0.7;  // of the memory's peak, by a product that adds to C
+constexpr TileSize kCublasTile{128, 256, 0, 1};  // the usual one
+constexpr double kSimtTileShare = 0.7;           // likewise, of our tiles
 constexpr double kTensorTileShare = 0.5;  // mma.sync, which Hopper runs at about 0.6 of its peak
 constexpr double kOverlapLoss = 0.2;      // of the shorter of arithmetic and memory time
 constexpr double kLaunchSeconds = 3e-6;
-constexpr double kChunkShareOfL2 = 0.25;
+constexpr double kChunkShareOfL2 = 0.35;
+constexpr int64_t kChunkUnit = 16;  // rows, so that every chunk of x starts aligned
 
-constexpr int kBlocksWanted = 2;  // per SM, for kernels that only move memory
+constexpr int kBlocksWanted = 2;       // per SM, for kernels that only move memory
+constexpr int64_t kMaxRowBlocks = 32;  // a few threads add up their sums, one after the other
 constexpr int kMaxSplits = 16;
 constexpr int64_t kMinSplitSlices = 8;  // depth slices that a split must be worth
 constexpr int64_t kSliceBytes = 64;     // depth of a slice
@@ -101,28 +105,47 @@ bool large_tile_wins(const Situation& s, const LayerShape& shape) {
          seconds_of_tiles(s, shape, kLargeTile) <= seconds_of_tiles(s, shape, kSmallTile);
 }
 
+// Share of the SMs that a product of `rows` rows keeps busy, in whole rounds of cuBLAS' tiles.
+double busy_share(const Situation& s, const LayerShape& shape, int64_t rows) {
+  const int64_t tiles = num_tiles(kCublasTile, rows, shape.outputs);
+  const int64_t rounds = ceil_div(tiles, s.device.num_sms);
+  return static_cast<double>(tiles) / static_cast<double>(rounds * s.device.num_sms);
+}
+
+// The number of rows up to `most` that leaves the fewest SMs idle, the larger where two are equal.
+int64_t busiest_rows(const Situation& s, const LayerShape& shape, int64_t most) {
+  int64_t best = kCublasTile.rows;
+  for (int64_t rows = best; rows <= most; rows += kCublasTile.rows) {
+    if (busy_share(s, shape, rows) >= busy_share(s, shape, best)) best = rows;
+  }
+  return best;
+}
+
 // Never all rows: the whole gradient must not exist. 0 where that can't be.
 int64_t rows_of_chunk(const Situation& s, const LayerShape& shape) {
   const auto row_bytes = static_cast<double>(shape.outputs) *
                          static_cast<double>(splitop_dtype_bytes(s.variable_dtype));
   const double budget = kChunkShareOfL2 * static_cast<double>(s.device.l2_bytes);
-  int64_t rows = std::max<int64_t>(1, static_cast<int64_t>(budget / row_bytes));
-  if (rows > kLargeTile.rows) rows -= rows % kLargeTile.rows;
-  return std::min(rows, shape.inputs / 2);
+  const int64_t most =
+      std::min(std::max<int64_t>(1, static_cast<int64_t>(budget / row_bytes)), shape.inputs / 2);
+  if (most >= kCublasTile.rows) return busiest_rows(s, shape, most);
+  return most >= kChunkUnit ? most - most % kChunkUnit : most;
 }
 
 double seconds_of_chunks(const Situation& s, const LayerShape& shape) {
   const int64_t rows = rows_of_chunk(s, shape);
   if (!fits_cublas(s, shape) || rows < 1) return kNever;
   const auto chunks = static_cast<double>(ceil_div(shape.inputs, rows));
-  return 2 * chunks * kLaunchSeconds + product_flops(shape) / (kCublasShare * device_flops(s)) +
+  const double flops = product_flops(shape) / busy_share(s, shape, rows);
+  return 2 * chunks * kLaunchSeconds + flops / (kCublasShare * device_flops(s)) +
          bytes_moved(s, shape) / bandwidth(s);
 }
 
 double seconds_of_accumulation(const Situation& s, const LayerShape& shape) {
   if (!fits_cublas(s, shape) || s.rule != SPLITOP_SGD) return kNever;
+  const double share = kAccumulationShare / kBandwidthShare;
   return kLaunchSeconds + overlapped(product_flops(shape) / (kCublasShare * device_flops(s)),
-                                     bytes_moved(s, shape) / bandwidth(s));
+                                     bytes_moved(s, shape) / (share * bandwidth(s)));
 }
 
 }  // namespace
@@ -185,7 +208,8 @@ GradientPlan plan_gradient(const Situation& situation, int64_t batch, int64_t co
                            : 1;
   const int64_t strips = ceil_div(cols, kLanes * pack);
   const int64_t wanted = int64_t{kBlocksWanted} * situation.device.num_sms / strips;
-  const int64_t blocks = std::max<int64_t>(1, std::min(wanted, ceil_div(batch, kMinRowsPerBlock)));
+  const int64_t blocks =
+      std::max<int64_t>(1, std::min({wanted, kMaxRowBlocks, ceil_div(batch, kMinRowsPerBlock)}));
   GradientPlan plan;
   plan.rows_per_block = ceil_div(batch, blocks);
   plan.row_blocks = static_cast<int>(ceil_div(batch, plan.rows_per_block));
