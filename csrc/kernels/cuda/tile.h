@@ -46,7 +46,7 @@ __device__ __forceinline__ void load_tile(T* shared, const T* global, int64_t pi
   constexpr int kRowPacks = kCols / kPack;
   constexpr int kCount = kRows * kRowPacks / kThreads;
   static_assert(kRows * kRowPacks % kThreads == 0, "every thread copies as much");
-  constexpr int kUnroll = kAligned ? kCount : 4;  // plain loads wait in registers
+  [[maybe_unused]] constexpr int kUnroll = kAligned ? kCount : 4;  // plain loads wait in registers
 #pragma unroll kUnroll
   for (int i = 0; i < kCount; ++i) {
     const int index = i * kThreads + static_cast<int>(threadIdx.x);
