@@ -74,7 +74,7 @@ def version(number: str) -> str:
 
 
 BAD_NVCCS = [
-    (version("11.8.89"), r"fake-nvcc is of CUDA 11\.8\.89, older than 12\.0"),
+    (version("11.8.89"), r"fake-nvcc is of CUDA 11\.8\.89, older than 12\.1"),
     ("exit 1", r"fake-nvcc does not run"),
     (
         version("13.0.88") + "\necho 'nvcc fatal   : unsupported GNU version' >&2; exit 1",
