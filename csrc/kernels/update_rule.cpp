@@ -2,40 +2,26 @@
 
 #include "kernels/update_rules.h"
 
+namespace {
+
+bool known(splitop_update_rule rule) { return rule >= 0 && rule < SPLITOP_NUM_UPDATE_RULES; }
+
+}  // namespace
+
 const char* splitop_update_rule_name(splitop_update_rule rule) {
-  switch (rule) {
-    case SPLITOP_SGD:
-      return "sgd";
-    case SPLITOP_MOMENTUM:
-      return "momentum";
-    case SPLITOP_ADAM:
-      return "adam";
-    default:
-      return nullptr;
-  }
+  if (!known(rule)) return nullptr;
+  return splitop::with_update_rule<float>(rule,
+                                          [](auto tag) { return decltype(tag)::Rule::kName; });
 }
 
 int32_t splitop_num_slots(splitop_update_rule rule) {
-  switch (rule) {
-    case SPLITOP_SGD:
-      return splitop::SgdRule<float>::kNumSlots;
-    case SPLITOP_MOMENTUM:
-      return splitop::MomentumRule<float>::kNumSlots;
-    case SPLITOP_ADAM:
-      return splitop::AdamRule<float>::kNumSlots;
-    default:
-      return -1;
-  }
+  if (!known(rule)) return -1;
+  return splitop::with_update_rule<float>(rule,
+                                          [](auto tag) { return decltype(tag)::Rule::kNumSlots; });
 }
 
 int32_t splitop_num_hyper(splitop_update_rule rule) {
-  switch (rule) {
-    case SPLITOP_SGD:
-      return 2;
-    case SPLITOP_MOMENTUM:
-    case SPLITOP_ADAM:
-      return 5;
-    default:
-      return -1;
-  }
+  if (!known(rule)) return -1;
+  return splitop::with_update_rule<float>(rule,
+                                          [](auto tag) { return decltype(tag)::Rule::kNumHyper; });
 }

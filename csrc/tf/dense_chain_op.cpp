@@ -84,7 +84,10 @@ REGISTER_OP("Splitop>DenseChain")
         "'sigmoid', 'softplus'}) >= 1")
     .Attr("alphas: list(float) >= 1")
     .Attr("use_bias: list(bool) >= 1")
-    .Attr("rule: {'sgd', 'momentum', 'adam'}")
+    .Attr(
+        "rule: {'sgd', 'momentum', 'adam', 'amsgrad', 'adagrad', 'rmsprop', 'rmsprop_momentum', "
+        "'rmsprop_centered', 'rmsprop_centered_momentum', 'adadelta', 'adamax', 'nadam', 'ftrl', "
+        "'lion'}")
     .Attr("decayed: list(bool) >= 1")
     .Attr("layer_names: list(string) >= 1")
     .Attr("seed_name: string")

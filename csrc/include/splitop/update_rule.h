@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-enum { SPLITOP_MAX_SLOTS = 2, SPLITOP_MAX_HYPER = 5 };
+enum { SPLITOP_MAX_SLOTS = 3, SPLITOP_MAX_HYPER = 7 };
 
 typedef enum splitop_update_rule {
   // hyper: decay, lr.   slots: none.
@@ -34,10 +34,66 @@ typedef enum splitop_update_rule {
   //   w -= m * step_size / (sqrt(v) + epsilon)
   // with step_size = lr * sqrt(1 - beta2^t) / (1 - beta1^t), as Keras and TF1 have it.
   SPLITOP_ADAM = 2,
-  SPLITOP_NUM_UPDATE_RULES = 3
+  // hyper: as adam.   slots: m, v, v_hat.
+  //   m and v as adam; v_hat = max(v_hat, v)
+  //   w -= m * step_size / (sqrt(v_hat) + epsilon)
+  SPLITOP_AMSGRAD = 3,
+  // hyper: decay, lr, epsilon.   slots: a.
+  //   a += g * g
+  //   w -= lr * g / sqrt(a + epsilon)
+  SPLITOP_ADAGRAD = 4,
+  // hyper: decay, lr, one_minus_rho, epsilon.   slots: v.
+  //   v += (g * g - v) * one_minus_rho
+  //   w -= lr * g / sqrt(v + epsilon)
+  SPLITOP_RMSPROP = 5,
+  // hyper: decay, lr, one_minus_rho, epsilon, momentum.   slots: v, b.
+  //   v as rmsprop
+  //   b = momentum * b + lr * g / sqrt(v + epsilon)
+  //   w -= b
+  SPLITOP_RMSPROP_MOMENTUM = 6,
+  // hyper: as rmsprop.   slots: v, a.
+  //   v as rmsprop; a += (g - a) * one_minus_rho
+  //   w -= lr * g / sqrt(v - a * a + epsilon)
+  SPLITOP_RMSPROP_CENTERED = 7,
+  // hyper: as rmsprop_momentum.   slots: v, a, b.
+  //   v and a as rmsprop_centered
+  //   b = momentum * b + lr * g / sqrt(v - a * a + epsilon)
+  //   w -= b
+  SPLITOP_RMSPROP_CENTERED_MOMENTUM = 8,
+  // hyper: decay, lr, one_minus_rho, epsilon.   slots: a, d.
+  //   a += (g * g - a) * one_minus_rho
+  //   step = sqrt(d + epsilon) * g / sqrt(a + epsilon)
+  //   d += (step * step - d) * one_minus_rho
+  //   w -= lr * step
+  SPLITOP_ADADELTA = 9,
+  // hyper: decay, step_size, one_minus_beta1, beta2, epsilon.   slots: m, u.
+  //   m += (g - m) * one_minus_beta1
+  //   u = max(beta2 * u, |g|)
+  //   w -= step_size * m / (u + epsilon)
+  // with step_size = lr / (1 - beta1^t).
+  SPLITOP_ADAMAX = 10,
+  // hyper: decay, slot_step, gradient_step, one_minus_beta1, one_minus_beta2, v_scale, epsilon.
+  // slots: m, v.
+  //   m and v as adam
+  //   w -= (slot_step * m + gradient_step * g) / (sqrt(v * v_scale) + epsilon)
+  // with slot_step = lr * u_(t+1) / (1 - u_1 ... u_(t+1)), gradient_step =
+  // lr * (1 - u_t) / (1 - u_1 ... u_t), v_scale = 1 / (1 - beta2^t), and
+  // u_t = beta1 * (1 - 0.96^t / 2).
+  SPLITOP_NADAM = 11,
+  // hyper: decay, lr, power, l1, twice_l2, twice_shrinkage.   slots: a, z.
+  //   z += g + twice_shrinkage * w - ((a + g * g)^power - a^power) / lr * w
+  //   a += g * g
+  //   w = (clip(z, -l1, l1) - z) / (a^power / lr + twice_l2)
+  // with power = -learning_rate_power, and twice_l2 = 2 * l2 + beta / lr.
+  SPLITOP_FTRL = 12,
+  // hyper: decay, lr, beta1, one_minus_beta1, beta2, one_minus_beta2.   slots: m.
+  //   w -= lr * sign(beta1 * m + one_minus_beta1 * g)
+  //   m = beta2 * m + one_minus_beta2 * g
+  SPLITOP_LION = 13,
+  SPLITOP_NUM_UPDATE_RULES = 14
 } splitop_update_rule;
 
-// "sgd", "momentum" or "adam"; NULL for an unknown rule.
+// The enumerator in lower case, without its prefix ("adam"); NULL for an unknown rule.
 SPLITOP_API const char* splitop_update_rule_name(splitop_update_rule rule);
 
 // Number of slots / hyperparameters of a rule; -1 for an unknown rule.

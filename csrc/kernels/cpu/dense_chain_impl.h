@@ -77,8 +77,8 @@ void store_rows(const Square<T>& square, int64_t height, int64_t width, T* rows,
 
 template <typename Rule, typename T>
 void update_row(const Rule& rule, int64_t count, const T* __restrict g, T* __restrict w,
-                T* __restrict m, T* __restrict v) {
-  for (int64_t j = 0; j < count; ++j) rule(g[j], w[j], m[j], v[j]);
+                T* __restrict s0, T* __restrict s1, T* __restrict s2) {
+  for (int64_t j = 0; j < count; ++j) rule(g[j], w[j], s0[j], s1[j], s2[j]);
 }
 
 // Updates `count` elements of a variable, from `offset` on. Slots that the rule lacks are
@@ -88,9 +88,10 @@ void update_variable(const splitop_variable& variable, const T* hyper, int64_t o
                      int64_t count, const T* g) {
   const Rule rule(hyper, variable.decayed != 0);
   T* w = static_cast<T*>(variable.value) + offset;
-  T* m = Rule::kNumSlots > 0 ? static_cast<T*>(variable.slots[0]) + offset : w;
-  T* v = Rule::kNumSlots > 1 ? static_cast<T*>(variable.slots[1]) + offset : w;
-  update_row(rule, count, g, w, m, v);
+  T* s0 = Rule::kNumSlots > 0 ? static_cast<T*>(variable.slots[0]) + offset : w;
+  T* s1 = Rule::kNumSlots > 1 ? static_cast<T*>(variable.slots[1]) + offset : w;
+  T* s2 = Rule::kNumSlots > 2 ? static_cast<T*>(variable.slots[2]) + offset : w;
+  update_row(rule, count, g, w, s0, s1, s2);
 }
 
 template <typename T>
