@@ -19,6 +19,8 @@
 #include "splitop/update_rule.h"
 #include "tensorflow/core/framework/types.h"
 #include "tensorflow/core/platform/errors.h"
+#include "tf/names.h"
+#include "tf/resources.h"
 
 namespace splitop {
 
@@ -46,6 +48,7 @@ struct DenseChainAttrs {
   int num_references = 0;
   int num_kernel_copies = 0;
   bool input_gradient = false;
+  Resources resources;
 
   bool mixed() const { return dtype != variable_dtype; }
   int num_layers() const { return static_cast<int>(layers.size()); }
@@ -74,15 +77,8 @@ struct DenseChainAttrs {
     return IsSlot(resource) ? (resource - num_variables()) / slots_per_variable() : resource;
   }
 
-  // 'kernel "d/kernel"', 'the bias of "d/kernel"', 'slot 1 of kernel "d/kernel"'.
-  std::string DescribeResource(int resource) const {
-    if (IsSlot(resource)) {
-      const int slot = (resource - num_variables()) % slots_per_variable();
-      return absl::StrCat("slot ", slot, " of ", DescribeResource(VariableOf(resource)));
-    }
-    const VariableAttrs& variable = variables[resource];
-    const std::string& name = layers[variable.layer].name;
-    return absl::StrCat(variable.is_bias ? "the bias of \"" : "kernel \"", name, "\"");
+  const std::string& DescribeResource(int resource) const {
+    return resources.descriptions[resource];
   }
 };
 
@@ -115,30 +111,8 @@ absl::Status GetRawAttrs(Context* context, RawDenseChainAttrs* raw) {
   return context->GetAttr("seed_name", &raw->seed_name);
 }
 
-template <typename Enum>
-absl::Status ParseName(std::string_view what, std::string_view name, int count,
-                       const char* (*name_of)(Enum), Enum* value) {
-  for (int i = 0; i < count; ++i) {
-    *value = static_cast<Enum>(i);
-    if (name == name_of(*value)) return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("splitop: unknown ", what, ". Received: \"", name, "\"."));
-}
-
-inline absl::Status ParseActivation(std::string_view name, splitop_activation* activation) {
-  return ParseName("activation", name, SPLITOP_NUM_ACTIVATIONS, splitop_activation_name,
-                   activation);
-}
-
-inline absl::Status ParseRule(std::string_view name, splitop_update_rule* rule) {
-  return ParseName("update rule", name, SPLITOP_NUM_UPDATE_RULES, splitop_update_rule_name, rule);
-}
-
 inline absl::Status CheckCount(std::string_view what, int64_t expected, int64_t received) {
-  if (expected == received) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("splitop: Splitop>DenseChain takes ", expected,
-                                                 " ", what, ". Received: ", received, "."));
+  return CheckCount("Splitop>DenseChain", what, expected, received);
 }
 
 // Variables have the tensors' type, or are of float where the tensors have 16 bits.
@@ -203,6 +177,21 @@ inline absl::Status ParseInputGradient(const RawDenseChainAttrs& raw, DenseChain
                     attrs->num_kernel_copies, raw.num_kernel_copies);
 }
 
+inline Resources DenseChainResources(const DenseChainAttrs& attrs) {
+  std::vector<std::string> variables;
+  for (const VariableAttrs& variable : attrs.variables) {
+    const std::string& name = attrs.layers[variable.layer].name;
+    variables.push_back(
+        absl::StrCat(variable.is_bias ? "the bias of \"" : "kernel \"", name, "\""));
+  }
+  Resources resources;
+  resources.first_input = attrs.ResourceInput(0);
+  resources.dtype = attrs.variable_dtype;
+  resources.dtype_of = attrs.mixed() ? "the hyperparameters are" : "the seed is";
+  resources.descriptions = WithSlots(std::move(variables), attrs.slots_per_variable());
+  return resources;
+}
+
 // Reads the attributes and checks that they fit together.
 template <typename Context>  // OpKernelConstruction or InferenceContext
 absl::Status ReadDenseChainAttrs(Context* context, DenseChainAttrs* attrs) {
@@ -215,7 +204,9 @@ absl::Status ReadDenseChainAttrs(Context* context, DenseChainAttrs* attrs) {
   TF_RETURN_IF_ERROR(ParseRule(raw.rule, &attrs->rule));
   TF_RETURN_IF_ERROR(ParseLayers(raw, attrs));
   TF_RETURN_IF_ERROR(ParseVariables(raw, attrs));
-  return ParseInputGradient(raw, attrs);
+  TF_RETURN_IF_ERROR(ParseInputGradient(raw, attrs));
+  attrs->resources = DenseChainResources(*attrs);
+  return absl::OkStatus();
 }
 
 }  // namespace splitop

@@ -18,8 +18,9 @@
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/platform/tensor_float_32_utils.h"
-#include "tf/dense_chain_attrs.h"
 #include "tf/dense_chain_kernel.h"
+#include "tf/names.h"
+#include "tf/update_kernel.h"
 #include "xla/stream_executor/device_address.h"
 #include "xla/stream_executor/stream.h"
 
@@ -31,10 +32,11 @@ using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 
+constexpr char kOp[] = "Splitop>DenseChain";
 constexpr char kStrategyVariable[] = "SPLITOP_CUDA_STRATEGY";
 
 // TensorFlow has made the stream's device the current one of this thread.
-class GpuCall final : public DeviceCall {
+class GpuCall final : public DeviceCall<splitop_dense_chain> {
  public:
   GpuCall(stream_executor::Stream* stream, splitop_cuda_strategy strategy) : stream_(stream) {
     options_.allow_tf32 = tensorflow::tensor_float_32_execution_enabled();
@@ -60,7 +62,7 @@ class GpuCall final : public DeviceCall {
     if (status == SPLITOP_OK) return absl::OkStatus();
     return status == SPLITOP_UNSUPPORTED
                ? Unsupported()
-               : KernelError(absl::StatusCode::kInternal,
+               : KernelError(kOp, absl::StatusCode::kInternal,
                              absl::StrCat(splitop_status_message(status),
                                           "; variables may have been updated in part"));
   }
@@ -72,7 +74,7 @@ class GpuCall final : public DeviceCall {
                                   ? splitop_status_message(SPLITOP_UNSUPPORTED)
                                   : splitop_cuda_state_message(state);
     return KernelError(
-        absl::StatusCode::kUnimplemented,
+        kOp, absl::StatusCode::kUnimplemented,
         absl::StrCat(cause, " (strategy \"", splitop_cuda_strategy_name(options_.strategy), "\")"));
   }
 
@@ -94,7 +96,7 @@ class DenseChainGpuKernel final : public DenseChainKernel {
     const auto* device = context->op_device_context();
     stream_executor::Stream* const stream = device == nullptr ? nullptr : device->stream();
     if (stream == nullptr)
-      return KernelError(absl::StatusCode::kInternal, "a GPU without a stream");
+      return KernelError(kOp, absl::StatusCode::kInternal, "a GPU without a stream");
     return Run(context, GpuCall(stream, strategy_));
   }
 

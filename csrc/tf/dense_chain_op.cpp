@@ -1,57 +1,22 @@
 // Registers the op Splitop>DenseChain: its signature, shape function and documentation.
-#include <string>
-#include <vector>
-
 #include "absl/status/status.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
 #include "tf/dense_chain_attrs.h"
 #include "tf/dense_chain_shapes.h"
+#include "tf/input_shapes.h"
 
 namespace splitop {
 namespace {
 
-using tensorflow::PartialTensorShape;
 using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
-using tensorflow::shape_inference::ShapeHandle;
-
-PartialTensorShape ToPartialShape(InferenceContext* context, ShapeHandle handle) {
-  if (!context->RankKnown(handle)) return PartialTensorShape();
-  PartialTensorShape shape({});
-  for (int d = 0; d < context->Rank(handle); ++d) {
-    shape.AddDim(context->Value(context->Dim(handle, d)));
-  }
-  return shape;
-}
-
-// What is known of the variable behind a resource input: its shape, once its dtype is right.
-absl::Status VariableShape(InferenceContext* context, const DenseChainAttrs& attrs, int resource,
-                           PartialTensorShape* shape) {
-  const auto* known = context->input_handle_shapes_and_types(attrs.ResourceInput(resource));
-  if (known == nullptr || known->size() != 1) return absl::OkStatus();
-  *shape = ToPartialShape(context, known->front().shape);
-  return CheckVariableDtype(attrs, resource, known->front().dtype);
-}
-
-absl::Status InputShapes(InferenceContext* context, const DenseChainAttrs& attrs,
-                         std::vector<PartialTensorShape>* shapes) {
-  for (int i = 0; i < attrs.ResourceInput(0); ++i) {
-    shapes->push_back(ToPartialShape(context, context->input(i)));
-  }
-  for (int r = 0; r < attrs.num_resources(); ++r) {
-    shapes->emplace_back();
-    TF_RETURN_IF_ERROR(VariableShape(context, attrs, r, &shapes->back()));
-  }
-  shapes->push_back(ToPartialShape(context, context->input(attrs.HyperInput())));
-  return absl::OkStatus();
-}
 
 absl::Status DenseChainShape(InferenceContext* context) {
   DenseChainAttrs attrs;
   TF_RETURN_IF_ERROR(ReadDenseChainAttrs(context, &attrs));
-  std::vector<PartialTensorShape> shapes;
-  TF_RETURN_IF_ERROR(InputShapes(context, attrs, &shapes));
+  InputShapes shapes;
+  TF_RETURN_IF_ERROR(KnownInputShapes(context, attrs.resources, &shapes));
   DenseChainShapeCheck check(attrs, shapes);
   TF_RETURN_IF_ERROR(check.Run());
   if (!attrs.input_gradient) return absl::OkStatus();
@@ -84,10 +49,7 @@ REGISTER_OP("Splitop>DenseChain")
         "'sigmoid', 'softplus'}) >= 1")
     .Attr("alphas: list(float) >= 1")
     .Attr("use_bias: list(bool) >= 1")
-    .Attr(
-        "rule: {'sgd', 'momentum', 'adam', 'amsgrad', 'adagrad', 'rmsprop', 'rmsprop_momentum', "
-        "'rmsprop_centered', 'rmsprop_centered_momentum', 'adadelta', 'adamax', 'nadam', 'ftrl', "
-        "'lion'}")
+    .Attr("rule: string")
     .Attr("decayed: list(bool) >= 1")
     .Attr("layer_names: list(string) >= 1")
     .Attr("seed_name: string")
@@ -104,9 +66,10 @@ below is taken from a kernel's value before its update. No kernel's gradient exi
 tensor.
 
 All inputs are checked before anything is written: after an error every variable and slot is as
-it was, unless the device itself fails in the middle, which the error then says. The variables stay locked, in the order of their addresses, from the checks to the end;
-a tensor that was read from a variable before keeps its value. The result is the same, bit for
-bit, from run to run, and on the CPU whatever the number of threads.
+it was, unless the device itself fails in the middle, which the error then says. The variables
+stay locked, in the order of their addresses, from the checks to the end; a tensor that was read
+from a variable before keeps its value. The result is the same, bit for bit, from run to run, and
+on the CPU whatever the number of threads.
 
 In mixed precision T has 16 bits and V is float: gradients are summed up in float, and the
 variables are updated in float. There is no CPU kernel for that.
@@ -127,9 +90,8 @@ biases: The bias b of each layer that has one, in layer order: a resource variab
 slots: The optimizer's state, as resource variables of their variable's type and shape: those of
   the first kernel in the rule's order, those of the second kernel, and so on, then those of the
   biases. Updated.
-hyper: The hyperparameters of the rule, in its order. Shape [2] for sgd (decay, lr), [5] for
-  momentum (decay, momentum, gradient_scale, slot_step, gradient_step) and for adam (decay,
-  step_size, one_minus_beta1, one_minus_beta2, epsilon). In the memory of the op's device.
+hyper: The hyperparameters of the rule, in its order. Shape [how many it has]. In the memory of the
+  op's device.
 input_gradient: dL/dx of the bottom layer, where num_input_gradients is 1. Shape
   [batch, inputs of the bottom layer].
 T: The type of seed, layer inputs, references, kernel copies and input gradient.
@@ -138,18 +100,14 @@ num_layers: Layers of the chain.
 num_references: Layers that are not linear.
 num_kernel_copies: Layers whose dL/dx is computed, in mixed precision; else 0.
 num_biases: Layers that have a bias.
-num_slots: Slots of all variables: (num_layers + num_biases) times those of the rule (sgd 0,
-  momentum 1, adam 2).
+num_slots: Slots of all variables: (num_layers + num_biases) times those of the rule.
 num_input_gradients: 1 if the input gradient is wanted, else 0.
 activations: The activation of each layer.
 alphas: The slope of each layer that is leaky_relu for negative inputs; not read for the others.
 use_bias: Whether each layer has a bias.
-rule: The update rule. g being the gradient of w, after w -= decay * w where the variable is
-  marked as decayed:
-  sgd: w -= lr * g.
-  momentum: m = momentum * m + gradient_scale * g; w += slot_step * m + gradient_step * g.
-  adam: m += (g - m) * one_minus_beta1; v += (g * g - v) * one_minus_beta2;
-  w -= m * step_size / (sqrt(v) + epsilon).
+rule: The update rule, one of those in splitop/update_rule.h, which has their slots,
+  hyperparameters and maths: sgd, momentum, adam, amsgrad, adagrad, rmsprop, rmsprop_momentum,
+  rmsprop_centered, rmsprop_centered_momentum, adadelta, adamax, nadam, ftrl or lion.
 decayed: Whether weight decay applies, for each kernel, then for each bias.
 layer_names: What the user calls the kernel of each layer; for messages.
 seed_name: What the user calls the seed; for messages.

@@ -4,7 +4,6 @@
 #define SPLITOP_TF_DENSE_CHAIN_SHAPES_H_
 
 #include <cstdint>
-#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -13,10 +12,10 @@
 #include "tensorflow/core/framework/tensor_shape.h"
 #include "tensorflow/core/framework/types.h"
 #include "tf/dense_chain_attrs.h"
+#include "tf/input_shapes.h"
+#include "tf/shapes.h"
 
 namespace splitop {
-
-constexpr int64_t kUnknownDim = -1;
 
 // The sizes that the inputs agree on; kUnknownDim where no input tells.
 struct DenseChainDims {
@@ -26,66 +25,10 @@ struct DenseChainDims {
   std::vector<int64_t> widths;  // layer l maps widths[l + 1] inputs to widths[l] outputs
 };
 
-// "[64, ?]"
-template <typename Dims>
-std::string FormatDims(const Dims& dims) {
-  std::string text = "[";
-  for (const int64_t dim : dims) {
-    absl::StrAppend(&text, text.size() > 1 ? ", " : "");
-    absl::StrAppend(&text, dim == kUnknownDim ? "?" : absl::StrCat(dim));
-  }
-  return text + "]";
-}
-
-inline std::string FormatShape(const tensorflow::PartialTensorShape& shape) {
-  return shape.unknown_rank() ? "an unknown shape" : FormatDims(shape.dim_sizes());
-}
-
-// Takes over what `shape` tells of the expected dims; false if they contradict each other.
-// Nothing is taken over from a shape that does not fit.
-inline bool MergeShape(const tensorflow::PartialTensorShape& shape,
-                       std::initializer_list<int64_t*> expected) {
-  if (shape.unknown_rank()) return true;
-  if (shape.dims() != static_cast<int>(expected.size())) return false;
-  int d = 0;
-  for (const int64_t* dim : expected) {
-    const int64_t size = shape.dim_size(d++);
-    if (size != kUnknownDim && *dim != kUnknownDim && size != *dim) return false;
-  }
-  d = 0;
-  for (int64_t* dim : expected) {
-    const int64_t size = shape.dim_size(d++);
-    if (size != kUnknownDim) *dim = size;
-  }
-  return true;
-}
-
-// What an error says of a shape.
-struct ShapeDescription {
-  std::string error;  // its class
-  std::string what;   // whose shape it is
-  std::string why;    // what its dims are
-};
-
-// Checks one shape and learns from it. `describe` is called for an error only.
-template <typename Describe>
-absl::Status ExpectShape(const tensorflow::PartialTensorShape& shape,
-                         std::initializer_list<int64_t*> expected, Describe describe) {
-  if (MergeShape(shape, expected)) return absl::OkStatus();
-  const ShapeDescription text = describe();
-  std::vector<int64_t> dims;
-  for (const int64_t* dim : expected) dims.push_back(*dim);
-  return absl::InvalidArgumentError(
-      absl::StrCat("splitop: ", text.error, ": ", text.what, " must have shape ", FormatDims(dims),
-                   " (", text.why, "). Received: ", FormatShape(shape), "."));
-}
-
 // One shape for each input of the op; a resource's is that of its variable.
 class DenseChainShapeCheck {
  public:
-  using Shapes = std::vector<tensorflow::PartialTensorShape>;
-
-  DenseChainShapeCheck(const DenseChainAttrs& attrs, const Shapes& shapes)
+  DenseChainShapeCheck(const DenseChainAttrs& attrs, const InputShapes& shapes)
       : attrs_(attrs), shapes_(shapes), dims_(attrs.num_layers()) {}
 
   // The variables come first: they stand, so what disagrees with them is at fault. The seed
@@ -217,19 +160,9 @@ class DenseChainShapeCheck {
   static const char* BatchSource() { return " of the second part's input"; }
 
   const DenseChainAttrs& attrs_;
-  const Shapes& shapes_;
+  const InputShapes& shapes_;
   DenseChainDims dims_;
 };
-
-inline absl::Status CheckVariableDtype(const DenseChainAttrs& attrs, int resource,
-                                       tensorflow::DataType received) {
-  if (received == attrs.variable_dtype) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("splitop: VariableListError: ", attrs.DescribeResource(resource),
-                   " must be a variable of ", tensorflow::DataTypeString(attrs.variable_dtype),
-                   ", as ", attrs.mixed() ? "the hyperparameters are" : "the seed is",
-                   ". Received: ", tensorflow::DataTypeString(received), "."));
-}
 
 }  // namespace splitop
 

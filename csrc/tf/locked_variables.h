@@ -17,14 +17,14 @@
 #include "tensorflow/core/framework/resource_var.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/platform/mutex.h"
-#include "tf/dense_chain_attrs.h"
-#include "tf/dense_chain_shapes.h"
+#include "tf/resources.h"
+#include "tf/shapes.h"
 
 namespace splitop {
 
 class LockedVariables {
  public:
-  explicit LockedVariables(const DenseChainAttrs& attrs) : attrs_(attrs) {}
+  explicit LockedVariables(const Resources& resources) : resources_(resources) {}
   LockedVariables(const LockedVariables&) = delete;
   LockedVariables& operator=(const LockedVariables&) = delete;
 
@@ -76,9 +76,9 @@ class LockedVariables {
   }
 
   absl::Status LookUp(tensorflow::OpKernelContext* context) {
-    variables_.resize(attrs_.num_resources());
-    for (int r = 0; r < attrs_.num_resources(); ++r) {
-      const tensorflow::Tensor& handles = context->input(attrs_.ResourceInput(r));
+    variables_.resize(resources_.size());
+    for (int r = 0; r < resources_.size(); ++r) {
+      const tensorflow::Tensor& handles = context->input(resources_.Input(r));
       if (handles.NumElements() != 1) return NoHandle(r, handles.shape());
       const auto& handle = handles.flat<tensorflow::ResourceHandle>()(0);
       const absl::Status status = tensorflow::LookupResource(context, handle, &variables_[r]);
@@ -90,20 +90,20 @@ class LockedVariables {
 
   absl::Status NoHandle(int resource, const tensorflow::TensorShape& received) const {
     return absl::InvalidArgumentError(absl::StrCat(
-        "splitop: VariableListError: ", attrs_.DescribeResource(resource),
+        "splitop: VariableListError: ", resources_.descriptions[resource],
         " must be one resource handle. Received: handles of shape ", FormatShape(received), "."));
   }
 
   absl::Status NoValue(int resource, absl::string_view received) const {
     return absl::FailedPreconditionError(absl::StrCat(
-        "splitop: VariableListError: ", attrs_.DescribeResource(resource),
+        "splitop: VariableListError: ", resources_.descriptions[resource],
         " has no value: it was never initialized, or was deleted. Received: ", received));
   }
 
   absl::Status NoVariable(int resource, const absl::Status& cause) const {
     return absl::Status(
         cause.code(),
-        absl::StrCat("splitop: VariableListError: ", attrs_.DescribeResource(resource),
+        absl::StrCat("splitop: VariableListError: ", resources_.descriptions[resource],
                      " must be a variable on the op's own device. Received: ", cause.message()));
   }
 
@@ -125,21 +125,21 @@ class LockedVariables {
     const auto [first, second] = std::minmax(same[0], same[1]);
     return absl::InvalidArgumentError(
         absl::StrCat("splitop: VariableListError: a variable can be updated only once. Received: ",
-                     attrs_.DescribeResource(first), " and ", attrs_.DescribeResource(second),
+                     resources_.descriptions[first], " and ", resources_.descriptions[second],
                      " are the same variable."));
   }
 
   absl::Status CheckValues() const {
-    for (int r = 0; r < attrs_.num_resources(); ++r) {
+    for (int r = 0; r < resources_.size(); ++r) {
       if (!variables_[r]->is_initialized || !tensor(r)->IsInitialized()) {
         return NoValue(r, "a variable without a value.");
       }
-      TF_RETURN_IF_ERROR(CheckVariableDtype(attrs_, r, tensor(r)->dtype()));
+      TF_RETURN_IF_ERROR(resources_.CheckDtype(r, tensor(r)->dtype()));
     }
     return absl::OkStatus();
   }
 
-  const DenseChainAttrs& attrs_;
+  const Resources& resources_;
   std::vector<Variable> variables_;
   std::vector<tensorflow::mutex_lock> locks_;  // after variables_: unlocked before they go
 };

@@ -8,7 +8,7 @@ that has already run the graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -16,22 +16,22 @@ import tensorflow as tf
 from splitop._src.errors import SplitError
 from splitop._src.graph import reach
 from splitop._src.graph.copy import copy_op
-from splitop._src.graph.devices import on_device_of
+from splitop._src.graph.devices import Place, on_device_of, place_of
 from splitop._src.graph.gradient_graph import GradientGraph, as_rows, components
 from splitop._src.graph.layers import DenseLayer
+from splitop._src.multi_tensor_update import UpdateArgs, multi_tensor_update
 from splitop._src.ops import LayerArgs, dense_chain
 from splitop._src.optimizers import OptimizerAdapter, UpdateRule
 from splitop._src.reference import Reference
 from splitop._src.validate import Call, Trainable, current_graph
+from splitop._src.write_order import WriteOrder
 
 Chain = tuple[DenseLayer, ...]
-
-# Ops whose output is their input's memory.
-_SAME_MEMORY = frozenset({"ExpandDims", "Identity", "Reshape", "Squeeze", "StopGradient"})
+Pair = tuple[Trainable, Any]  # a variable and its gradient in the reference graph
 
 
 class Emission:
-    """One step: the fused chains, and the rest of the reference graph around them."""
+    """One step: the fused chains and updates, and the rest of the reference graph around them."""
 
     def __init__(
         self,
@@ -41,8 +41,20 @@ class Emission:
         reference: Reference,
         gradients: GradientGraph,
         chains: Sequence[Chain],
+        updated: Container[int],
     ):
-        """Works out what has to run; adds nothing to the graph yet."""
+        """Works out what has to run; adds nothing to the graph yet.
+
+        Args:
+            adapter: The optimizer.
+            rule: Its update rule; None if nothing is fused.
+            call: The step.
+            reference: Its plain gradients.
+            gradients: The graph of these.
+            chains: What the fused op trains.
+            updated: Indices of the variables that are updated by the gradients of `reference`,
+                in one op.
+        """
         self.call = call
         self._adapter = adapter
         self._rule = rule
@@ -50,13 +62,12 @@ class Emission:
         self._gradients = gradients
         self._chains = tuple(chains)
         fused = {index for chain in chains for layer in chain for index in layer.variables}
-        self._declined = [
-            (item, gradient)
-            for index, (item, gradient) in enumerate(
-                zip(call.variables, reference.gradients, strict=True)
-            )
-            if index not in fused
-        ]
+        self._declined: list[Pair] = []
+        self._updated: list[Pair] = []
+        pairs = zip(call.variables, reference.gradients, strict=True)
+        for index, pair in enumerate(pairs):
+            if index not in fused:
+                (self._updated if index in updated else self._declined).append(pair)
         self._planned = len(call.graph.get_operations())
         self._needed = self._find_needed()
         self._replaced: dict[Any, Chain] = {}
@@ -66,6 +77,7 @@ class Emission:
                 self._replaced[bottom.ref()] = chain
         self._below = self._find_below()
         self._seeded_by_op = self._find_chain_that_checks_the_seed()
+        self._order = WriteOrder(call, reference, gradients, self._needed)
         self._tensors: dict[Any, Any] = {}
         self._operations: dict[Any, Any] = {}
         self._hyper: dict[Any, Any] = {}
@@ -76,7 +88,7 @@ class Emission:
         if tensor is None:
             return False
         tops = {other[0].top.ref() for other in self._chains}
-        gradients = {part.ref() for _, given in self._declined for part in components(given)}
+        gradients = {part.ref() for given in self._plain_gradients() for part in components(given)}
         return tensor.ref() in tops | gradients or any(
             op in self._needed for op in tensor.consumers()
         )
@@ -90,12 +102,10 @@ class Emission:
             )
         self._check_not_written()
         self._adapter.prepare([item.given for item in self.call.variables])
-        step_reads = self._ops_of_the_step()
         with tf.name_scope("splitop/fused"):
-            fused = self._emit_chains(step_reads)
+            fused = [*self._emit_chains(), *self._emit_updates()]
         pairs = [
-            (self._after_reads(gradient, item, step_reads), item.given)
-            for item, gradient in self._declined
+            (self._after_reads(gradient, item), item.given) for item, gradient in self._declined
         ]
         checks = () if self._seeded_by_op is not None else self._reference.checked.checks
         with tf.control_dependencies(checks):
@@ -118,7 +128,7 @@ class Emission:
 
     def _find_needed(self) -> frozenset[Any]:
         """The gradient ops that still have to run, as they are or as copies."""
-        wanted = [gradient for _, gradient in self._declined]
+        wanted = self._plain_gradients()
         for chain in self._chains:
             wanted.append(chain[0].top)
             wanted += [tensor for layer in chain for tensor in layer.forward_tensors]
@@ -148,20 +158,24 @@ class Emission:
                 return chain if chain[0].entry.issuperset(users) else None
         return None
 
-    def _emit_chains(self, step_reads: frozenset[Any]) -> list[Any]:
+    def _plain_gradients(self) -> list[Any]:
+        """The gradients that the reference graph has to compute."""
+        return [gradient for _, gradient in [*self._declined, *self._updated]]
+
+    def _emit_chains(self) -> list[Any]:
         """Emits chains and copies in an order that has all inputs ready."""
         fused = []
         pending = list(self._chains)
         bottoms = {ref.deref().op: chain for ref, chain in self._replaced.items()}
         for op in self._gradients.in_order(self._needed | bottoms.keys()):
             if op in bottoms:
-                fused.append(self._emit_chain(bottoms[op], step_reads))
+                fused.append(self._emit_chain(bottoms[op]))
                 pending.remove(bottoms[op])
             elif op in self._below:
                 self._copy(op)
-        return fused + [self._emit_chain(chain, step_reads) for chain in pending]
+        return fused + [self._emit_chain(chain) for chain in pending]
 
-    def _emit_chain(self, chain: Chain, step_reads: frozenset[Any]) -> tf.Operation:
+    def _emit_chain(self, chain: Chain) -> tf.Operation:
         top, bottom = chain[0], chain[-1].input_gradient
         kernel = self._variable(top.kernel).variable
         seed = top.top
@@ -174,8 +188,8 @@ class Emission:
             layers = [
                 self._layer_args(layer, layer is not chain[-1] or wants_gradient) for layer in chain
             ]
-            hyper = self._hyper_of(top)
-            with tf.control_dependencies(self._before_update(chain, step_reads)):
+            hyper = self._hyper_of(kernel)
+            with tf.control_dependencies(self._before_update(chain)):
                 operation, input_gradient = dense_chain(
                     rows,
                     layers,
@@ -225,12 +239,11 @@ class Emission:
         """The tensor that stands for a tensor of the reference graph in this step."""
         return self._tensors.get(tensor.ref(), tensor)
 
-    def _hyper_of(self, layer: DenseLayer) -> Any:
-        """The hyperparameters in the dtype of a layer's variables, where these are."""
-        dtype = self._variable(layer.kernel).variable.dtype
-        key = (dtype, layer.place)
+    def _hyper_of(self, variable: Any) -> Any:
+        """The hyperparameters in a variable's dtype, where it is."""
+        key = (variable.dtype, place_of(variable))
         if key not in self._hyper:
-            self._hyper[key] = self._adapter.hyper(dtype)
+            self._hyper[key] = self._adapter.hyper(variable.dtype)
         return self._hyper[key]
 
     def _variable(self, index: int) -> Trainable:
@@ -242,43 +255,46 @@ class Emission:
                 return seed.name
         return top.top.name
 
-    def _ops_of_the_step(self) -> frozenset[Any]:
-        """What the step may run besides its updates: the forward pass and the gradients."""
-        raw = [seed.raw for seed in self._reference.checked.seeds]
-        forward = reach.ancestors([*self.call.ivs, *raw], control=True)
-        return frozenset(forward) | self._needed | self._gradients.kept
+    def _before_update(self, chain: Chain) -> list[Any]:
+        """What has to run before a chain's variables are written."""
+        indices = [index for layer in chain for index in layer.variables]
+        variables = [self._variable(index).variable for index in indices]
+        return self._order.before_update(variables, later=self._below)
 
-    def _readers(self, variable: Any, step_reads: frozenset[Any]) -> list[Any]:
-        """The ops of the step that read a variable."""
-        context = self.call.graph._get_control_flow_context()
-        return [
-            op
-            for op in reach.handle(self.call.graph, variable).consumers()
-            if op in step_reads and op._get_control_flow_context() is context
-        ]
+    def _emit_updates(self) -> list[tf.Operation]:
+        """Emits one op for all updated variables of a device and a dtype."""
+        groups: dict[tuple[tf.DType, Place], list[Pair]] = {}
+        for item, gradient in self._updated:
+            key = (item.variable.dtype, place_of(item.variable))
+            groups.setdefault(key, []).append((item, gradient))
+        return [self._emit_update(pairs) for pairs in groups.values()]
 
-    def _before_update(self, chain: Chain, step_reads: frozenset[Any]) -> list[Any]:
-        """What has to run before a chain's variables are written.
+    def _emit_update(self, pairs: Sequence[Pair]) -> tf.Operation:
+        variables = [item.variable for item, _ in pairs]
+        before = self._order.before_update(variables)
+        assert self._rule is not None
+        with on_device_of(self.call.graph, variables[0]):
+            hyper = self._hyper_of(variables[0])
+            with tf.control_dependencies([self._operations.get(op, op) for op in before]):
+                return multi_tensor_update(
+                    [self._update_args(item, gradient) for item, gradient in pairs],
+                    rule=self._rule.name,
+                    hyper=hyper,
+                    name="multi_tensor_update",
+                )
 
-        All that may fail, so that a step is done as a whole or not at all.
-        The readers, so that the whole step sees the old values, as a TF1 graph orders
-        nothing by itself; and what works on these values, as TensorFlow would otherwise copy
-        the variable. Operations that wait for the chain itself work on such a copy.
-        """
-        before = list(self._gradients.guards)
-        running = self._needed | self._gradients.kept
-        for layer in chain:
-            for index in layer.variables:
-                readers = self._readers(self._variable(index).variable, step_reads)
-                before += readers
-                before += [
-                    user for user in _users(readers) if user in running and user not in self._below
-                ]
-        return before
+    def _update_args(self, item: Trainable, gradient: Any) -> UpdateArgs:
+        return UpdateArgs(
+            gradient=self._now(gradient),
+            variable=item.variable,
+            slots=self._adapter.slots(item.given),
+            decayed=self._adapter.decayed(item.given),
+            name=item.name,
+        )
 
-    def _after_reads(self, gradient: Any, item: Trainable, step_reads: frozenset[Any]) -> Any:
+    def _after_reads(self, gradient: Any, item: Trainable) -> Any:
         """A declined variable's gradient, available once the step has read the variable."""
-        with tf.control_dependencies(self._readers(item.variable, step_reads)):
+        with tf.control_dependencies(self._order.readers(item.variable)):
             parts = [tf.identity(self._now(part)) for part in components(gradient)]
         return tf.IndexedSlices(*parts) if isinstance(gradient, tf.IndexedSlices) else parts[0]
 
@@ -289,14 +305,3 @@ def _written(name: str, op: Any) -> str:
         "its forward pass has used another value. Call splitop.plan again after the write, "
         f'or splitop.minimize. Received: a write by {op.type} "{op.name}".'
     )
-
-
-def _users(readers: Sequence[Any]) -> list[Any]:
-    """The ops that use what `readers` have read, and so hold the variable's memory."""
-    users: list[Any] = []
-    stack = list(readers)
-    while stack:
-        for tensor in stack.pop().outputs:
-            for op in tensor.consumers():
-                (stack if op.type in _SAME_MEMORY else users).append(op)
-    return users

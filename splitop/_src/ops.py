@@ -102,9 +102,9 @@ def dense_chain(
         layer_inputs=[layer.x for layer in layers],
         references=[layer.reference for layer in layers if layer.reference is not None],
         kernel_copies=[layer.kernel_copy for layer in layers if layer.kernel_copy is not None],
-        kernels=[_handle(layer.kernel, layer.name) for layer in layers],
-        biases=[_handle(layer.bias, f"bias of {layer.name}") for layer in biased],
-        slots=[_handle(slot, "a slot") for of_variable in slots for slot in of_variable],
+        kernels=[resource_handle(layer.kernel, layer.name) for layer in layers],
+        biases=[resource_handle(layer.bias, f"bias of {layer.name}") for layer in biased],
+        slots=[resource_handle(slot, "a slot") for of_variable in slots for slot in of_variable],
         hyper=hyper,
         num_input_gradients=int(input_gradient),
         activations=[layer.activation for layer in layers],
@@ -149,7 +149,7 @@ def _check_dtypes(
                 )
 
 
-def _handle(variable: Any, what: str) -> tf.Tensor:
+def resource_handle(variable: Any, what: str) -> tf.Tensor:
     """The resource handle of a tf.Variable or a keras.Variable."""
     handle = getattr(variable, "handle", None)
     if handle is None or handle.dtype != tf.resource:

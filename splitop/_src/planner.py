@@ -26,7 +26,12 @@ from splitop._src.graph.dense import (
 from splitop._src.graph.devices import place_of
 from splitop._src.graph.gradient_graph import GradientGraph
 from splitop._src.graph.layers import DenseLayer, link_chains, read_layer
-from splitop._src.graph.reasons import gradient_reason, graph_reason, variable_reason
+from splitop._src.graph.reasons import (
+    gradient_reason,
+    graph_reason,
+    sparse_reason,
+    variable_reason,
+)
 from splitop._src.optimizers import OptimizerAdapter, UpdateRule, adapter_for
 from splitop._src.reference import Reference, build_reference
 from splitop._src.table import table
@@ -69,12 +74,15 @@ class Plan:
     """What trains each variable of a call; `str` makes a table.
 
     Attributes:
-        fused: Names of the variables that the fused op trains, in the order of `var_list`.
+        fused: Names of the variables that the fused ops train, in the order of `var_list`.
+        updated: Name of each of them whose gradient TensorFlow computes, so that only its update
+            is fused, and why.
         declined: Name of every other variable, and why TensorFlow's own ops train it.
-        chains: What each execution of the fused op trains.
+        chains: What each execution of the op that fuses the backward pass too trains.
     """
 
     fused: tuple[str, ...]
+    updated: dict[str, str]
     declined: dict[str, str]
     chains: tuple[PlannedChain, ...]
     _emission: Emission = dataclasses.field(repr=False)
@@ -117,12 +125,12 @@ class Plan:
                 how[layer.kernel] = f"{where}, {layer.activation}"
                 if layer.bias is not None:
                     how[layer.bias] = f"{where}, bias"
+        paths = (("fused", how), ("fused update", self.updated), ("reference", self.declined))
         rows = []
         for item in self._emission.call.variables:
             shape = "×".join(str(extent) for extent in item.variable.shape) or "scalar"
-            fused = item.name in how
-            detail = how[item.name] if fused else self.declined[item.name]
-            rows.append((item.name, shape, "fused" if fused else "reference", detail))
+            path, details = next(entry for entry in paths if item.name in entry[1])
+            rows.append((item.name, shape, path, details[item.name]))
         return rows
 
 
@@ -158,17 +166,18 @@ def make_plan(
     gradients = GradientGraph(reference.ops, reference.gradients, kept)
     rule, cause = _rule_or_cause(adapter, path, call.graph, reference.ops)
     if rule is None:
-        declined = dict.fromkeys(range(len(call.variables)), cause)
-        chains: Chains = ()
+        found = _Found((), {}, dict.fromkeys(range(len(call.variables)), cause))
     else:
-        chains, declined = _find_chains(adapter, call, reference, gradients)
-    if path == backends.FUSED and declined:
-        raise NotFusableError(_not_fusable(call, declined))
-    emission = Emission(adapter, rule, call, reference, gradients, chains)
+        found = _sort_out(adapter, call, reference, gradients)
+    if path == backends.FUSED and found.declined:
+        raise NotFusableError(_not_fusable(call, found.declined))
+    chains = found.chains
+    emission = Emission(adapter, rule, call, reference, gradients, chains, found.updated)
     names = [item.name for item in call.variables]
     plan = Plan(
-        fused=tuple(name for index, name in enumerate(names) if index not in declined),
-        declined={names[index]: why for index, why in sorted(declined.items())},
+        fused=tuple(name for index, name in enumerate(names) if index not in found.declined),
+        updated={names[index]: why for index, why in sorted(found.updated.items())},
+        declined={names[index]: why for index, why in sorted(found.declined.items())},
         chains=tuple(
             _summary(chain, emission.emits_input_gradient(chain), names) for chain in chains
         ),
@@ -194,19 +203,30 @@ def _rule_or_cause(
     return (None, cause) if cause is not None else (rule, "")
 
 
-def _find_chains(
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What trains each variable, by its index: in a chain, or for a reason otherwise."""
+
+    chains: Chains
+    updated: dict[int, str]
+    declined: dict[int, str]
+
+
+def _sort_out(
     adapter: OptimizerAdapter, call: Call, reference: Reference, gradients: GradientGraph
-) -> tuple[Chains, dict[int, str]]:
-    """The chains of dense layers, and the reasons of the variables that are in none."""
+) -> _Found:
+    """Finds the chains of dense layers, and the reasons of the variables that are in none."""
     kernels: dict[int, KernelGradient] = {}
     biases: dict[int, BiasGradient] = {}
+    updated: dict[int, str] = {}
     declined: dict[int, str] = {}
     for index, (item, gradient) in enumerate(zip(call.variables, reference.gradients, strict=True)):
+        reason = _update_reason(adapter, item, gradient)
+        if reason is not None:
+            declined[index] = reason
+            continue
         match = (
-            adapter.declines(item.given)
-            or variable_reason(item.variable)
-            or _slot_reason(adapter, item)
-            or gradient_reason(gradient, item.variable)
+            gradient_reason(gradient, item.variable)
             or _reread_reason(call.graph, item.variable, gradients)
             or _match(gradients, item.variable, gradient)
         )
@@ -215,11 +235,21 @@ def _find_chains(
         elif isinstance(match, BiasGradient):
             biases[index] = match
         else:
-            declined[index] = match
-    layers = [_read_layer(call, gradients, kernel, biases, declined) for kernel in kernels.items()]
+            updated[index] = match
+    layers = [_read_layer(call, gradients, kernel, biases, updated) for kernel in kernels.items()]
     for index in biases:
-        declined[index] = "it is not the bias of a fused dense layer"
-    return link_chains(gradients, layers), declined
+        updated[index] = "it is not the bias of a fused dense layer"
+    return _Found(link_chains(gradients, layers), updated, declined)
+
+
+def _update_reason(adapter: OptimizerAdapter, item: Trainable, gradient: Any) -> str | None:
+    """Why the ops can't update a variable, whatever computes its gradient; or None."""
+    return (
+        adapter.declines(item.given)
+        or variable_reason(item.variable)
+        or _slot_reason(adapter, item)
+        or sparse_reason(gradient)
+    )
 
 
 def _read_layer(
@@ -227,9 +257,9 @@ def _read_layer(
     gradients: GradientGraph,
     kernel: tuple[int, KernelGradient],
     biases: dict[int, BiasGradient],
-    declined: dict[int, str],
+    updated: dict[int, str],
 ) -> DenseLayer:
-    """The layer of a kernel; moves its bias out of `biases`, to `declined` if it is elsewhere."""
+    """The layer of a kernel; moves its bias out of `biases`, to `updated` if it is elsewhere."""
     variable = call.variables[kernel[0]].variable
     bias = _bias_of(gradients, kernel[1], biases)
     if bias is not None:
@@ -237,7 +267,7 @@ def _read_layer(
         del biases[index]
         reason = _bias_device_reason(call.variables[index].variable, variable)
         if reason is not None:
-            declined[index], bias = reason, None
+            updated[index], bias = reason, None
     handle = reach.handle(call.graph, variable)
     below = match_input_gradient(gradients, kernel[1].output_gradient, handle)
     return read_layer(gradients, kernel, bias, below, place_of(variable))
@@ -288,7 +318,7 @@ def _bias_device_reason(bias: Any, kernel: Any) -> str | None:
 
 
 def _reread_reason(graph: Any, variable: Any, gradients: GradientGraph) -> str | None:
-    """An update can't be ordered against reads that wait for the gradient themselves."""
+    """A chain can't be ordered against reads that wait for its gradients themselves."""
     readers = reach.handle(graph, variable).consumers()
     if any(op in gradients.live for op in readers):
         return "it is read again in the backward pass (recomputation)"

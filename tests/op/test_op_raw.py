@@ -81,7 +81,7 @@ def test_runs(kernel):
             "takes 0 kernel_copies, in mixed precision one for each kernel whose dL/dx is computed",
         ),
         ({"activations": ["gelu"]}, "gelu"),
-        ({"rule": "adagrad"}, "adagrad"),
+        ({"rule": "lars"}, 'unknown update rule. Received: "lars"'),
     ],
 )
 def test_attributes_that_do_not_fit_together(kernel, replaced, message):

@@ -85,16 +85,18 @@ class Model:
     Attributes:
         build: Computes the intermediate vector from Weights and the input.
         chains: The kernels of each chain, from the top down; chains in any order.
-        declined: Every other variable, with words from the reason.
+        updated: The variables whose update alone is fused, with words from the reason.
         shape: The input's shape; None is the batch.
         modes: Where it is tested: in a TF1 "graph", in a tf.function ("function").
+        declined: Every other variable, with words from the reason.
     """
 
     build: Callable[[Weights, Any], Any]
     chains: tuple[tuple[str, ...], ...]
-    declined: dict[str, str] = dataclasses.field(default_factory=dict)
+    updated: dict[str, str] = dataclasses.field(default_factory=dict)
     shape: tuple[int | None, ...] = (None, FEATURES)
     modes: tuple[str, ...] = ("graph",)
+    declined: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def _dropout(w: Weights, x: Any) -> Any:
@@ -330,7 +332,7 @@ MODELS = {
         {"conv": "computed by Conv2DBackpropFilter; the fused op takes"},
         shape=(None, 4, 4, 1),
     ),
-    "embedding": Model(_embedding, (("top_k",),), {"table": "sparse (IndexedSlices"}),
+    "embedding": Model(_embedding, (("top_k",),), declined={"table": "sparse (IndexedSlices"}),
     "tied": Model(_tied, (("top_k",), ("low_k",)), {"tied": "more than one place"}),
     "transposed": Model(
         _transposed,

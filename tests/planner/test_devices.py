@@ -118,7 +118,7 @@ class TestPlaced:
 
     def test_a_bias_elsewhere(self, graph: Any) -> None:
         plan = plan_layers(["/GPU:0"], ["/CPU:0"])
-        assert plan.declined == {
+        assert plan.updated == {
             "0/b:0": "its device is /device:CPU:0, that of its layer's kernel is /device:GPU:0"
         }
         # TensorFlow sums up the gradient behind the activation.
@@ -127,7 +127,7 @@ class TestPlaced:
 
     def test_a_bias_whose_device_is_open(self, graph: Any) -> None:
         plan = plan_layers(["/GPU:0"], [None])
-        assert plan.declined == {
+        assert plan.updated == {
             "0/b:0": "its device is not set, that of its layer's kernel is /device:GPU:0"
         }
 

@@ -267,17 +267,21 @@ class TestThePlan:
 
     def test_is_a_table(self, model: SimpleNamespace) -> None:
         gain = tf1.get_variable("gain", [])
+        positive = tf1.get_variable("positive", [], constraint=tf.abs)
         plan = splitop.plan(
-            tf1.train.GradientDescentOptimizer(0.1), model.iv * gain, [*model.second, gain]
+            tf1.train.GradientDescentOptimizer(0.1),
+            model.iv * gain * positive,
+            [*model.second, gain, positive],
         )
         assert str(plan).split("\n") == [
-            "variable    shape   path       how, or why not",
-            "─" * 121,
-            "second/k:0  3×2     fused      chain 1, layer 1 of 1, relu",
-            "second/b:0  2       fused      chain 1, layer 1 of 1, bias",
-            "gain:0      scalar  reference  its gradient is computed by Sum; "
+            "variable    shape   path          how, or why not",
+            "─" * 124,
+            "second/k:0  3×2     fused         chain 1, layer 1 of 1, relu",
+            "second/b:0  2       fused         chain 1, layer 1 of 1, bias",
+            "gain:0      scalar  fused update  its gradient is computed by Sum; "
             "the fused op takes the kernels and biases of dense layers",
-            "2 of 3 variables are fused",
+            "positive:0  scalar  reference     has a constraint",
+            "3 of 4 variables are fused",
         ]
 
     def test_numbers_equal_names(self) -> None:

@@ -113,7 +113,7 @@ def test_keras_layers_in_a_tf_function() -> None:
             plans.append(splitop.plan(optimizer, layer(x), layer.trainable_variables))
 
         step.get_concrete_function()
-    assert set(plans[0].declined.values()) == {CPU_REASON}
+    assert set(plans[0].updated.values()) == {CPU_REASON}
 
 
 def test_plain_tensorflow(graph: Any) -> None:
@@ -129,7 +129,7 @@ def test_a_copy_of_every_kernel_if_the_input_gradient_is_wanted(graph: Any) -> N
     x = placeholder(8, dtype=tf.bfloat16) * tf.cast(variable("scale", 8), tf.bfloat16)
     plan = make_plan(dense(dense(x, "low", 7), "top", 5))
     assert plan.chains[0].input_gradient
-    assert plan.declined.keys() == {"scale:0"}
+    assert plan.updated.keys() == {"scale:0"}
     plan.apply()
     (op,) = fused_ops(graph)
     assert op.get_attr("num_kernel_copies") == 2
@@ -169,7 +169,7 @@ class TestDeclined:
     @pytest.mark.parametrize("device", ["/CPU:0", None])
     def test_not_on_a_gpu(self, device: str | None) -> None:
         plan = make_plan(dense(placeholder(8), "low", 7, device=device))
-        assert plan.declined == dict.fromkeys(["low_k:0", "low_b:0"], CPU_REASON)
+        assert plan.updated == dict.fromkeys(["low_k:0", "low_b:0"], CPU_REASON)
         plan.apply()
 
     def test_where_no_cuda_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,16 +181,16 @@ class TestDeclined:
     def test_other_reasons_come_first(self) -> None:
         kernel = tf.cast(variable("k", 8, 8, device="/CPU:0"), tf.bfloat16)
         iv = tf.matmul(tf.matmul(placeholder(8, dtype=tf.bfloat16), kernel), kernel)
-        assert "more than one place" in make_plan(iv).declined["k:0"]
+        assert "more than one place" in make_plan(iv).updated["k:0"]
 
     def test_float64_variables(self) -> None:
         with tf.device("/GPU:0"):
             kernel = tf1.get_variable("k", [8, 4], tf.float64)
         plan = make_plan(tf.matmul(placeholder(8), tf.cast(kernel, tf.float32)))
-        assert plan.declined == {"k:0": "its layer computes in float32"}
+        assert plan.updated == {"k:0": "its layer computes in float32"}
         kernel_copy = tf.cast(kernel, tf.bfloat16)
         plan = make_plan(tf.matmul(placeholder(8, dtype=tf.bfloat16), kernel_copy))
-        assert plan.declined == {"k:0": "its layer computes in bfloat16"}
+        assert plan.updated == {"k:0": "its layer computes in bfloat16"}
 
     def test_variables_of_16_bits(self) -> None:
         with tf.device("/GPU:0"):

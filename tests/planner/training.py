@@ -42,9 +42,9 @@ def kernels_of(plan: splitop.Plan) -> set[tuple[str, ...]]:
     }
 
 
-def reasons_of(plan: splitop.Plan) -> dict[str, str]:
-    """The declined variables and the reasons."""
-    return {name.removesuffix(":0"): why for name, why in plan.declined.items()}
+def plain_names(reasons: dict[str, str]) -> dict[str, str]:
+    """The reasons of a plan by the variables' names without TensorFlow's ":0"."""
+    return {name.removesuffix(":0"): why for name, why in reasons.items()}
 
 
 def inputs(model: Model) -> np.ndarray:

@@ -39,10 +39,15 @@ def variable_reason(variable: Any) -> str | None:
     return device_reason(variable)
 
 
-def gradient_reason(gradient: Any, variable: Any) -> str | None:
-    """Why a gradient of this kind can't be fused, whatever the layer; or None."""
+def sparse_reason(gradient: Any) -> str | None:
+    """Why a variable can't be updated by a gradient of this form, or None."""
     if isinstance(gradient, tf.IndexedSlices):
         return "its gradient is sparse (IndexedSlices, from an embedding lookup or a gather)"
+    return None
+
+
+def gradient_reason(gradient: Any, variable: Any) -> str | None:
+    """Why the backward pass to a gradient of this kind can't be fused, or None."""
     product = uncast(gradient)
     op = producer(product)
     if op.type == "Sum" and op.inputs[0].op.type in _BATCHED:

@@ -1,0 +1,55 @@
+// Registers the op Splitop>MultiTensorUpdate: its signature, shape function and documentation.
+#include "absl/status/status.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/shape_inference.h"
+#include "tf/input_shapes.h"
+#include "tf/multi_tensor_update_attrs.h"
+
+namespace splitop {
+namespace {
+
+absl::Status MultiTensorUpdateShape(tensorflow::shape_inference::InferenceContext* context) {
+  MultiTensorUpdateAttrs attrs;
+  TF_RETURN_IF_ERROR(ReadMultiTensorUpdateAttrs(context, &attrs));
+  InputShapes shapes;
+  TF_RETURN_IF_ERROR(KnownInputShapes(context, attrs.resources, &shapes));
+  return CheckMultiTensorUpdateShapes(attrs, shapes);
+}
+
+REGISTER_OP("Splitop>MultiTensorUpdate")
+    .Input("gradients: num_variables * T")
+    .Input("variables: num_variables * resource")
+    .Input("slots: num_slots * resource")
+    .Input("hyper: T")
+    .Attr("T: {float, double}")
+    .Attr("num_variables: int >= 1")
+    .Attr("num_slots: int >= 0")
+    .Attr("rule: string")
+    .Attr("decayed: list(bool) >= 1")
+    .Attr("variable_names: list(string) >= 1")
+    .SetIsStateful()
+    .SetShapeFn(MultiTensorUpdateShape)
+    .Doc(R"doc(
+The optimizer's update of many variables whose gradients are there, in one op.
+
+All inputs are checked before anything is written: after an error every variable and slot is as
+it was, unless the device itself fails in the middle, which the error then says. The variables
+stay locked, in the order of their addresses, from the checks to the end; a tensor that was read
+from a variable before keeps its value. The result is the same, bit for bit, from run to run, and
+on the CPU whatever the number of threads.
+
+gradients: The gradient of each variable, in its shape.
+variables: Resource variables of type T and any shape. Updated.
+slots: The optimizer's state, as resource variables of their variable's type and shape: those of
+  the first variable in the rule's order, those of the second, and so on. Updated.
+hyper: The hyperparameters of the rule, in its order. In the memory of the op's device.
+T: The type of all gradients, variables, slots and hyperparameters.
+num_variables: How many variables there are.
+num_slots: Slots of all variables: num_variables times those of the rule.
+rule: The update rule, as in Splitop>DenseChain.
+decayed: Whether weight decay applies, for each variable.
+variable_names: What the user calls each variable; for messages.
+)doc");
+
+}  // namespace
+}  // namespace splitop
