@@ -23,7 +23,7 @@ from splitop._src.version import __version__
 if TYPE_CHECKING:
     from splitop._src.build_info import BuildInfo, build_info
     from splitop._src.minimize import minimize, plan
-    from splitop._src.planner import Plan, PlannedChain, PlannedLayer
+    from splitop._src.planner import Plan, PlannedChain, PlannedLayer, PlannedTable
     from splitop._src.two_run import SplitOps, split_minimize
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Plan",
     "PlannedChain",
     "PlannedLayer",
+    "PlannedTable",
     "SeedError",
     "SplitError",
     "SplitOps",
@@ -52,6 +53,7 @@ _LAZY = {
     "Plan": "planner",
     "PlannedChain": "planner",
     "PlannedLayer": "planner",
+    "PlannedTable": "planner",
     "SplitOps": "two_run",
     "build_info": "build_info",
     "minimize": "minimize",

@@ -76,16 +76,6 @@ absl::Status ReadMultiTensorUpdateAttrs(Context* context, MultiTensorUpdateAttrs
   return absl::OkStatus();
 }
 
-// A gradient and a slot have the shape of their variable.
-inline absl::Status CheckSameShape(const tensorflow::PartialTensorShape& variable,
-                                   const tensorflow::PartialTensorShape& received,
-                                   absl::string_view what) {
-  if (variable.IsCompatibleWith(received)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("splitop: SplitError: ", what, " must have shape ", FormatShape(variable),
-                   " (the shape of its variable). Received: ", FormatShape(received), "."));
-}
-
 // Checks the shapes of all inputs; a resource's is that of its variable.
 inline absl::Status CheckMultiTensorUpdateShapes(const MultiTensorUpdateAttrs& attrs,
                                                  const InputShapes& shapes) {
@@ -95,12 +85,12 @@ inline absl::Status CheckMultiTensorUpdateShapes(const MultiTensorUpdateAttrs& a
   }));
   for (int v = 0; v < attrs.num_variables(); ++v) {
     const auto& variable = shapes[attrs.resources.Input(v)];
-    TF_RETURN_IF_ERROR(CheckSameShape(variable, shapes[attrs.GradientInput(v)],
-                                      absl::StrCat("the gradient of \"", attrs.names[v], "\"")));
+    TF_RETURN_IF_ERROR(ExpectSameShape(shapes[attrs.GradientInput(v)], variable,
+                                       absl::StrCat("the gradient of \"", attrs.names[v], "\"")));
     for (int s = 0; s < attrs.slots_per_variable(); ++s) {
       const int slot = attrs.SlotResource(v, s);
-      TF_RETURN_IF_ERROR(CheckSameShape(variable, shapes[attrs.resources.Input(slot)],
-                                        attrs.resources.descriptions[slot]));
+      TF_RETURN_IF_ERROR(ExpectSameShape(shapes[attrs.resources.Input(slot)], variable,
+                                         attrs.resources.descriptions[slot]));
     }
   }
   return absl::OkStatus();

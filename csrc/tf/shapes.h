@@ -69,6 +69,16 @@ absl::Status ExpectShape(const tensorflow::PartialTensorShape& shape,
                    " (", text.why, "). Received: ", FormatShape(shape), "."));
 }
 
+// Checks the shape of what is laid out as its variable.
+inline absl::Status ExpectSameShape(const tensorflow::PartialTensorShape& received,
+                                    const tensorflow::PartialTensorShape& variable,
+                                    absl::string_view what) {
+  if (variable.IsCompatibleWith(received)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("splitop: SplitError: ", what, " must have shape ", FormatShape(variable),
+                   " (the shape of its variable). Received: ", FormatShape(received), "."));
+}
+
 }  // namespace splitop
 
 #endif  // SPLITOP_TF_SHAPES_H_

@@ -8,26 +8,29 @@ that has already run the graph.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from splitop._src.emit_tables import table_tensors
 from splitop._src.errors import SplitError
 from splitop._src.graph import reach
 from splitop._src.graph.copy import copy_op
 from splitop._src.graph.devices import Place, on_device_of, place_of
 from splitop._src.graph.gradient_graph import GradientGraph, as_rows, components
 from splitop._src.graph.layers import DenseLayer
+from splitop._src.graph.tables import TableGradient
 from splitop._src.multi_tensor_update import UpdateArgs, multi_tensor_update
 from splitop._src.ops import LayerArgs, dense_chain
 from splitop._src.optimizers import OptimizerAdapter, UpdateRule
 from splitop._src.reference import Reference
+from splitop._src.table_update import TableArgs, table_update
 from splitop._src.validate import Call, Trainable, current_graph
 from splitop._src.write_order import WriteOrder
 
 Chain = tuple[DenseLayer, ...]
-Pair = tuple[Trainable, Any]  # a variable and its gradient in the reference graph
+Pair = tuple[Trainable, Any]  # a variable and its gradient
 
 
 class Emission:
@@ -42,6 +45,8 @@ class Emission:
         gradients: GradientGraph,
         chains: Sequence[Chain],
         updated: Container[int],
+        tables: Mapping[int, TableGradient],
+        lazy: bool,
     ):
         """Works out what has to run; adds nothing to the graph yet.
 
@@ -54,6 +59,8 @@ class Emission:
             chains: What the fused op trains.
             updated: Indices of the variables that are updated by the gradients of `reference`,
                 in one op.
+            tables: Indices of the tables that are updated by the gradients of their rows.
+            lazy: Whether the rule is applied to no row but those looked up.
         """
         self.call = call
         self._adapter = adapter
@@ -62,11 +69,13 @@ class Emission:
         self._gradients = gradients
         self._chains = tuple(chains)
         fused = {index for chain in chains for layer in chain for index in layer.variables}
+        self._tables = [(call.variables[index], table) for index, table in tables.items()]
+        self._lazy = lazy
         self._declined: list[Pair] = []
         self._updated: list[Pair] = []
         pairs = zip(call.variables, reference.gradients, strict=True)
         for index, pair in enumerate(pairs):
-            if index not in fused:
+            if index not in fused and index not in tables:
                 (self._updated if index in updated else self._declined).append(pair)
         self._planned = len(call.graph.get_operations())
         self._needed = self._find_needed()
@@ -93,6 +102,10 @@ class Emission:
             op in self._needed for op in tensor.consumers()
         )
 
+    def updates_all_rows(self, item: Trainable) -> bool:
+        """Whether the step updates the rows of a table that were not looked up, too."""
+        return not self._lazy and self._adapter.updates_all_rows(item.given)
+
     def run(self, global_step: Any | None) -> tf.Operation:
         """Adds the step to the current graph; returns the operation that runs it."""
         if current_graph("Plan.apply") is not self.call.graph:
@@ -103,7 +116,7 @@ class Emission:
         self._check_not_written()
         self._adapter.prepare([item.given for item in self.call.variables])
         with tf.name_scope("splitop/fused"):
-            fused = [*self._emit_chains(), *self._emit_updates()]
+            fused = [*self._emit_chains(), *self._emit_updates(), *self._emit_tables()]
         pairs = [
             (self._after_reads(gradient, item), item.given) for item, gradient in self._declined
         ]
@@ -159,8 +172,9 @@ class Emission:
         return None
 
     def _plain_gradients(self) -> list[Any]:
-        """The gradients that the reference graph has to compute."""
-        return [gradient for _, gradient in [*self._declined, *self._updated]]
+        """What the reference graph has to compute besides what the chains take."""
+        gradients = [gradient for _, gradient in [*self._declined, *self._updated]]
+        return gradients + [tensor for _, table in self._tables for tensor in table.tensors]
 
     def _emit_chains(self) -> list[Any]:
         """Emits chains and copies in an order that has all inputs ready."""
@@ -263,25 +277,33 @@ class Emission:
 
     def _emit_updates(self) -> list[tf.Operation]:
         """Emits one op for all updated variables of a device and a dtype."""
-        groups: dict[tuple[tf.DType, Place], list[Pair]] = {}
-        for item, gradient in self._updated:
-            key = (item.variable.dtype, place_of(item.variable))
-            groups.setdefault(key, []).append((item, gradient))
-        return [self._emit_update(pairs) for pairs in groups.values()]
+        return [
+            self._emit_update(pairs, self._update_args, multi_tensor_update)
+            for pairs in _by_place(self._updated)
+        ]
 
-    def _emit_update(self, pairs: Sequence[Pair]) -> tf.Operation:
+    def _emit_tables(self) -> list[tf.Operation]:
+        """Emits one op for all tables of a device and a dtype."""
+        return [
+            self._emit_update(pairs, self._table_args, table_update)
+            for pairs in _by_place(self._tables)
+        ]
+
+    def _emit_update(
+        self,
+        pairs: Sequence[Pair],
+        args: Callable[[Trainable, Any], Any],
+        update: Callable[..., tf.Operation],
+    ) -> tf.Operation:
+        """Adds the op `update` for variables of one device and dtype, after their readers."""
         variables = [item.variable for item, _ in pairs]
         before = self._order.before_update(variables)
         assert self._rule is not None
         with on_device_of(self.call.graph, variables[0]):
             hyper = self._hyper_of(variables[0])
+            arguments = [args(item, gradient) for item, gradient in pairs]
             with tf.control_dependencies([self._operations.get(op, op) for op in before]):
-                return multi_tensor_update(
-                    [self._update_args(item, gradient) for item, gradient in pairs],
-                    rule=self._rule.name,
-                    hyper=hyper,
-                    name="multi_tensor_update",
-                )
+                return update(arguments, rule=self._rule.name, hyper=hyper, name=update.__name__)
 
     def _update_args(self, item: Trainable, gradient: Any) -> UpdateArgs:
         return UpdateArgs(
@@ -292,11 +314,35 @@ class Emission:
             name=item.name,
         )
 
+    def _table_args(self, item: Trainable, table: TableGradient) -> TableArgs:
+        width = item.variable.shape[1:].num_elements()
+        gradient, ids, gradient_rows = table_tensors(table, width, self._now)
+        return TableArgs(
+            gradient=gradient,
+            ids=ids,
+            gradient_rows=gradient_rows,
+            combiner=table.combiner,
+            all_rows=self.updates_all_rows(item),
+            table=item.variable,
+            slots=self._adapter.slots(item.given),
+            decayed=self._adapter.decayed(item.given),
+            name=item.name,
+        )
+
     def _after_reads(self, gradient: Any, item: Trainable) -> Any:
         """A declined variable's gradient, available once the step has read the variable."""
         with tf.control_dependencies(self._order.readers(item.variable)):
             parts = [tf.identity(self._now(part)) for part in components(gradient)]
         return tf.IndexedSlices(*parts) if isinstance(gradient, tf.IndexedSlices) else parts[0]
+
+
+def _by_place(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """Variables of a device and a dtype together."""
+    groups: dict[tuple[tf.DType, Place], list[Pair]] = {}
+    for item, gradient in pairs:
+        key = (item.variable.dtype, place_of(item.variable))
+        groups.setdefault(key, []).append((item, gradient))
+    return list(groups.values())
 
 
 def _written(name: str, op: Any) -> str:

@@ -20,6 +20,7 @@ def plan(
     *,
     backend: str | None = None,
     check_numerics: bool = False,
+    sparse: str = "exact",
 ) -> Plan:
     """Plans a training step: what the fused op takes over, and why not the rest.
 
@@ -38,6 +39,10 @@ def plan(
             "reference" fuses nothing. None: `with splitop.backend(...)`, then the environment
             variable SPLITOP_BACKEND, then "auto".
         check_numerics: Whether NaN or Inf in the seed is an error when the step runs.
+        sparse: Which rows of an embedding table a step updates. "exact": those that the optimizer
+            itself updates; with momentum or Adam all rows, as their averages decay in every step.
+            "lazy": only those looked up, whatever the optimizer, as LazyAdam does: faster on large
+            tables, and another training than the optimizer's own.
 
     Returns:
         The plan; print it for a table.
@@ -49,10 +54,13 @@ def plan(
             checked then, before anything is written: tf.errors.InvalidArgumentError.
         VariableListError: An entry of `var_list` is no variable, is there twice, is not
             trainable, or is not reached from `iv`.
-        NotFusableError: With backend="fused", if anything can't be fused.
+        NotFusableError: With backend="fused", if anything can't be fused; with sparse="lazy", if
+            a table can't, as there is no lazy step to fall back on.
     """
     call = check_call(iv, var_list, grad_ys, "plan")
-    result, _ = make_plan(optimizer, call, backend=backend, check_numerics=check_numerics)
+    result, _ = make_plan(
+        optimizer, call, backend=backend, check_numerics=check_numerics, sparse=sparse
+    )
     return result
 
 
@@ -66,6 +74,7 @@ def minimize(
     global_step: Any | None = None,
     backend: str | None = None,
     check_numerics: bool = False,
+    sparse: str = "exact",
 ) -> tf.Operation:
     """Adds one training step of a part to the graph: backward pass from the seed, and update.
 
@@ -80,6 +89,7 @@ def minimize(
         global_step: Variable to increment by one at the end of the step, or None.
         backend: See `plan`.
         check_numerics: See `plan`.
+        sparse: See `plan`.
 
     Returns:
         The operation that runs the step. Inside a tf.function it runs by itself; a
@@ -93,5 +103,7 @@ def minimize(
         SplitError: As `plan` does, with its subclasses.
     """
     call = check_call(iv, var_list, grad_ys, "minimize")
-    result, _ = make_plan(optimizer, call, backend=backend, check_numerics=check_numerics)
+    result, _ = make_plan(
+        optimizer, call, backend=backend, check_numerics=check_numerics, sparse=sparse
+    )
     return result.apply(global_step=global_step)

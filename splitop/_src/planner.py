@@ -32,12 +32,15 @@ from splitop._src.graph.reasons import (
     sparse_reason,
     variable_reason,
 )
+from splitop._src.graph.tables import TableGradient, match_table
 from splitop._src.optimizers import OptimizerAdapter, UpdateRule, adapter_for
 from splitop._src.reference import Reference, build_reference
 from splitop._src.table import table
 from splitop._src.validate import Call, Trainable
 
 Chains = tuple[tuple[DenseLayer, ...], ...]
+
+EXACT, LAZY = "exact", "lazy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,28 @@ class PlannedChain:
     input_gradient: bool
 
 
+@dataclasses.dataclass(frozen=True)
+class PlannedTable:
+    """An embedding table that the fused op trains.
+
+    Attributes:
+        table: Name of the variable.
+        combiner: How the rows of a bag are combined, "sum", "mean" or "sqrtn", where the op takes
+            one gradient for a bag; None: one for each id.
+        all_rows: Whether a step updates every row, as the optimizer does; else those looked up.
+    """
+
+    table: str
+    combiner: str | None
+    all_rows: bool
+
+    def __str__(self) -> str:
+        """A few words for the plan's table."""
+        rows = "all rows" if self.all_rows else "the rows looked up"
+        bags = "" if self.combiner is None else f", {self.combiner} of bags"
+        return f"table, {rows}{bags}"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
     """What trains each variable of a call; `str` makes a table.
@@ -79,12 +104,14 @@ class Plan:
             is fused, and why.
         declined: Name of every other variable, and why TensorFlow's own ops train it.
         chains: What each execution of the op that fuses the backward pass too trains.
+        tables: The embedding tables among the fused variables.
     """
 
     fused: tuple[str, ...]
     updated: dict[str, str]
     declined: dict[str, str]
     chains: tuple[PlannedChain, ...]
+    tables: tuple[PlannedTable, ...]
     _emission: Emission = dataclasses.field(repr=False)
     _applied: list[Any] = dataclasses.field(default_factory=list, init=False, repr=False)
 
@@ -118,7 +145,7 @@ class Plan:
         return f"{table(rows)}\n{len(self.fused)} of {len(rows) - 1} variables are fused"
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
-        how = {}
+        how = {planned.table: str(planned) for planned in self.tables}
         for number, chain in enumerate(self.chains, 1):
             for position, layer in enumerate(chain.layers, 1):
                 where = f"chain {number}, layer {position} of {len(chain.layers)}"
@@ -140,6 +167,7 @@ def make_plan(
     *,
     backend: str | None = None,
     check_numerics: bool = False,
+    sparse: str = EXACT,
     keep: Sequence[Any] = (),
 ) -> tuple[Plan, tuple[Any, ...]]:
     """Builds the reference gradients and plans what the fused op takes over.
@@ -149,6 +177,7 @@ def make_plan(
         call: The checked arguments.
         backend: "auto", "fused", "reference", or None for the one that is set.
         check_numerics: Whether NaN or Inf in a seed is an error at run time.
+        sparse: "exact" or "lazy".
         keep: Further tensors whose gradients are wanted. They stay on the reference path,
             so that they can be computed without training anything.
 
@@ -156,9 +185,11 @@ def make_plan(
         The plan, and the gradients of `keep`.
 
     Raises:
-        NotFusableError: With backend="fused", if any variable can't be fused.
+        NotFusableError: With backend="fused", if any variable can't be fused; with sparse="lazy",
+            if a table can't.
         SplitError: Not an optimizer, or an argument that does not fit.
     """
+    _check_sparse(sparse)
     path = backends.resolve(backend)
     adapter = adapter_for(optimizer)
     reference = build_reference(call, extra=keep, check_numerics=check_numerics)
@@ -166,13 +197,18 @@ def make_plan(
     gradients = GradientGraph(reference.ops, reference.gradients, kept)
     rule, cause = _rule_or_cause(adapter, path, call.graph, reference.ops)
     if rule is None:
-        found = _Found((), {}, dict.fromkeys(range(len(call.variables)), cause))
+        found = _Found((), {}, {}, dict.fromkeys(range(len(call.variables)), cause))
     else:
         found = _sort_out(adapter, call, reference, gradients)
     if path == backends.FUSED and found.declined:
         raise NotFusableError(_not_fusable(call, found.declined))
+    lazy = sparse == LAZY
+    if lazy:
+        _check_lazy(adapter, call, reference, found.declined)
     chains = found.chains
-    emission = Emission(adapter, rule, call, reference, gradients, chains, found.updated)
+    emission = Emission(
+        adapter, rule, call, reference, gradients, chains, found.updated, found.tables, lazy
+    )
     names = [item.name for item in call.variables]
     plan = Plan(
         fused=tuple(name for index, name in enumerate(names) if index not in found.declined),
@@ -181,9 +217,37 @@ def make_plan(
         chains=tuple(
             _summary(chain, emission.emits_input_gradient(chain), names) for chain in chains
         ),
+        tables=tuple(
+            PlannedTable(
+                table=names[index],
+                combiner=table.combiner if table.in_bags else None,
+                all_rows=emission.updates_all_rows(call.variables[index]),
+            )
+            for index, table in sorted(found.tables.items())
+        ),
         _emission=emission,
     )
     return plan, reference.extra
+
+
+def _check_sparse(sparse: str) -> None:
+    if sparse not in (EXACT, LAZY):
+        raise SplitError(f'sparse must be one of "exact", "lazy". Received: {sparse!r}.')
+
+
+def _check_lazy(
+    adapter: OptimizerAdapter, call: Call, reference: Reference, declined: dict[int, str]
+) -> None:
+    """No optimizer of TensorFlow's has a lazy step, so that there is none to fall back on."""
+    for index, why in sorted(declined.items()):
+        item = call.variables[index]
+        if not isinstance(reference.gradients[index], tf.IndexedSlices):
+            continue
+        if adapter.updates_all_rows(item.given):
+            raise NotFusableError(
+                f'sparse="lazy" was asked for, but the table "{item.name}" can\'t be fused, and '
+                f"the reference path updates all rows. Received: {why}."
+            )
 
 
 def _rule_or_cause(
@@ -208,6 +272,7 @@ class _Found:
     """What trains each variable, by its index: in a chain, or for a reason otherwise."""
 
     chains: Chains
+    tables: dict[int, TableGradient]
     updated: dict[int, str]
     declined: dict[int, str]
 
@@ -218,12 +283,16 @@ def _sort_out(
     """Finds the chains of dense layers, and the reasons of the variables that are in none."""
     kernels: dict[int, KernelGradient] = {}
     biases: dict[int, BiasGradient] = {}
+    tables: dict[int, TableGradient] = {}
     updated: dict[int, str] = {}
     declined: dict[int, str] = {}
     for index, (item, gradient) in enumerate(zip(call.variables, reference.gradients, strict=True)):
         reason = _update_reason(adapter, item, gradient)
         if reason is not None:
             declined[index] = reason
+            continue
+        if isinstance(gradient, tf.IndexedSlices):
+            tables[index] = match_table(gradients, gradient, item.variable.shape[1:])
             continue
         match = (
             gradient_reason(gradient, item.variable)
@@ -239,7 +308,7 @@ def _sort_out(
     layers = [_read_layer(call, gradients, kernel, biases, updated) for kernel in kernels.items()]
     for index in biases:
         updated[index] = "it is not the bias of a fused dense layer"
-    return _Found(link_chains(gradients, layers), updated, declined)
+    return _Found(link_chains(gradients, layers), tables, updated, declined)
 
 
 def _update_reason(adapter: OptimizerAdapter, item: Trainable, gradient: Any) -> str | None:
@@ -248,7 +317,7 @@ def _update_reason(adapter: OptimizerAdapter, item: Trainable, gradient: Any) ->
         adapter.declines(item.given)
         or variable_reason(item.variable)
         or _slot_reason(adapter, item)
-        or sparse_reason(gradient)
+        or sparse_reason(gradient, item.variable)
     )
 
 

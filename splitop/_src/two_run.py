@@ -67,6 +67,7 @@ def split_minimize(
     global_step: Any | None = None,
     backend: str | None = None,
     check_numerics: bool = False,
+    sparse: str = "exact",
 ) -> SplitOps:
     """Builds the two-run flow of a model that is cut at `iv`, in a TF1 graph.
 
@@ -90,6 +91,7 @@ def split_minimize(
         global_step: Variable that `train_first`, and so `train_both`, increments by one.
         backend: See `splitop.plan`.
         check_numerics: Whether NaN or Inf in the seed is an error in run 2.
+        sparse: Which rows of embedding tables a step updates: see `splitop.plan`.
 
     Returns:
         The operations and the two plans.
@@ -115,7 +117,12 @@ def split_minimize(
     )
     # Seen apart from the update: fetching the gradients must not train.
     first_plan, gradients = make_plan(
-        first_optimizer, call, backend=backend, check_numerics=check_numerics, keep=ivs
+        first_optimizer,
+        call,
+        backend=backend,
+        check_numerics=check_numerics,
+        sparse=sparse,
+        keep=ivs,
     )
     iv_gradients = [
         _dense_gradient(gradient, tensor, loss)
@@ -130,7 +137,11 @@ def split_minimize(
     def plan_second(seeds: Sequence[Any]) -> Plan:
         second_call = check_call(second_ivs, second_given, list(seeds), "split_minimize")
         plan, _ = make_plan(
-            second_optimizer, second_call, backend=backend, check_numerics=check_numerics
+            second_optimizer,
+            second_call,
+            backend=backend,
+            check_numerics=check_numerics,
+            sparse=sparse,
         )
         return plan
 

@@ -12,12 +12,8 @@ from hypothesis import strategies as st
 from splitop.lib import _kernels
 from tests import oracle
 from tests.accuracy import Precision
+from tests.state import HYPER, make_slots
 
-HYPER = {
-    "sgd": [0.01, 0.1],
-    "momentum": [0.01, 0.9, -0.1, 0.9, -0.1],
-    "adam": [0.01, 0.01, 0.1, 0.001, 1e-7],
-}
 ALPHA = 0.2
 
 
@@ -48,11 +44,9 @@ def make_problem(
         precision = Precision.of(precision)
     dtype, tensors = precision.variables, precision.tensors
     random = np.random.default_rng(random_seed)
-    num_slots = oracle.RULES[rule].num_slots
 
     def slots(*shape: int) -> tuple[np.ndarray, ...]:
-        signed = [0.1 * random.normal(size=shape), 0.01 + 0.1 * random.random(shape)]
-        return tuple(slot.astype(dtype) for slot in signed[:num_slots])
+        return make_slots(random, rule, shape, dtype)
 
     layers: list[oracle.Layer] = []
     x = random.normal(size=(batch, widths[0])).astype(tensors)

@@ -140,7 +140,7 @@ def test_a_strategy_that_can_not_be_had(rule: str, strategy: str, use_cublas: bo
         dict(outputs=-1),
         dict(dtype="bfloat16", variable_dtype="float64"),
         dict(dtype="float64"),
-        dict(rule="lion"),
+        dict(rule="lars"),
         dict(strategy="magic"),
     ],
     ids=str,

@@ -111,7 +111,7 @@ BAD_ARGUMENTS = {
         "hyper must have dtype float32 or float64. Received: int32",
     ),
     "hyper too short": (dict(hyper=f32(2)), "hyper must have shape [5]. Received: [2]"),
-    "unknown rule": (dict(rule="lion"), "rule must be one of sgd, momentum, adam. Received: lion"),
+    "unknown rule": (dict(rule="lars"), "rule must be one of sgd, momentum, adam, amsgrad"),
     "no threads": (dict(num_threads=0), "num_threads must be at least 1. Received: 0"),
 }
 

@@ -11,7 +11,7 @@ from splitop.lib import _kernels
 from tests import oracle
 from tests.accuracy import FEW, Precision, assert_accurate, update_few_ulp
 from tests.kernels import plain
-from tests.kernels.problems import HYPER
+from tests.state import HYPER, make_slots
 
 STEPS = 5
 
@@ -56,10 +56,6 @@ def make_update(
     random = np.random.default_rng(random_seed)
     dtype = precision.variables
 
-    def slots(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        signed = [0.1 * random.normal(size=shape), 0.01 + 0.1 * random.random(shape)]
-        return tuple(np.array(slot, dtype) for slot in signed[: oracle.RULES[rule].num_slots])
-
     update = Update(
         tuple(random.normal(size=shape).astype(precision.tensors) for shape in shapes),
         rule,
@@ -67,7 +63,9 @@ def make_update(
         tuple(bool(random.random() < 0.5) for _ in shapes),
     )
     variables = tuple(random.normal(size=shape).astype(dtype) for shape in shapes)
-    return update, State(variables, tuple(slots(shape) for shape in shapes))
+    return update, State(
+        variables, tuple(make_slots(random, rule, shape, dtype) for shape in shapes)
+    )
 
 
 def run_on_cpu(update: Update, state: State, **options: int) -> State:

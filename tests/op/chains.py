@@ -12,12 +12,7 @@ import tensorflow as tf
 
 from splitop._src import ops
 from tests import oracle
-
-HYPER = {
-    "sgd": (0.01, 0.1),
-    "momentum": (0.01, 0.9, 1.0, -0.1, -0.05),
-    "adam": (0.01, 0.003, 0.1, 0.001, 1e-5),
-}
+from tests.state import HYPER, make_slots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +63,12 @@ def make_chain(
     random = np.random.default_rng(0)
     count = len(widths) - 1
     names = [activations] * count if isinstance(activations, str) else activations
-    slots = oracle.RULES[rule].num_slots
 
     def array(*shape: int) -> np.ndarray:
         return random.normal(size=shape).astype(dtype)
 
     def state(*shape: int) -> tuple[np.ndarray, ...]:
-        return tuple(abs(array(*shape)) for _ in range(slots))
+        return make_slots(random, rule, shape, dtype)
 
     layers: list[oracle.Layer] = []
     x = array(batch, widths[-1])

@@ -57,6 +57,12 @@ def device_reason(variable: Any) -> str | None:
     return None
 
 
+def may_be_on_gpu(variable: Any) -> bool:
+    """Whether a variable is on a GPU, or TensorFlow may put it on one."""
+    kind = _spec_of(variable).device_type
+    return kind == "GPU" or (kind is None and bool(tf.config.get_visible_devices("GPU")))
+
+
 @contextlib.contextmanager
 def on_device_of(graph: Any, variable: Any) -> Iterator[None]:
     """Adds operations where a variable is, whatever device the caller is under.

@@ -1,0 +1,46 @@
+"""The op's tensors for a table whose gradient was recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src.graph.gradient_graph import as_rows
+from splitop._src.graph.tables import TableGradient
+
+_INDEX_DTYPES = (tf.int32, tf.int64)
+
+
+def table_tensors(
+    table: TableGradient, width: int, now: Callable[[Any], Any]
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    """The gradient [rows, width], the ids [ids], and the gradient's row for each id.
+
+    Args:
+        table: The gradient.
+        width: Elements of a row.
+        now: The tensor that stands for one of the reference graph in this step.
+    """
+    gradient = now(table.gradient)
+    if table.divisor is not None:
+        gradient = gradient / now(table.divisor)
+    gradient = as_rows(gradient, width)
+    ids = _indices(now(table.ids))
+    if table.positions is not None:
+        ids = tf.gather(ids, now(table.positions))
+    if table.bags is not None:
+        return gradient, ids, _indices(now(table.bags))
+    if not table.even_bags:
+        return gradient, ids, None
+    num_ids = tf.size(ids, tf.int64)
+    num_bags = tf.shape(gradient, tf.int64)[0]
+    # An empty batch has no ids, and no size of a bag.
+    return gradient, ids, tf.range(num_ids) // tf.maximum(num_ids // tf.maximum(num_bags, 1), 1)
+
+
+def _indices(tensor: Any) -> Any:
+    """A tensor of integers as the op takes it."""
+    flat = tf.reshape(tensor, [-1])
+    return flat if flat.dtype in _INDEX_DTYPES else tf.cast(flat, tf.int64)
