@@ -58,11 +58,7 @@ class GpuCall final : public DeviceCall {
     const splitop_status status = splitop_cuda_dense_chain(
         &chain, scratch, bytes, &options_, static_cast<splitop_cuda_stream>(stream));
     if (status == SPLITOP_OK) return absl::OkStatus();
-    return status == SPLITOP_UNSUPPORTED
-               ? Unsupported()
-               : KernelError(absl::StatusCode::kInternal,
-                             absl::StrCat(splitop_status_message(status),
-                                          "; variables may have been updated in part"));
+    return status == SPLITOP_UNSUPPORTED ? Unsupported() : Failed(status);
   }
 
  private:
@@ -74,6 +70,13 @@ class GpuCall final : public DeviceCall {
     return KernelError(
         absl::StatusCode::kUnimplemented,
         absl::StrCat(cause, " (strategy \"", splitop_cuda_strategy_name(options_.strategy), "\")"));
+  }
+
+  static absl::Status Failed(splitop_status status) {
+    const char* const cause =
+        status == SPLITOP_DEVICE_ERROR ? splitop_cuda_failure() : "arguments of the op";
+    return KernelError(absl::StatusCode::kInternal,
+                       absl::StrCat(splitop_status_message(status), ": ", cause));
   }
 
   stream_executor::Stream* const stream_;
