@@ -14,8 +14,11 @@ set(SPLITOP_CUDA_SOURCES
   csrc/kernels/cuda/dense_chain_float64.cu
   csrc/kernels/cuda/dense_chain_tf32.cu
   csrc/kernels/cuda/device.cpp
+  csrc/kernels/cuda/failure.cpp
+  csrc/kernels/cuda/load.cpp
   csrc/kernels/cuda/multi_tensor_update.cu
   csrc/kernels/cuda/scalars.cu
+  csrc/kernels/cuda/warm_up.cpp
 )
 
 set(SPLITOP_CUDA AUTO CACHE STRING

@@ -13,7 +13,10 @@ void raise_unless_ok(splitop_status status) {
   PyObject* type = status == SPLITOP_UNSUPPORTED    ? PyExc_NotImplementedError
                    : status == SPLITOP_DEVICE_ERROR ? PyExc_RuntimeError
                                                     : PyExc_ValueError;
-  PyErr_SetString(type, splitop_status_message(status));
+  std::string message = splitop_status_message(status);
+  if (status == SPLITOP_DEVICE_ERROR)
+    message += std::string(". Received: ") + splitop_cuda_failure();
+  PyErr_SetString(type, message.c_str());
   throw pybind11::error_already_set();
 }
 

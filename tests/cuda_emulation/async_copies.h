@@ -13,15 +13,17 @@ constexpr int kNanBytes = 0xff;  // a NaN in every type of floats
 
 class AsyncCopies {
  public:
+  static constexpr int kBytes = 16;  // of a copy
+
   void clear() {
     copies_.clear();
     groups_.clear();
     committed_ = 0;
   }
 
-  void issue(void* to, const void* from, int bytes, bool valid) {
-    memset(to, kNanBytes, bytes);
-    copies_.push_back({to, from, bytes, valid});
+  void issue(void* to, const void* from, bool valid) {
+    memset(to, kNanBytes, kBytes);
+    copies_.push_back({to, from, valid});
   }
 
   void commit() {
@@ -45,14 +47,13 @@ class AsyncCopies {
   struct Copy {
     void* to;
     const void* from;
-    int bytes;
     bool valid;
 
     void make() const {
       if (valid) {
-        memcpy(to, from, bytes);
+        memcpy(to, from, kBytes);
       } else {
-        memset(to, 0, bytes);
+        memset(to, 0, kBytes);
       }
     }
   };

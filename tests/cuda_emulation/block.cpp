@@ -217,7 +217,8 @@ void run_grid(const dim3& grid) {
 }  // namespace
 
 cudaError_t run(const Launch& launch) {
-  const cudaError_t error = check_launch(launch.grid, launch.block, launch.shared_bytes);
+  const cudaError_t error =
+      check_launch(launch.kernel, launch.grid, launch.block, launch.shared_bytes);
   if (error != cudaSuccess) return error;
   const std::lock_guard<std::mutex> lock(one_launch);
   launch_running = &launch;

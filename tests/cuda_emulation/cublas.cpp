@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <algorithm>
 #include <vector>
@@ -141,6 +142,7 @@ bool shapes_valid(const Gemm& g) {
 extern "C" {
 
 int cublasCreate_v2(void** handle) {
+  if (const char* status = getenv("SPLITOP_EMULATED_CUBLAS_STATUS")) return atoi(status);
   *handle = new Handle;
   return kSuccess;
 }

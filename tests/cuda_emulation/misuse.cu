@@ -46,11 +46,11 @@ __global__ void warp_sum_kernel(const float* from, float* to) {
   to[blockIdx.x * kThreads + threadIdx.x] = sum;
 }
 
-// Through cp.async, each thread its own element.
+// Through cp.async, every fourth thread its own four elements.
 template <Mistake kMistake>
 __global__ void copy_kernel(const float* from, float* to) {
   float* const shared = shared_floats();
-  copy_async<4>(shared + threadIdx.x, from + threadIdx.x, true);
+  if (threadIdx.x % 4 == 0) copy_async(shared + threadIdx.x, from + threadIdx.x, true);
   copy_async_commit();
   if (kMistake == Mistake::kNoWait) {
     copy_async_wait<1>();  // may leave it under way
@@ -116,10 +116,10 @@ __global__ void from_absent_lane_kernel(const float*, float* to) {
 
 // Addresses.
 __global__ void unaligned_copy_kernel(const float* from, float*) {
-  copy_async<8>(shared_memory() + 8 * (threadIdx.x % warpSize), from + 1, true);
+  copy_async(shared_memory() + 16 * (threadIdx.x % warpSize), from + 1, true);
 }
 __global__ void copy_outside_kernel(const float* from, float*) {
-  copy_async<16>(shared_memory() + 16 * threadIdx.x, from, true);
+  copy_async(shared_memory() + 16 * threadIdx.x, from, true);
 }
 __global__ void load_matrix_outside_kernel(const float*, float* to) {
   uint32_t r[4];
@@ -136,9 +136,12 @@ __global__ void write_outside_kernel(const float*, float*) {
   shared_floats()[threadIdx.x + 1] = 1.0f;
 }
 __global__ void copy_from_outside_kernel(const float* from, float*) {
-  copy_async<4>(shared_floats() + threadIdx.x, from + threadIdx.x + 1, true);
+  copy_async(shared_memory() + 16 * (threadIdx.x % warpSize), from + kThreads, true);
   copy_async_commit();
   copy_async_wait<0>();
+}
+__global__ void prefetch_outside_kernel(const float* from, float*) {
+  prefetch_l2(from + threadIdx.x + 1);
 }
 __global__ void deep_stack_kernel(const float*, float* to) {
   volatile char stack[4 << 20];
@@ -175,6 +178,7 @@ constexpr Case kCases[] = {
     {"read_outside", read_outside_kernel},
     {"write_outside", write_outside_kernel},
     {"copy_from_outside", copy_from_outside_kernel},
+    {"prefetch_outside", prefetch_outside_kernel},
     {"deep_stack", deep_stack_kernel},
 };
 

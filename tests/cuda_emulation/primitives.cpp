@@ -154,17 +154,18 @@ uint64_t exchange(unsigned int mask, uint64_t value, int source) {
   return exchange.result;
 }
 
-void copy_async(void* shared, const void* global, int bytes, bool valid) {
-  check_shared("copy_async", shared, bytes, bytes);
-  if (valid) check_alignment("copy_async", global, bytes);
-  async_copies().issue(shared, global, bytes, valid);
-}
-
 void copy_async_wait(int pending) { async_copies().wait(pending); }
 
 }  // namespace splitop::emulation
 
 namespace splitop {
+
+void copy_async(void* shared, const void* global, bool valid) {
+  using namespace emulation;
+  check_shared("copy_async", shared, AsyncCopies::kBytes, AsyncCopies::kBytes);
+  if (valid) check_alignment("copy_async", global, AsyncCopies::kBytes);
+  async_copies().issue(shared, global, valid);
+}
 
 void copy_async_commit() { emulation::async_copies().commit(); }
 

@@ -2,9 +2,13 @@
 // that lacks something, answered as the real runtime answers there.
 #include "runtime.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <map>
+#include <mutex>
 
 namespace splitop::emulation {
 namespace {
@@ -14,6 +18,7 @@ constexpr int kMaxBlockZ = 64;
 constexpr unsigned int kMaxGridX = 0x7fffffffu;
 constexpr unsigned int kMaxGridYZ = 65535;
 constexpr int kMaxShared = 227 * 1024;
+constexpr int kSharedWithoutAsking = 48 * 1024;
 
 thread_local cudaError_t last_error = cudaSuccess;
 
@@ -94,15 +99,45 @@ bool possible(const dim3& grid, const dim3& block) {
   return block.x * block.y * block.z <= kMaxThreads;
 }
 
+// ---- kernels: loaded when first used, and never forgotten ----
+
+// A number from the environment.
+int setting(const char* name, int otherwise) {
+  const char* const text = getenv(name);
+  return text ? static_cast<int>(strtol(text, nullptr, 10)) : otherwise;
+}
+
+// The dynamic shared memory that each of the loaded kernels may have.
+std::mutex loading;
+std::map<const void*, int> loaded;
+
+// With the mutex held.
+cudaError_t load(const void* kernel) {
+  const cudaError_t error = device_error();
+  if (error != cudaSuccess) return error;
+  if (state_is("old_device")) return cudaErrorNoKernelImageForDevice;
+  if (loaded.count(kernel) != 0) return cudaSuccess;
+  const int room = setting("SPLITOP_EMULATED_KERNELS", INT_MAX);
+  if (static_cast<int>(loaded.size()) >= room) return cudaErrorMemoryAllocation;
+  loaded[kernel] = kSharedWithoutAsking;
+  return cudaSuccess;
+}
+
+cudaError_t load_with_shared(const void* kernel, size_t shared_bytes) {
+  const std::lock_guard<std::mutex> lock(loading);
+  const cudaError_t error = load(kernel);
+  if (error != cudaSuccess) return error;
+  return shared_bytes <= static_cast<size_t>(loaded[kernel]) ? cudaSuccess : cudaErrorInvalidValue;
+}
+
 }  // namespace
 
-cudaError_t check_launch(const dim3& grid, const dim3& block, size_t shared_bytes) {
+cudaError_t check_launch(const void* kernel, const dim3& grid, const dim3& block,
+                         size_t shared_bytes) {
   const cudaError_t error = device_error();
   if (error != cudaSuccess) return answer(error);
-  if (state_is("old_device")) return answer(cudaErrorNoKernelImageForDevice);
   if (!possible(grid, block)) return answer(cudaErrorInvalidConfiguration);
-  if (shared_bytes > size_t{kMaxShared}) return answer(cudaErrorInvalidValue);
-  return cudaSuccess;
+  return answer(load_with_shared(kernel, shared_bytes));
 }
 
 }  // namespace splitop::emulation
@@ -177,10 +212,22 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status)
   return answer(device_error());
 }
 
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
-  const cudaError_t error = device_error();
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
+  const std::lock_guard<std::mutex> lock(loading);
+  const cudaError_t error = load(kernel);
   if (error != cudaSuccess) return answer(error);
-  return answer(value >= 0 && value <= kMaxShared ? cudaSuccess : cudaErrorInvalidValue);
+  *attributes = {0, kMaxThreads, loaded[kernel]};
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
+  const std::lock_guard<std::mutex> lock(loading);
+  const cudaError_t error = load(kernel);
+  if (error != cudaSuccess) return answer(error);
+  const int most = setting("SPLITOP_EMULATED_SHARED_BYTES", kMaxShared);
+  if (value < 0 || value > most) return answer(cudaErrorInvalidValue);
+  loaded[kernel] = value;
+  return cudaSuccess;
 }
 
 cudaError_t cudaGetLastError() {
@@ -197,6 +244,8 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaSuccess";
     case cudaErrorInvalidValue:
       return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration:
       return "cudaErrorInvalidConfiguration";
     case cudaErrorInsufficientDriver:

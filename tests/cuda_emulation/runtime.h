@@ -8,7 +8,8 @@
 namespace splitop::emulation {
 
 // What the real runtime answers to a launch of this shape.
-cudaError_t check_launch(const dim3& grid, const dim3& block, size_t shared_bytes);
+cudaError_t check_launch(const void* kernel, const dim3& grid, const dim3& block,
+                         size_t shared_bytes);
 
 }  // namespace splitop::emulation
 

@@ -8,6 +8,7 @@ import pytest
 
 SUCCESS = 0
 INVALID_VALUE = 1
+NO_MEMORY = 2
 INVALID_CONFIGURATION = 9
 INSUFFICIENT_DRIVER = 35
 NO_DEVICE = 100
@@ -43,14 +44,36 @@ def launch(
         (dict(grid=(1, 65535, 1)), SUCCESS),
         (dict(grid=(1, 65536, 1)), INVALID_CONFIGURATION),
         (dict(grid=(1, 1, 65536)), INVALID_CONFIGURATION),
-        (dict(shared_bytes=227 * 1024), SUCCESS),
-        (dict(shared_bytes=227 * 1024 + 1), INVALID_VALUE),
     ],
 )
 def test_limits_of_a_launch(kernels: ctypes.CDLL, shape: dict, expected: int) -> None:
     assert launch(kernels, **shape) == expected
     assert kernels.take_last_error() == expected
     assert kernels.take_last_error() == SUCCESS
+
+
+def test_more_shared_memory_has_to_be_asked_for(kernels: ctypes.CDLL) -> None:
+    usual, most = 48 * 1024, 227 * 1024
+    assert launch(kernels, shared_bytes=usual) == SUCCESS
+    assert launch(kernels, shared_bytes=usual + 1) == INVALID_VALUE
+    assert kernels.allow_nothing(most + 1) == INVALID_VALUE
+    assert kernels.allow_nothing(most) == SUCCESS
+    assert launch(kernels, shared_bytes=most) == SUCCESS
+    assert launch(kernels, shared_bytes=most + 1) == INVALID_VALUE
+    assert kernels.allow_nothing(usual) == SUCCESS
+    kernels.take_last_error()
+
+
+def test_no_room_for_a_kernel(kernels: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch(kernels)
+    monkeypatch.setenv("SPLITOP_EMULATED_KERNELS", "0")
+    assert kernels.load_late() == kernels.run_late() == NO_MEMORY
+    assert kernels.take_last_error() == NO_MEMORY
+    assert launch(kernels) == SUCCESS  # has been loaded before
+    monkeypatch.delenv("SPLITOP_EMULATED_KERNELS")
+    assert kernels.load_late() == SUCCESS
+    monkeypatch.setenv("SPLITOP_EMULATED_KERNELS", "0")
+    assert kernels.run_late() == SUCCESS
 
 
 STATES = {  # what cudaGetDeviceCount and a launch answer, and the driver's version

@@ -54,6 +54,7 @@ def test_dense_chain(torch, device: Device, precision: str, strategy: str) -> No
         **options,
     }
     scratch = memory.scratch(kernels.cuda_dense_chain_scratch_bytes(**arguments))
+    run_chain(device, problem, input_gradient=False, **options)  # cuBLAS loads what it takes
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         stream = torch.cuda.current_stream().cuda_stream

@@ -74,9 +74,14 @@ typedef struct splitop_cuda_options {
 // Whether cuBLAS was found (the process has it loaded, or the loader finds it).
 SPLITOP_API int32_t splitop_cuda_has_cublas(void);
 
-// Creates what CUDA functions keep for the current device (the cuBLAS handle), which allocates and
-// so can't be done while a graph is captured. Optional: else done when first needed.
+// Loads every kernel into the current device and creates the cuBLAS handle, which can't be done
+// while a graph is captured. Optional: else done when first needed. Not among it: the kernels of
+// cuBLAS, which loads one when it first takes it.
 SPLITOP_API splitop_status splitop_cuda_warm_up(void);
+
+// What the last SPLITOP_DEVICE_ERROR of this thread was about, and whether variables may have
+// changed; "" if there was none. Never NULL; valid until the thread's next call.
+SPLITOP_API const char* splitop_cuda_failure(void);
 
 #ifdef __cplusplus
 }

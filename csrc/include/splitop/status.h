@@ -12,7 +12,7 @@ typedef enum splitop_status {
   SPLITOP_OK = 0,
   SPLITOP_INVALID_ARGUMENT = 1,  // a null pointer, a negative size, an unknown enumerator
   SPLITOP_UNSUPPORTED = 2,       // valid, but this build or this machine can't do it
-  SPLITOP_DEVICE_ERROR = 3       // CUDA or cuBLAS has failed; what was enqueued is undefined
+  SPLITOP_DEVICE_ERROR = 3       // CUDA or cuBLAS has failed: splitop_cuda_failure (cuda.h)
 } splitop_status;
 
 // A static, English, lower-case description; never NULL.

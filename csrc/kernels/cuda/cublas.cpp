@@ -6,6 +6,8 @@
 #include <map>
 #include <mutex>
 
+#include "kernels/cuda/failure.h"
+
 namespace splitop::cuda {
 namespace {
 
@@ -89,17 +91,17 @@ splitop_status handle_of_current_device(Handle* handle) {
   static auto& handles = *new std::map<int, Handle>();
   if (library() == nullptr) return SPLITOP_UNSUPPORTED;
   int device;
-  if (cudaGetDevice(&device) != cudaSuccess) return SPLITOP_DEVICE_ERROR;
+  const cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return cuda_failed("asking for", "the current device", error);
   const auto known = handles.find(device);
   if (known != handles.end()) {
     *handle = known->second;
     return SPLITOP_OK;
   }
-  if (library()->create(handle) != kSuccess ||
-      library()->set_pointer_mode(*handle, kPointerModeDevice) != kSuccess ||
-      library()->set_math_mode(*handle, kFullPrecisionReductions) != kSuccess) {
-    return SPLITOP_DEVICE_ERROR;
-  }
+  int status = library()->create(handle);
+  if (status == kSuccess) status = library()->set_pointer_mode(*handle, kPointerModeDevice);
+  if (status == kSuccess) status = library()->set_math_mode(*handle, kFullPrecisionReductions);
+  if (status != kSuccess) return cublas_failed("creating a handle", status);
   handles[device] = *handle;
   return SPLITOP_OK;
 }
@@ -135,22 +137,26 @@ splitop_status cublas_prepare() {
 }
 
 // cuBLAS is column-major: it computes the transpose, C^T = op(B)^T op(A)^T.
-splitop_status cublas_multiply(const CublasProduct& p, void* workspace, cudaStream_t stream) {
+splitop_status cublas_multiply(const CublasProduct& p, void* workspace, const Queue& queue) {
+  if (queue.loads_only) return cublas_prepare();
   const std::lock_guard<std::mutex> lock(mutex());
   Handle handle;
   const splitop_status status = handle_of_current_device(&handle);
   if (status != SPLITOP_OK) return status;
   const CudaType factors = type_of(p.factor_dtype);
   // Setting the stream forgets the workspace.
-  const bool done =
-      library()->set_stream(handle, stream) == kSuccess &&
-      library()->set_workspace(handle, workspace, kCublasWorkspaceBytes) == kSuccess &&
-      library()->gemm(handle, operation(p.op_b), operation(p.op_a), static_cast<int>(p.n),
-                      static_cast<int>(p.m), static_cast<int>(p.k), p.alpha, p.b, factors,
-                      static_cast<int>(p.pitch_b), p.a, factors, static_cast<int>(p.pitch_a),
-                      p.beta, p.c, type_of(p.result_dtype), static_cast<int>(p.pitch_c),
-                      compute_type(p), kDefaultAlgorithm) == kSuccess;
-  return done ? SPLITOP_OK : SPLITOP_DEVICE_ERROR;
+  int done = library()->set_stream(handle, queue.stream);
+  if (done == kSuccess) {
+    done = library()->set_workspace(handle, workspace, kCublasWorkspaceBytes);
+  }
+  if (done == kSuccess) {
+    done = library()->gemm(handle, operation(p.op_b), operation(p.op_a), static_cast<int>(p.n),
+                           static_cast<int>(p.m), static_cast<int>(p.k), p.alpha, p.b, factors,
+                           static_cast<int>(p.pitch_b), p.a, factors, static_cast<int>(p.pitch_a),
+                           p.beta, p.c, type_of(p.result_dtype), static_cast<int>(p.pitch_c),
+                           compute_type(p), kDefaultAlgorithm);
+  }
+  return done == kSuccess ? SPLITOP_OK : cublas_failed("multiplying", done);
 }
 
 }  // namespace splitop::cuda

@@ -2,10 +2,10 @@
 #ifndef SPLITOP_KERNELS_CUDA_CUBLAS_H_
 #define SPLITOP_KERNELS_CUDA_CUBLAS_H_
 
-#include <cuda_runtime_api.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/cuda/queue.h"
 #include "splitop/dtype.h"
 #include "splitop/status.h"
 
@@ -39,7 +39,9 @@ struct CublasProduct {
   const void* beta;
 };
 
-splitop_status cublas_multiply(const CublasProduct& product, void* workspace, cudaStream_t stream);
+// Where kernels are only loaded, this is the same as cublas_prepare: cuBLAS offers no way to load
+// the kernel that it will take.
+splitop_status cublas_multiply(const CublasProduct& product, void* workspace, const Queue& queue);
 
 }  // namespace splitop::cuda
 

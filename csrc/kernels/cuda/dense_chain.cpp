@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/checks.h"
+#include "kernels/cuda/chain_rules.h"
 #include "kernels/cuda/cublas.h"
 #include "kernels/cuda/current_device.h"
 #include "kernels/cuda/dense_chain_kernels.h"
@@ -110,20 +111,26 @@ class Planner {
     plan->keeps_seed = l == 0 && layer.activation == SPLITOP_LINEAR;
     plan->aligned_gradient = outputs_aligned && above &&
                              (layer.activation == SPLITOP_LINEAR || aligned(layer.reference));
-    plan->aligned_product = product_aligned && above && aligned(kernel_to_read(chain_, layer)) &&
-                            aligned(chain_.input_gradient);
-    plan->aligned_update =
-        update_aligned && above && aligned(layer.x) && aligned_variable(layer.kernel);
     plan->gradient = plan_gradient(situation_, chain_.batch, layer.outputs);
     plan->product = plan_product(situation_, shape);
+    plan->aligned_product = product_aligned && above && aligned(kernel_to_read(chain_, layer)) &&
+                            (!direct_output(l, plan->product) || aligned(chain_.input_gradient));
+    plan->aligned_update =
+        update_aligned && above && aligned(layer.x) && aligned_variable(layer.kernel);
     return plan_weight_update(situation_, shape, options_.strategy, &plan->update);
   }
 
-  // A product of ours makes sums; what is split or of 16 bits takes another pass.
+  // Whether the product writes into the caller's tensor. Ours makes sums: what is split or of 16
+  // bits takes another pass.
+  bool direct_output(int32_t l, const ProductPlan& product) const {
+    return l + 1 == chain_.num_layers &&
+           (product.cublas || (product.splits == 1 && element_bytes() == sum_bytes()));
+  }
+
   void plan_output(ChainPlan* plan) const {
-    const ProductPlan& product = plan->layers.back().product;
-    plan->direct_output = product.cublas || (product.splits == 1 && element_bytes() == sum_bytes());
-    const int64_t cols = chain_.layers[chain_.num_layers - 1].inputs;
+    const int32_t last = chain_.num_layers - 1;
+    plan->direct_output = direct_output(last, plan->layers[last].product);
+    const int64_t cols = chain_.layers[last].inputs;
     const bool rows = aligned_rows(cols, chain_.dtype);
     plan->output = plan_gradient(situation_, chain_.batch, cols);
     plan->aligned_output = rows && aligned(chain_.input_gradient);
@@ -188,23 +195,17 @@ struct Source {
 class ChainRun {
  public:
   ChainRun(const splitop_dense_chain& chain, const splitop_cuda_options& options,
-           const ChainPlan& plan, void* scratch, cudaStream_t stream)
+           const ChainPlan& plan, void* scratch, const Queue& queue)
       : chain_(chain),
         plan_(plan),
         tf32_(options.allow_tf32 != 0),
         kernels_(kernels_for(chain.dtype, tf32_)),
         scratch_(static_cast<unsigned char*>(scratch)),
-        stream_(stream) {}
+        queue_(queue) {}
 
   // W is read for dL/dx before its update: the stream keeps the order.
   splitop_status run() {
-    if (plan_.cublas) {
-      const splitop_status status = cublas_prepare();
-      if (status != SPLITOP_OK) return status;
-      enqueue([&] {
-        return enqueue_scalars(chain_.variable_dtype, chain_.hyper, scalar(kZero), stream_);
-      });
-    }
+    if (plan_.cublas) enqueue_cublas_scalars();
     Source source{chain_.seed, chain_.dtype == chain_.variable_dtype, 1};
     for (int32_t l = 0; l < chain_.num_layers; ++l) {
       const void* const gradient = make_gradient(l, source);
@@ -220,13 +221,17 @@ class ChainRun {
   // Nothing more is enqueued after a failure.
   template <typename Work>
   void enqueue(const Work& work) {
-    if (status_ == SPLITOP_OK && work() != cudaSuccess) status_ = SPLITOP_DEVICE_ERROR;
+    if (status_ == SPLITOP_OK) status_ = work();
   }
 
   void enqueue_product(const CublasProduct& product) {
-    if (status_ == SPLITOP_OK) {
-      status_ = cublas_multiply(product, scratch_ + plan_.scratch.workspace, stream_);
-    }
+    enqueue([&] { return cublas_multiply(product, scratch_ + plan_.scratch.workspace, queue_); });
+  }
+
+  void enqueue_cublas_scalars() {
+    enqueue([&] {
+      return enqueue_scalars(chain_.variable_dtype, chain_.hyper, scalar(kZero), queue_);
+    });
   }
 
   void* scalar(Scalar which) const {
@@ -251,7 +256,7 @@ class ChainRun {
     args.rows_per_block = plan.gradient.rows_per_block;
     args.aligned = plan.aligned_gradient;
     if (args.gradient != nullptr || args.sums != nullptr) {
-      enqueue([&] { return kernels_.gradient(args, stream_); });
+      enqueue([&] { return kernels_.gradient(args, queue_); });
     }
     return plan.keeps_seed ? chain_.seed : args.gradient;
   }
@@ -281,7 +286,7 @@ class ChainRun {
     args.split_depth = plan.product.split_depth;
     args.large_tile = plan.product.large_tile;
     args.aligned = plan.aligned_product;
-    enqueue([&] { return kernels_.product(args, stream_); });
+    enqueue([&] { return kernels_.product(args, queue_); });
     return {result, true, args.splits};
   }
 
@@ -308,9 +313,10 @@ class ChainRun {
     args.kernel = layer.kernel;
     args.rule = chain_.rule;
     args.hyper = chain_.hyper;
+    args.prefetch_rows = plan.update.prefetch_rows;
     args.large_tile = plan.update.large_tile;
     args.aligned = plan.aligned_update;
-    enqueue([&] { return kernels_.weight_update(args, stream_); });
+    enqueue([&] { return kernels_.weight_update(args, queue_); });
   }
 
   // x^T G for rows [row, row + rows) of the kernel.
@@ -350,7 +356,7 @@ class ChainRun {
                                 rows * layer.outputs};
       enqueue([&] {
         return enqueue_updates(chain_.variable_dtype, chain_.variable_dtype, chain_.rule,
-                               chain_.hyper, {update}, stream_);
+                               chain_.hyper, {update}, queue_);
       });
     }
   }
@@ -387,7 +393,7 @@ class ChainRun {
     args.gradient = chain_.input_gradient;
     args.rows_per_block = plan_.output.rows_per_block;
     args.aligned = plan_.aligned_output;
-    enqueue([&] { return kernels_.gradient(args, stream_); });
+    enqueue([&] { return kernels_.gradient(args, queue_); });
   }
 
   // All biases of the chain at once.
@@ -402,7 +408,7 @@ class ChainRun {
     }
     enqueue([&] {
       return enqueue_updates(chain_.variable_dtype, chain_.variable_dtype, chain_.rule,
-                             chain_.hyper, updates, stream_);
+                             chain_.hyper, updates, queue_);
     });
   }
 
@@ -411,7 +417,7 @@ class ChainRun {
   const bool tf32_;
   const DenseChainKernels& kernels_;
   unsigned char* const scratch_;
-  const cudaStream_t stream_;
+  const Queue queue_;
   splitop_status status_ = SPLITOP_OK;
 };
 
@@ -422,7 +428,7 @@ splitop_status make_plan(const splitop_dense_chain* chain, const splitop_cuda_op
     return SPLITOP_INVALID_ARGUMENT;
   }
   splitop_cuda_device device;
-  if (!current_device(&device)) return SPLITOP_UNSUPPORTED;
+  if (!current_device(&device) || !is_chain_rule(chain->rule)) return SPLITOP_UNSUPPORTED;
   return Planner(*chain, *options, device).run(plan) ? SPLITOP_OK : SPLITOP_UNSUPPORTED;
 }
 
@@ -445,11 +451,7 @@ splitop_status splitop_cuda_dense_chain(const splitop_dense_chain* chain, void* 
       reinterpret_cast<uintptr_t>(scratch) % splitop::cuda::kAlignment != 0) {
     return SPLITOP_INVALID_ARGUMENT;
   }
-  return splitop::cuda::ChainRun(*chain, *options, plan, scratch, stream).run();
-}
-
-int32_t splitop_cuda_has_cublas(void) { return splitop::cuda::cublas_found(); }
-
-splitop_status splitop_cuda_warm_up(void) {
-  return splitop::cuda::cublas_found() ? splitop::cuda::cublas_prepare() : SPLITOP_OK;
+  return splitop::cuda::load_and_enqueue(stream, [&](const splitop::cuda::Queue& queue) {
+    return splitop::cuda::ChainRun(*chain, *options, plan, scratch, queue).run();
+  });
 }

@@ -3,10 +3,11 @@
 #ifndef SPLITOP_KERNELS_CUDA_DENSE_CHAIN_KERNELS_H_
 #define SPLITOP_KERNELS_CUDA_DENSE_CHAIN_KERNELS_H_
 
-#include <cuda_runtime_api.h>
 #include <stdint.h>
 
+#include "kernels/cuda/queue.h"
 #include "splitop/activation.h"
+#include "splitop/status.h"
 #include "splitop/update_rule.h"
 
 namespace splitop::cuda {
@@ -53,14 +54,15 @@ struct WeightUpdateArgs {
   splitop_variable kernel;
   splitop_update_rule rule;
   const void* hyper;
+  int prefetch_rows;  // of each tile of the kernel and its slots, at most
   bool large_tile;
   bool aligned;
 };
 
 struct DenseChainKernels {
-  cudaError_t (*gradient)(const GradientArgs& args, cudaStream_t stream);
-  cudaError_t (*product)(const ProductArgs& args, cudaStream_t stream);
-  cudaError_t (*weight_update)(const WeightUpdateArgs& args, cudaStream_t stream);
+  splitop_status (*gradient)(const GradientArgs& args, const Queue& queue);
+  splitop_status (*product)(const ProductArgs& args, const Queue& queue);
+  splitop_status (*weight_update)(const WeightUpdateArgs& args, const Queue& queue);
 };
 
 const DenseChainKernels& dense_chain_kernels_float32();

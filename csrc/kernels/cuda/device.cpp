@@ -5,7 +5,9 @@
 #include <atomic>
 #include <map>
 #include <mutex>
+#include <utility>
 
+#include "kernels/cuda/failure.h"
 #include "splitop/cuda.h"
 
 namespace splitop {
@@ -67,20 +69,23 @@ splitop_cuda_state query() {
   }
 }
 
-bool read_device(int device, splitop_cuda_device* info) {
+splitop_status read_device(int device, splitop_cuda_device* info) {
   int sms = 0;
   int l2 = 0;
   int clock_khz = 0;
   int memory_khz = 0;
   int bus_bits = 0;
+  const std::pair<cudaDeviceAttr, int*> attributes[] = {
+      {cudaDevAttrMultiProcessorCount, &sms},       {cudaDevAttrL2CacheSize, &l2},
+      {cudaDevAttrClockRate, &clock_khz},           {cudaDevAttrMemoryClockRate, &memory_khz},
+      {cudaDevAttrGlobalMemoryBusWidth, &bus_bits},
+  };
   cudaDeviceProp properties;
-  const bool ok = forget(cudaGetDeviceProperties(&properties, device)) == cudaSuccess &&
-                  attribute(&sms, cudaDevAttrMultiProcessorCount, device) == cudaSuccess &&
-                  attribute(&l2, cudaDevAttrL2CacheSize, device) == cudaSuccess &&
-                  attribute(&clock_khz, cudaDevAttrClockRate, device) == cudaSuccess &&
-                  attribute(&memory_khz, cudaDevAttrMemoryClockRate, device) == cudaSuccess &&
-                  attribute(&bus_bits, cudaDevAttrGlobalMemoryBusWidth, device) == cudaSuccess;
-  if (!ok) return false;
+  cudaError_t error = cudaGetDeviceProperties(&properties, device);
+  for (const auto& [name, value] : attributes) {
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(value, name, device);
+  }
+  if (error != cudaSuccess) return cuda::cuda_failed("asking about", "a device", error);
   *info = {};
   static_assert(sizeof(info->name) >= sizeof(properties.name), "a device's name must fit");
   memcpy(info->name, properties.name, sizeof(properties.name));
@@ -91,7 +96,7 @@ bool read_device(int device, splitop_cuda_device* info) {
   // Two transfers a clock.
   const int64_t bandwidth = int64_t{2000} * memory_khz * (bus_bits / 8);
   info->memory_bandwidth = bandwidth > 0 ? bandwidth : kNominalBandwidth;
-  return true;
+  return SPLITOP_OK;
 }
 
 // What was read of the devices, once: reading a name takes milliseconds.
@@ -139,7 +144,8 @@ splitop_status splitop_cuda_get_device(int32_t device, splitop_cuda_device* info
     return SPLITOP_OK;
   }
   if (device >= splitop_cuda_num_devices()) return SPLITOP_UNSUPPORTED;
-  if (!splitop::read_device(device, info)) return SPLITOP_DEVICE_ERROR;
+  const splitop_status status = splitop::read_device(device, info);
+  if (status != SPLITOP_OK) return status;
   all.known[device] = *info;
   return SPLITOP_OK;
 }

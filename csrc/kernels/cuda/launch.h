@@ -5,24 +5,19 @@
 #include <cuda_runtime.h>
 #include <stddef.h>
 
+#include "kernels/cuda/failure.h"
+#include "kernels/cuda/load.h"
+#include "kernels/cuda/queue.h"
+
 #ifdef SPLITOP_CUDA_EMULATION
 #include "emulated_launch.h"
 #else
 
 namespace splitop {
 
-// More dynamic shared memory than this has to be asked for.
-constexpr size_t kSharedWithoutAsking = 48 * 1024;
-
 template <typename... Parameters, typename... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
                    cudaStream_t stream, const Arguments&... arguments) {
-  if (shared_bytes > kSharedWithoutAsking) {
-    const cudaError_t error =
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
-    if (error != cudaSuccess) return error;
-  }
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = block;
@@ -34,5 +29,20 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
 }  // namespace splitop
 
 #endif  // SPLITOP_CUDA_EMULATION
+
+namespace splitop::cuda {
+
+// shared_bytes: the same for every launch of the kernel.
+template <typename... Parameters, typename... Arguments>
+splitop_status enqueue(const Queue& queue, const char* name, void (*kernel)(Parameters...),
+                       dim3 grid, dim3 block, size_t shared_bytes, const Arguments&... arguments) {
+  if (queue.loads_only) {
+    return load({name, reinterpret_cast<const void*>(kernel), shared_bytes});
+  }
+  const cudaError_t error = launch(kernel, grid, block, shared_bytes, queue.stream, arguments...);
+  return error == cudaSuccess ? SPLITOP_OK : cuda_failed("launching", name, error);
+}
+
+}  // namespace splitop::cuda
 
 #endif  // SPLITOP_KERNELS_CUDA_LAUNCH_H_

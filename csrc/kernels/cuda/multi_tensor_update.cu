@@ -17,8 +17,7 @@ constexpr int kElementsPerThread = 16;
 constexpr int64_t kBlockElements = kThreads * kElementsPerThread;
 // A launch takes 32,764 bytes of arguments at most (compute capability 7.0, CUDA 12.1). The
 // smaller tables keep short lists cheap: arguments are copied whole.
-constexpr int kTableSizes[] = {8, 64, 512};
-constexpr int kLargestTable = 512;
+constexpr int kLargestTable = kUpdateTables[1];
 
 struct Entry {
   const void* gradient;
@@ -62,11 +61,14 @@ __device__ __forceinline__ void update_pack(const Entry& entry, const Rule& rule
   auto* const value = reinterpret_cast<Vector*>(static_cast<Sum*>(entry.value) + at);
   auto* const slot0 = reinterpret_cast<Vector*>(static_cast<Sum*>(entry.slots[0]) + at);
   auto* const slot1 = reinterpret_cast<Vector*>(static_cast<Sum*>(entry.slots[1]) + at);
+  auto* const slot2 = reinterpret_cast<Vector*>(static_cast<Sum*>(entry.slots[2]) + at);
   Vector w = *value;
-  Vector m = {};
-  Vector v = {};
-  if constexpr (Rule::kNumSlots > 0) m = load_streaming(slot0);
-  if constexpr (Rule::kNumSlots > 1) v = load_streaming(slot1);
+  Vector s0 = {};
+  Vector s1 = {};
+  Vector s2 = {};
+  if constexpr (Rule::kNumSlots > 0) s0 = load_streaming(slot0);
+  if constexpr (Rule::kNumSlots > 1) s1 = load_streaming(slot1);
+  if constexpr (Rule::kNumSlots > 2) s2 = load_streaming(slot2);
   Vector g = {};
   const auto* gradient = static_cast<const Gradient*>(entry.gradient) + at;
   for (int row = 0; row < entry.gradient_rows; ++row, gradient += entry.count) {
@@ -75,10 +77,13 @@ __device__ __forceinline__ void update_pack(const Entry& entry, const Rule& rule
     for (int i = 0; i < kPack; ++i) g.at[i] += widen(pack.at[i]);
   }
 #pragma unroll
-  for (int i = 0; i < kPack; ++i) rule(g.at[i], w.at[i], m.at[i], v.at[i]);
+  for (int i = 0; i < kPack; ++i) {
+    rule(g.at[i], w.at[i], s0.at[i], s1.at[i], s2.at[i]);
+  }
   *value = w;
-  if constexpr (Rule::kNumSlots > 0) store_streaming(slot0, m);
-  if constexpr (Rule::kNumSlots > 1) store_streaming(slot1, v);
+  if constexpr (Rule::kNumSlots > 0) store_streaming(slot0, s0);
+  if constexpr (Rule::kNumSlots > 1) store_streaming(slot1, s1);
+  if constexpr (Rule::kNumSlots > 2) store_streaming(slot2, s2);
 }
 
 template <typename Gradient, typename Sum, typename Rule, int kEntries>
@@ -120,44 +125,42 @@ int64_t blocks_of(const TensorUpdate& update) {
 constexpr int64_t kMaxBlocks = std::numeric_limits<int32_t>::max();
 
 template <typename Gradient, typename Sum, typename Rule, int kEntries>
-cudaError_t launch_table(const void* hyper, const TensorUpdate* first, int count,
-                         cudaStream_t stream) {
+splitop_status launch_table(const void* hyper, const TensorUpdate* first, int count,
+                            const Queue& queue) {
   Table<kEntries> table = {};
   table.hyper = hyper;
   table.num_entries = count;
   int64_t blocks = 0;
   for (int i = 0; i < count; ++i) {
     const TensorUpdate& update = first[i];
-    table.entries[i] = {update.gradient,
-                        update.variable.value,
-                        {update.variable.slots[0], update.variable.slots[1]},
-                        update.count,
-                        update.gradient_rows,
-                        update.variable.decayed,
-                        static_cast<int32_t>(blocks),
-                        aligned(update, Rule::kNumSlots, sizeof(Gradient))};
+    table.entries[i] = {
+        update.gradient,
+        update.variable.value,
+        {update.variable.slots[0], update.variable.slots[1], update.variable.slots[2]},
+        update.count,
+        update.gradient_rows,
+        update.variable.decayed,
+        static_cast<int32_t>(blocks),
+        aligned(update, Rule::kNumSlots, sizeof(Gradient))};
     blocks += blocks_of(update);
   }
-  return launch(update_kernel<Gradient, Sum, Rule, kEntries>, dim3(static_cast<unsigned>(blocks)),
-                dim3(kThreads), 0, stream, table);
+  return enqueue(queue, "update_kernel", update_kernel<Gradient, Sum, Rule, kEntries>,
+                 dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, table);
 }
 
 template <typename Gradient, typename Sum, typename Rule>
-cudaError_t launch_fitting_table(const void* hyper, const TensorUpdate* first, int count,
-                                 cudaStream_t stream) {
-  if (count <= kTableSizes[0]) {
-    return launch_table<Gradient, Sum, Rule, kTableSizes[0]>(hyper, first, count, stream);
+splitop_status launch_fitting_table(const void* hyper, const TensorUpdate* first, int count,
+                                    const Queue& queue) {
+  if (count <= kUpdateTables[0]) {
+    return launch_table<Gradient, Sum, Rule, kUpdateTables[0]>(hyper, first, count, queue);
   }
-  if (count <= kTableSizes[1]) {
-    return launch_table<Gradient, Sum, Rule, kTableSizes[1]>(hyper, first, count, stream);
-  }
-  return launch_table<Gradient, Sum, Rule, kTableSizes[2]>(hyper, first, count, stream);
+  return launch_table<Gradient, Sum, Rule, kLargestTable>(hyper, first, count, queue);
 }
 
 // As many variables in a launch as its table and its grid can hold.
 template <typename Gradient, typename Sum, typename Rule>
-cudaError_t launch_all(const void* hyper, const std::vector<TensorUpdate>& updates,
-                       cudaStream_t stream) {
+splitop_status launch_all(const void* hyper, const std::vector<TensorUpdate>& updates,
+                          const Queue& queue) {
   size_t first = 0;
   while (first < updates.size()) {
     int64_t blocks = 0;
@@ -166,38 +169,38 @@ cudaError_t launch_all(const void* hyper, const std::vector<TensorUpdate>& updat
            blocks + blocks_of(updates[end]) <= kMaxBlocks) {
       blocks += blocks_of(updates[end++]);
     }
-    if (end == first) return cudaErrorInvalidValue;
-    const cudaError_t error = launch_fitting_table<Gradient, Sum, Rule>(
-        hyper, &updates[first], static_cast<int>(end - first), stream);
-    if (error != cudaSuccess) return error;
+    if (end == first) return SPLITOP_INVALID_ARGUMENT;
+    const splitop_status status = launch_fitting_table<Gradient, Sum, Rule>(
+        hyper, &updates[first], static_cast<int>(end - first), queue);
+    if (status != SPLITOP_OK) return status;
     first = end;
   }
-  return cudaSuccess;
+  return SPLITOP_OK;
 }
 
 template <typename Gradient, typename Sum>
-cudaError_t launch_rule(splitop_update_rule rule, const void* hyper,
-                        const std::vector<TensorUpdate>& updates, cudaStream_t stream) {
+splitop_status launch_rule(splitop_update_rule rule, const void* hyper,
+                           const std::vector<TensorUpdate>& updates, const Queue& queue) {
   return with_update_rule<Sum>(rule, [&](auto tag) {
-    return launch_all<Gradient, Sum, typename decltype(tag)::Rule>(hyper, updates, stream);
+    return launch_all<Gradient, Sum, typename decltype(tag)::Rule>(hyper, updates, queue);
   });
 }
 
 }  // namespace
 
-cudaError_t enqueue_updates(splitop_dtype gradient_dtype, splitop_dtype variable_dtype,
-                            splitop_update_rule rule, const void* hyper,
-                            const std::vector<TensorUpdate>& updates, cudaStream_t stream) {
-  if (variable_dtype == SPLITOP_FLOAT64) {
-    return launch_rule<double, double>(rule, hyper, updates, stream);
+splitop_status enqueue_updates(splitop_dtype gradient_dtype, splitop_dtype variable_dtype,
+                               splitop_update_rule rule, const void* hyper,
+                               const std::vector<TensorUpdate>& updates, const Queue& queue) {
+  if (variable_dtype == SPLITOP_FLOAT64) {  // gradient_dtype is the same: 16 bits go with float32
+    return launch_rule<double, double>(rule, hyper, updates, queue);
   }
   switch (gradient_dtype) {
     case SPLITOP_BFLOAT16:
-      return launch_rule<bfloat16, float>(rule, hyper, updates, stream);
+      return launch_rule<bfloat16, float>(rule, hyper, updates, queue);
     case SPLITOP_FLOAT16:
-      return launch_rule<float16, float>(rule, hyper, updates, stream);
+      return launch_rule<float16, float>(rule, hyper, updates, queue);
     default:
-      return launch_rule<float, float>(rule, hyper, updates, stream);
+      return launch_rule<float, float>(rule, hyper, updates, queue);
   }
 }
 
@@ -211,7 +214,8 @@ splitop_status splitop_cuda_multi_tensor_update(const splitop_multi_tensor_updat
     const splitop_tensor_update& tensor = update->tensors[i];
     if (tensor.count > 0) updates.push_back({tensor.gradient, 1, tensor.variable, tensor.count});
   }
-  const cudaError_t error = splitop::cuda::enqueue_updates(
-      update->gradient_dtype, update->variable_dtype, update->rule, update->hyper, updates, stream);
-  return error == cudaSuccess ? SPLITOP_OK : SPLITOP_DEVICE_ERROR;
+  return splitop::cuda::load_and_enqueue(stream, [&](const splitop::cuda::Queue& queue) {
+    return splitop::cuda::enqueue_updates(update->gradient_dtype, update->variable_dtype,
+                                          update->rule, update->hyper, updates, queue);
+  });
 }

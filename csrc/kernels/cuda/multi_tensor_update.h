@@ -3,12 +3,13 @@
 #ifndef SPLITOP_KERNELS_CUDA_MULTI_TENSOR_UPDATE_H_
 #define SPLITOP_KERNELS_CUDA_MULTI_TENSOR_UPDATE_H_
 
-#include <cuda_runtime_api.h>
 #include <stdint.h>
 
 #include <vector>
 
+#include "kernels/cuda/queue.h"
 #include "splitop/dtype.h"
+#include "splitop/status.h"
 #include "splitop/update_rule.h"
 
 namespace splitop::cuda {
@@ -20,10 +21,13 @@ struct TensorUpdate {
   int64_t count;
 };
 
+// The longest list that each of the kernel's tables holds; the last one is of a whole launch.
+constexpr int kUpdateTables[] = {32, 511};
+
 // hyper: device memory.
-cudaError_t enqueue_updates(splitop_dtype gradient_dtype, splitop_dtype variable_dtype,
-                            splitop_update_rule rule, const void* hyper,
-                            const std::vector<TensorUpdate>& updates, cudaStream_t stream);
+splitop_status enqueue_updates(splitop_dtype gradient_dtype, splitop_dtype variable_dtype,
+                               splitop_update_rule rule, const void* hyper,
+                               const std::vector<TensorUpdate>& updates, const Queue& queue);
 
 }  // namespace splitop::cuda
 

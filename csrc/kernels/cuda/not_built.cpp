@@ -19,6 +19,8 @@ int32_t splitop_cuda_has_cublas(void) { return 0; }
 
 splitop_status splitop_cuda_warm_up(void) { return SPLITOP_UNSUPPORTED; }
 
+const char* splitop_cuda_failure(void) { return ""; }
+
 size_t splitop_cuda_dense_chain_scratch_bytes(const splitop_dense_chain*,
                                               const splitop_cuda_options*) {
   return 0;

@@ -1,6 +1,7 @@
 #include "splitop/cuda_plan.h"
 
 #include "kernels/checks.h"
+#include "kernels/cuda/chain_rules.h"
 #include "kernels/cuda/strategy.h"
 
 namespace splitop::cuda {
@@ -33,7 +34,10 @@ splitop_status splitop_cuda_plan_layer(const splitop_cuda_device* device,
                             options->use_cublas != 0};
   const LayerShape shape{layer->batch, layer->inputs, layer->outputs};
   WeightUpdatePlan update;
-  if (!plan_weight_update(situation, shape, options->strategy, &update)) return SPLITOP_UNSUPPORTED;
+  if (!is_chain_rule(layer->rule) ||
+      !plan_weight_update(situation, shape, options->strategy, &update)) {
+    return SPLITOP_UNSUPPORTED;
+  }
   const ProductPlan product = plan_product(situation, shape);
   *plan = {};
   plan->strategy = update.strategy;

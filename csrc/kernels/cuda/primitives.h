@@ -24,20 +24,13 @@ __device__ __forceinline__ uint32_t shared_address(const void* shared) {
 
 // ---- asynchronous copies from global to shared memory ----
 
-// Copies kBytes, or writes zeros if not valid; `global` is not read then.
-template <int kBytes>
+// Copies 16 bytes, or writes zeros if not valid; `global` is not read then. Past L1: a tile's data
+// are read once by the block.
 __device__ __forceinline__ void copy_async(void* shared, const void* global, bool valid) {
-  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);
-  const int read = valid ? kBytes : 0;
-  if constexpr (kBytes == 16) {  // past L1: a tile's data are read once by the block
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(shared)),
-                 "l"(__cvta_generic_to_global(global)), "r"(read)
-                 : "memory");
-  } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;\n" ::"r"(shared_address(shared)),
-                 "l"(__cvta_generic_to_global(global)), "r"(read), "n"(kBytes)
-                 : "memory");
-  }
+  const int read = valid ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(shared)),
+               "l"(__cvta_generic_to_global(global)), "r"(read)
+               : "memory");
 }
 
 __device__ __forceinline__ void copy_async_commit() {
@@ -94,6 +87,27 @@ __device__ __forceinline__ void mma_f16(float (&c)[4], const uint32_t (&a)[4],
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// ---- global memory ----
+
+// Starts to bring the 32 bytes around the address into the L2 cache.
+__device__ __forceinline__ void prefetch_l2(const void* global) {
+  asm volatile("prefetch.global.L2 [%0];\n" ::"l"(__cvta_generic_to_global(global)));
+}
+
+// By one instruction, if of 16 bytes: the compiler may take one for each element of a struct.
+template <typename V>
+__device__ __forceinline__ void store_whole(V* to, V value) {
+  if constexpr (sizeof(V) == 16) {
+    uint4 bits;
+    memcpy(&bits, &value, sizeof(V));
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(__cvta_generic_to_global(to)),
+                 "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w)
+                 : "memory");
+  } else {
+    *to = value;
+  }
 }
 
 // ---- global memory that is used once: first to be evicted from the caches ----

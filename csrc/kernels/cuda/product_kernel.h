@@ -55,20 +55,21 @@ __global__ __launch_bounds__(
 }
 
 template <typename Product, bool kAligned>
-cudaError_t launch_product(const ProductArgs& args, cudaStream_t stream) {
+splitop_status launch_product(const ProductArgs& args, const Queue& queue) {
   using Tile = typename Product::Tile;
   const int64_t tiles =
       ((args.batch + Tile::kM - 1) / Tile::kM) * ((args.inputs + Tile::kN - 1) / Tile::kN);
-  return launch(product_kernel<Product, kAligned>, dim3(static_cast<unsigned>(tiles * args.splits)),
-                dim3(Tile::kThreads), shared_bytes<Product>(), stream, args);
+  return enqueue(queue, "product_kernel", product_kernel<Product, kAligned>,
+                 dim3(static_cast<unsigned>(tiles * args.splits)), dim3(Tile::kThreads),
+                 shared_bytes<Product>(), args);
 }
 
 // Large: float64 has no large tile, and passes its small one.
 template <typename Large, typename Small>
-cudaError_t enqueue_product(const ProductArgs& args, cudaStream_t stream) {
-  if (!args.aligned) return launch_product<Small, false>(args, stream);
-  return args.large_tile ? launch_product<Large, true>(args, stream)
-                         : launch_product<Small, true>(args, stream);
+splitop_status enqueue_product(const ProductArgs& args, const Queue& queue) {
+  if (!args.aligned) return launch_product<Small, false>(args, queue);
+  return args.large_tile ? launch_product<Large, true>(args, queue)
+                         : launch_product<Small, true>(args, queue);
 }
 
 }  // namespace splitop::cuda

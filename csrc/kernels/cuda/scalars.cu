@@ -14,17 +14,17 @@ __global__ void scalars_kernel(const T* hyper, T* scalars) {
 }
 
 template <typename T>
-cudaError_t launch_scalars(const void* hyper, void* scalars, cudaStream_t stream) {
-  return launch(scalars_kernel<T>, dim3(1), dim3(1), 0, stream, static_cast<const T*>(hyper),
-                static_cast<T*>(scalars));
+splitop_status enqueue_scalars(const void* hyper, void* scalars, const Queue& queue) {
+  return enqueue(queue, "scalars_kernel", scalars_kernel<T>, dim3(1), dim3(1), 0,
+                 static_cast<const T*>(hyper), static_cast<T*>(scalars));
 }
 
 }  // namespace
 
-cudaError_t enqueue_scalars(splitop_dtype dtype, const void* hyper, void* scalars,
-                            cudaStream_t stream) {
-  return dtype == SPLITOP_FLOAT64 ? launch_scalars<double>(hyper, scalars, stream)
-                                  : launch_scalars<float>(hyper, scalars, stream);
+splitop_status enqueue_scalars(splitop_dtype dtype, const void* hyper, void* scalars,
+                               const Queue& queue) {
+  return dtype == SPLITOP_FLOAT64 ? enqueue_scalars<double>(hyper, scalars, queue)
+                                  : enqueue_scalars<float>(hyper, scalars, queue);
 }
 
 }  // namespace splitop::cuda

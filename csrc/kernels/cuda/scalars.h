@@ -3,9 +3,9 @@
 #ifndef SPLITOP_KERNELS_CUDA_SCALARS_H_
 #define SPLITOP_KERNELS_CUDA_SCALARS_H_
 
-#include <cuda_runtime_api.h>
-
+#include "kernels/cuda/queue.h"
 #include "splitop/dtype.h"
+#include "splitop/status.h"
 
 namespace splitop::cuda {
 
@@ -19,8 +19,8 @@ enum Scalar {
 };
 
 // dtype: of hyper and of the scalars, float32 or float64.
-cudaError_t enqueue_scalars(splitop_dtype dtype, const void* hyper, void* scalars,
-                            cudaStream_t stream);
+splitop_status enqueue_scalars(splitop_dtype dtype, const void* hyper, void* scalars,
+                               const Queue& queue);
 
 }  // namespace splitop::cuda
 

@@ -27,11 +27,17 @@ class SimtProduct {
     }
   }
 
+  // 16 bytes at a time where a thread's columns lie side by side.
   __device__ __forceinline__ void store(T* result, int pitch) const {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
 #pragma unroll
-      for (int j = 0; j < kCols; ++j) result[row(i) * pitch + col(j)] = sum_[i][j];
+      for (int j = 0; j < kCols; j += kRun) {
+        Pack<T, kRun> run;
+#pragma unroll
+        for (int k = 0; k < kRun; ++k) run.at[k] = sum_[i][j + k];
+        *reinterpret_cast<Pack<T, kRun>*>(result + row(i) * pitch + col(j)) = run;
+      }
     }
   }
 

@@ -21,9 +21,10 @@ constexpr double kTensorTileShare = 0.5;  // mma.sync, which Hopper runs at abou
 constexpr double kOverlapLoss = 0.2;      // of the shorter of arithmetic and memory time
 constexpr double kLaunchSeconds = 3e-6;
 constexpr double kChunkShareOfL2 = 0.35;
-constexpr int64_t kChunkUnit = 16;  // rows, so that every chunk of x starts aligned
+constexpr double kPrefetchShareOfL2 = 0.5;  // the factors of the product need some, too
+constexpr int64_t kChunkUnit = 16;          // rows, so that every chunk of x starts aligned
 
-constexpr int kBlocksWanted = 2;       // per SM, for kernels that only move memory
+constexpr int kBlocksWanted = 3;       // of the gradient kernel per SM: as many as fit at a time
 constexpr int64_t kMaxRowBlocks = 32;  // a few threads add up their sums, one after the other
 constexpr int kMaxSplits = 16;
 constexpr int64_t kMinSplitSlices = 8;  // depth slices that a split must be worth
@@ -105,6 +106,17 @@ bool large_tile_wins(const Situation& s, const LayerShape& shape) {
          seconds_of_tiles(s, shape, kLargeTile) <= seconds_of_tiles(s, shape, kSmallTile);
 }
 
+// Of every tile that is at work at a time the L2 cache is to hold as many rows of W and its slots.
+int rows_to_prefetch(const Situation& s, const LayerShape& shape, const TileSize& tile) {
+  const int64_t tiles = std::min(num_tiles(tile, shape.inputs, shape.outputs),
+                                 int64_t{s.device.num_sms} * tile.blocks_per_sm);
+  const auto row_bytes = static_cast<int64_t>(splitop_dtype_bytes(s.variable_dtype)) *
+                         (1 + splitop_num_slots(s.rule)) * tile.cols;
+  const double room = kPrefetchShareOfL2 * static_cast<double>(s.device.l2_bytes);
+  const double rows = room / static_cast<double>(tiles * row_bytes);
+  return static_cast<int>(std::min<double>(tile.rows, rows));
+}
+
 // Share of the SMs that a product of `rows` rows keeps busy, in whole rounds of cuBLAS' tiles.
 double busy_share(const Situation& s, const LayerShape& shape, int64_t rows) {
   const int64_t tiles = num_tiles(kCublasTile, rows, shape.outputs);
@@ -180,6 +192,8 @@ bool plan_weight_update(const Situation& situation, const LayerShape& shape,
   if (std::isinf(seconds(strategy))) return false;
   plan->strategy = strategy;
   plan->large_tile = large_tile_wins(situation, shape);
+  plan->prefetch_rows =
+      rows_to_prefetch(situation, shape, plan->large_tile ? kLargeTile : kSmallTile);
   plan->chunk_rows = rows_of_chunk(situation, shape);
   return true;
 }

@@ -55,7 +55,8 @@ __device__ __forceinline__ void load_tile(T* shared, const T* global, int64_t pi
     const bool valid = row < rows_left && col < cols_left;
     T* const to = shared + row * kPitch + col;
     if constexpr (kAligned) {
-      copy_async<kPackBytes>(to, valid ? global + row * pitch + col : global, valid);
+      static_assert(kPackBytes == 16, "what copy_async copies");
+      copy_async(to, valid ? global + row * pitch + col : global, valid);
     } else {
       *to = valid ? global[row * pitch + col] : T{};
     }
@@ -101,6 +102,7 @@ struct ResultTile {
   // The padding keeps the stores of a tensor core's fragment in different banks.
   static constexpr int kPitch = Product::Tile::kN + 32 / static_cast<int>(sizeof(Sum));
   static constexpr int kBytes = Product::Tile::kM * kPitch * static_cast<int>(sizeof(Sum));
+  static_assert(kPitch * sizeof(Sum) % kPackBytes == 0, "rows can be read and written in packs");
 };
 
 constexpr int kStages = 4;  // slices in flight

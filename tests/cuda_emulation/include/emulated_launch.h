@@ -12,6 +12,7 @@ namespace splitop {
 namespace emulation {
 
 struct Launch {
+  const void* kernel;
   dim3 grid, block;
   size_t shared_bytes;
   const char* description;  // for messages
@@ -30,7 +31,8 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
   const auto run_thread = [](const void* kernel_call) {
     (*static_cast<decltype(&call)>(kernel_call))();
   };
-  return emulation::run({grid, block, shared_bytes, __PRETTY_FUNCTION__, run_thread, &call});
+  return emulation::run({reinterpret_cast<const void*>(kernel), grid, block, shared_bytes,
+                         __PRETTY_FUNCTION__, run_thread, &call});
 }
 
 }  // namespace splitop

@@ -14,7 +14,6 @@
 namespace splitop {
 
 namespace emulation {
-void copy_async(void* shared, const void* global, int bytes, bool valid);
 void copy_async_wait(int pending);
 void check_alignment(const char* operation, const void* address, size_t bytes);
 }  // namespace emulation
@@ -22,11 +21,7 @@ void check_alignment(const char* operation, const void* address, size_t bytes);
 unsigned char* shared_memory();
 
 // The destination holds NaN from here on, and the data from the wait on.
-template <int kBytes>
-void copy_async(void* shared, const void* global, bool valid) {
-  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);
-  emulation::copy_async(shared, global, kBytes, valid);
-}
+void copy_async(void* shared, const void* global, bool valid);
 
 void copy_async_commit();
 
@@ -44,6 +39,17 @@ uint32_t to_tf32(float x);
 void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+
+// Reads it, so that AddressSanitizer sees what lies outside.
+inline void prefetch_l2(const void* global) {
+  (void)*static_cast<const volatile unsigned char*>(global);
+}
+
+template <typename V>
+void store_whole(V* to, V value) {
+  emulation::check_alignment("store_whole", to, sizeof(V));
+  *to = value;
+}
 
 template <typename V>
 V load_streaming(const V* from) {

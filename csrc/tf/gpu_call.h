@@ -1,0 +1,81 @@
+// A C function on a GPU, on TensorFlow's stream. No CUDA header: TensorFlow gives the stream and
+// the memory.
+//
+// The work is only enqueued, on the one stream on which TensorFlow runs the kernels of a device.
+// That stream keeps the order, so host objects can go as soon as all is enqueued:
+// - locks: who takes one next enqueues its own reads and writes of the variable after ours;
+// - scratch, inputs, a variable's old buffer: the allocator gives their memory only to kernels
+//   that are enqueued later.
+// Copies between host and device run on other streams. Those wait for the kernels enqueued before
+// them, and hold a reference to the tensor meanwhile, so that its variable moves to a new buffer.
+#ifndef SPLITOP_TF_GPU_CALL_H_
+#define SPLITOP_TF_GPU_CALL_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "splitop/cuda.h"
+#include "splitop/status.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/tensor.h"
+#include "tf/update_kernel.h"
+#include "xla/stream_executor/device_address.h"
+#include "xla/stream_executor/stream.h"
+
+namespace splitop {
+
+// TensorFlow has made the stream's device the current one of this thread.
+inline absl::Status GetStream(tensorflow::OpKernelContext* context,
+                              stream_executor::Stream** stream) {
+  const auto* device = context->op_device_context();
+  *stream = device == nullptr ? nullptr : device->stream();
+  if (*stream != nullptr) return absl::OkStatus();
+  return KernelError(context->op_kernel().type_string_view(), absl::StatusCode::kInternal,
+                     "a GPU without a stream");
+}
+
+template <typename Call>
+class GpuCall : public DeviceCall<Call> {
+ public:
+  GpuCall(absl::string_view op, stream_executor::Stream* stream) : op_(op), stream_(stream) {}
+
+  absl::Status Copy(const tensorflow::Tensor& from, tensorflow::Tensor* to) const override {
+    const uint64_t bytes = from.TotalBytes();
+    const stream_executor::DeviceAddressBase source(from.data(), bytes);
+    stream_executor::DeviceAddressBase target(to->data(), bytes);
+    return stream_->MemcpyD2D(&target, source, bytes);
+  }
+
+ protected:
+  splitop_cuda_stream stream() const {
+    return static_cast<splitop_cuda_stream>(stream_->platform_specific_handle().stream);
+  }
+
+  // What a C function has returned. `details` go with a refusal.
+  absl::Status ToStatus(splitop_status status, absl::string_view details) const {
+    if (status == SPLITOP_OK) return absl::OkStatus();
+    if (status == SPLITOP_UNSUPPORTED) return Unsupported(details);
+    const char* const cause =
+        status == SPLITOP_DEVICE_ERROR ? splitop_cuda_failure() : "arguments of the op";
+    return KernelError(op_, absl::StatusCode::kInternal,
+                       absl::StrCat(splitop_status_message(status), ": ", cause));
+  }
+
+ private:
+  absl::Status Unsupported(absl::string_view details) const {
+    const splitop_cuda_state state = splitop_cuda_query();
+    const char* const cause = state == SPLITOP_CUDA_READY
+                                  ? splitop_status_message(SPLITOP_UNSUPPORTED)
+                                  : splitop_cuda_state_message(state);
+    return KernelError(op_, absl::StatusCode::kUnimplemented, absl::StrCat(cause, details));
+  }
+
+  const absl::string_view op_;
+  stream_executor::Stream* const stream_;
+};
+
+}  // namespace splitop
+
+#endif  // SPLITOP_TF_GPU_CALL_H_

@@ -1,0 +1,48 @@
+// The GPU kernel of Splitop>MultiTensorUpdate.
+#include <cstddef>
+
+#include "absl/status/status.h"
+#include "splitop/multi_tensor_update.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tf/gpu_call.h"
+#include "tf/multi_tensor_update_kernel.h"
+
+namespace splitop {
+namespace {
+
+class MultiTensorUpdateGpuCall final : public GpuCall<splitop_multi_tensor_update> {
+ public:
+  using GpuCall::GpuCall;
+
+  size_t ScratchBytes(const splitop_multi_tensor_update&) const override { return 0; }
+
+  absl::Status Run(const splitop_multi_tensor_update& update, void*, size_t) const override {
+    return ToStatus(splitop_cuda_multi_tensor_update(&update, stream()), "");
+  }
+};
+
+class MultiTensorUpdateGpuKernel final : public MultiTensorUpdateKernel {
+ public:
+  using MultiTensorUpdateKernel::MultiTensorUpdateKernel;
+
+ private:
+  absl::Status Execute(tensorflow::OpKernelContext* context) const override {
+    stream_executor::Stream* stream;
+    TF_RETURN_IF_ERROR(GetStream(context, &stream));
+    return Run(context, MultiTensorUpdateGpuCall(type_string(), stream));
+  }
+};
+
+#define SPLITOP_REGISTER_GPU(type)                            \
+  REGISTER_KERNEL_BUILDER(Name("Splitop>MultiTensorUpdate")   \
+                              .Device(tensorflow::DEVICE_GPU) \
+                              .TypeConstraint<type>("T")      \
+                              .HostMemory("variables")        \
+                              .HostMemory("slots"),           \
+                          MultiTensorUpdateGpuKernel)
+SPLITOP_REGISTER_GPU(float);
+SPLITOP_REGISTER_GPU(double);
+#undef SPLITOP_REGISTER_GPU
+
+}  // namespace
+}  // namespace splitop
