@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypeVar
 
 REFERENCE = "reference"
 FUSED = "fused"
@@ -49,14 +50,70 @@ CASES = (
 QUICK_CASES = (Case(2, 33, 8, rounds=3), Case(1, 16, 1, rounds=3))
 
 
+@dataclasses.dataclass(frozen=True)
+class TableCase:
+    """The update of an embedding table, float32, from the gradients of the rows looked up.
+
+    Attributes:
+        rows: Of the table.
+        width: Of a row.
+        ids: How many rows are looked up in a step; a row may be looked up more than once.
+        rule: The update rule.
+        rounds: Steps that are timed.
+        all_rows: Whether rows that were not looked up are updated as well.
+        zipf: The exponent of the ids' distribution; None: uniform.
+    """
+
+    rows: int
+    width: int
+    ids: int
+    rule: str
+    rounds: int
+    all_rows: bool = False
+    zipf: float | None = None
+
+    @property
+    def name(self) -> str:
+        ids = f"{self.ids} ids" if self.zipf is None else f"{self.ids} Zipf ids"
+        rows = ", all rows" if self.all_rows else ""
+        return f"{self.rows}x{self.width} {ids} {self.rule}{rows}"
+
+
+TABLE_CASES = (
+    TableCase(1_000_000, 32, 26_624, "sgd", rounds=100),
+    TableCase(1_000_000, 32, 26_624, "adagrad", rounds=100),
+    TableCase(1_000_000, 32, 26_624, "adagrad", rounds=100, zipf=1.1),
+    TableCase(10_000_000, 16, 26_624, "sgd", rounds=100),
+    TableCase(1_000_000, 32, 262_144, "adagrad", rounds=50),
+    TableCase(1_000_000, 32, 26_624, "adam", rounds=30, all_rows=True),
+)
+QUICK_TABLE_CASES = (
+    TableCase(50, 3, 30, "sgd", rounds=3),
+    TableCase(50, 3, 30, "adam", rounds=3, all_rows=True, zipf=1.1),
+)
+
+
+AnyCase = TypeVar("AnyCase", Case, TableCase)
+
+
 def select(quick: bool, names: Sequence[str] | None) -> list[Case]:
     """The cases with these names, or all of them.
 
     Raises:
-        ValueError: A name that no case has.
+        ValueError: A name that no case has, here or in `select_tables`.
     """
-    known = {case.name: case for case in (QUICK_CASES if quick else CASES)}
+    return _select(QUICK_CASES if quick else CASES, quick, names)
+
+
+def select_tables(quick: bool, names: Sequence[str] | None) -> list[TableCase]:
+    """As `select`, for the embedding tables."""
+    return _select(QUICK_TABLE_CASES if quick else TABLE_CASES, quick, names)
+
+
+def _select(cases: Sequence[AnyCase], quick: bool, names: Sequence[str] | None) -> list[AnyCase]:
+    every = [*QUICK_CASES, *QUICK_TABLE_CASES] if quick else [*CASES, *TABLE_CASES]
+    known = [case.name for case in every]
     unknown = sorted(set(names or ()) - set(known))
     if unknown:
-        raise ValueError(f"--case must be one of {list(known)}. Received: {unknown}.")
-    return [case for name, case in known.items() if not names or name in names]
+        raise ValueError(f"--case must be one of {known}. Received: {unknown}.")
+    return [case for case in cases if not names or case.name in names]

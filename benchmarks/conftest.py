@@ -7,7 +7,7 @@ import operator
 import pytest
 
 from benchmarks import environment, results
-from benchmarks.cases import select
+from benchmarks.cases import select, select_tables
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,10 +16,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "case" in metafunc.fixturenames:
-        option = metafunc.config.getoption
-        cases = select(option("--quick"), option("--case"))
-        metafunc.parametrize("case", cases, ids=operator.attrgetter("name"), scope="module")
+    option = metafunc.config.getoption
+    for fixture, selected in (("case", select), ("table_case", select_tables)):
+        if fixture in metafunc.fixturenames:
+            cases = selected(option("--quick"), option("--case"))
+            metafunc.parametrize(fixture, cases, ids=operator.attrgetter("name"), scope="module")
 
 
 def pytest_benchmark_generate_machine_info() -> dict[str, object]:

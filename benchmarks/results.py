@@ -14,6 +14,7 @@ from benchmarks.cases import FUSED
 
 SECOND_PART = "second part: "
 KERNELS = "kernels: "
+TABLES = "embedding tables: "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,11 @@ def comparisons(output: dict[str, Any]) -> list[Comparison]:
 def kernels(output: dict[str, Any]) -> list[dict[str, Any]]:
     """The benchmarks of the kernels alone."""
     return [item for item in output["benchmarks"] if item["group"].startswith(KERNELS)]
+
+
+def tables(output: dict[str, Any]) -> list[dict[str, Any]]:
+    """The benchmarks of the embedding tables' update."""
+    return [item for item in output["benchmarks"] if item["group"].startswith(TABLES)]
 
 
 def conditions(output: dict[str, Any]) -> str:

@@ -37,6 +37,12 @@ def text(output: dict[str, Any]) -> str:
         parts += _table(
             [["case", "ms", "GFLOP/s", "optimizer GB/s"], *[_kernel_row(item) for item in kernels]]
         )
+    tables = results.tables(output)
+    if tables:
+        parts += ["", "The update of an embedding table alone, float32, no TensorFlow.", ""]
+        parts += _table(
+            [["case", "ms", "M ids/s", "GB/s"], *[_embedding_row(item) for item in tables]]
+        )
     return "\n".join(parts)
 
 
@@ -64,6 +70,16 @@ def _kernel_row(item: dict[str, Any]) -> list[str]:
         f"{1e3 * item['stats']['median']:.2f}",
         f"{info['gflop_per_s']:.1f}",
         f"{info['optimizer_gb_per_s']:.1f}",
+    ]
+
+
+def _embedding_row(item: dict[str, Any]) -> list[str]:
+    info = item["extra_info"]
+    return [
+        item["group"].removeprefix(results.TABLES),
+        f"{1e3 * item['stats']['median']:.2f}",
+        f"{info['ids_per_s'] / 1e6:.1f}",
+        f"{info['gb_per_s']:.1f}",
     ]
 
 

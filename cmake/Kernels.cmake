@@ -7,6 +7,7 @@ set(SPLITOP_KERNEL_SOURCES
   csrc/kernels/cuda_names.cpp
   csrc/kernels/dtype.cpp
   csrc/kernels/status.cpp
+  csrc/kernels/table_update.cpp
   csrc/kernels/update_rule.cpp
   csrc/kernels/cpu/isa.cpp
   csrc/kernels/cuda/plan.cpp
@@ -14,6 +15,7 @@ set(SPLITOP_KERNEL_SOURCES
   csrc/kernels/cpu/dense_chain.cpp
   csrc/kernels/cpu/dense_chain_tables.cpp
   csrc/kernels/cpu/multi_tensor_update.cpp
+  csrc/kernels/cpu/table_update.cpp
 )
 set(SPLITOP_KERNEL_DEFINITIONS)
 set(SPLITOP_ISAS)

@@ -71,13 +71,22 @@ class Rule:
 
     Attributes:
         hyper: Names of the hyperparameters; the first is always the weight decay.
-        num_slots: State arrays a variable.
+        slots: Names of the slots. Those in capitals are never negative.
         step: (w, slots, g, hyper without decay) -> (w, slots).
     """
 
     hyper: tuple[str, ...]
-    num_slots: int
+    slots: tuple[str, ...]
     step: Callable[..., tuple[Array, tuple[Array, ...]]]
+
+    @property
+    def num_slots(self) -> int:
+        """State arrays a variable."""
+        return len(self.slots)
+
+
+def _toward(average: Array, value: Array, rate: float) -> Array:
+    return average + (value - average) * rate
 
 
 def _sgd(w: Array, slots: tuple[()], g: Array, lr: float) -> tuple[Array, tuple[()]]:
@@ -106,18 +115,196 @@ def _adam(
     one_minus_beta2: float,
     epsilon: float,
 ) -> tuple[Array, tuple[Array, Array]]:
-    m = slots[0] + (g - slots[0]) * one_minus_beta1
-    v = slots[1] + (g * g - slots[1]) * one_minus_beta2
+    m = _toward(slots[0], g, one_minus_beta1)
+    v = _toward(slots[1], g * g, one_minus_beta2)
     return w - m * step_size / (np.sqrt(v) + epsilon), (m, v)
 
 
+def _amsgrad(
+    w: Array,
+    slots: tuple[Array, Array, Array],
+    g: Array,
+    step_size: float,
+    one_minus_beta1: float,
+    one_minus_beta2: float,
+    epsilon: float,
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    m = _toward(slots[0], g, one_minus_beta1)
+    v = _toward(slots[1], g * g, one_minus_beta2)
+    v_hat = np.maximum(slots[2], v)
+    return w - m * step_size / (np.sqrt(v_hat) + epsilon), (m, v, v_hat)
+
+
+def _adagrad(
+    w: Array, slots: tuple[Array], g: Array, lr: float, epsilon: float
+) -> tuple[Array, tuple[Array]]:
+    a = slots[0] + g * g
+    return w - lr * g / np.sqrt(a + epsilon), (a,)
+
+
+def _rmsprop(
+    w: Array, slots: tuple[Array], g: Array, lr: float, one_minus_rho: float, epsilon: float
+) -> tuple[Array, tuple[Array]]:
+    v = _toward(slots[0], g * g, one_minus_rho)
+    return w - lr * g / np.sqrt(v + epsilon), (v,)
+
+
+def _rmsprop_momentum(
+    w: Array,
+    slots: tuple[Array, Array],
+    g: Array,
+    lr: float,
+    one_minus_rho: float,
+    epsilon: float,
+    momentum: float,
+) -> tuple[Array, tuple[Array, Array]]:
+    v = _toward(slots[0], g * g, one_minus_rho)
+    b = momentum * slots[1] + lr * g / np.sqrt(v + epsilon)
+    return w - b, (v, b)
+
+
+def _rmsprop_centered(
+    w: Array, slots: tuple[Array, Array], g: Array, lr: float, one_minus_rho: float, epsilon: float
+) -> tuple[Array, tuple[Array, Array]]:
+    v = _toward(slots[0], g * g, one_minus_rho)
+    a = _toward(slots[1], g, one_minus_rho)
+    return w - lr * g / np.sqrt(v - a * a + epsilon), (v, a)
+
+
+def _rmsprop_centered_momentum(
+    w: Array,
+    slots: tuple[Array, Array, Array],
+    g: Array,
+    lr: float,
+    one_minus_rho: float,
+    epsilon: float,
+    momentum: float,
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    v = _toward(slots[0], g * g, one_minus_rho)
+    a = _toward(slots[1], g, one_minus_rho)
+    b = momentum * slots[2] + lr * g / np.sqrt(v - a * a + epsilon)
+    return w - b, (v, a, b)
+
+
+def _adadelta(
+    w: Array, slots: tuple[Array, Array], g: Array, lr: float, one_minus_rho: float, epsilon: float
+) -> tuple[Array, tuple[Array, Array]]:
+    a = _toward(slots[0], g * g, one_minus_rho)
+    step = np.sqrt(slots[1] + epsilon) * g / np.sqrt(a + epsilon)
+    return w - lr * step, (a, _toward(slots[1], step * step, one_minus_rho))
+
+
+def _adamax(
+    w: Array,
+    slots: tuple[Array, Array],
+    g: Array,
+    step_size: float,
+    one_minus_beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> tuple[Array, tuple[Array, Array]]:
+    m = _toward(slots[0], g, one_minus_beta1)
+    u = np.maximum(beta2 * slots[1], abs(g))
+    return w - step_size * m / (u + epsilon), (m, u)
+
+
+def _nadam(
+    w: Array,
+    slots: tuple[Array, Array],
+    g: Array,
+    slot_step: float,
+    gradient_step: float,
+    one_minus_beta1: float,
+    one_minus_beta2: float,
+    v_scale: float,
+    epsilon: float,
+) -> tuple[Array, tuple[Array, Array]]:
+    m = _toward(slots[0], g, one_minus_beta1)
+    v = _toward(slots[1], g * g, one_minus_beta2)
+    return w - (slot_step * m + gradient_step * g) / (np.sqrt(v * v_scale) + epsilon), (m, v)
+
+
+def _ftrl(
+    w: Array,
+    slots: tuple[Array, Array],
+    g: Array,
+    lr: float,
+    power: float,
+    l1: float,
+    twice_l2: float,
+    twice_shrinkage: float,
+) -> tuple[Array, tuple[Array, Array]]:
+    a = slots[0] + g * g
+    z = slots[1] + g + twice_shrinkage * w - (a**power - slots[0] ** power) / lr * w
+    return (np.clip(z, -l1, l1) - z) / (a**power / lr + twice_l2), (a, z)
+
+
+def _lion(
+    w: Array,
+    slots: tuple[Array],
+    g: Array,
+    lr: float,
+    beta1: float,
+    one_minus_beta1: float,
+    beta2: float,
+    one_minus_beta2: float,
+) -> tuple[Array, tuple[Array]]:
+    m = slots[0]
+    return w - lr * np.sign(beta1 * m + one_minus_beta1 * g), (beta2 * m + one_minus_beta2 * g,)
+
+
+_ADAM_HYPER = ("decay", "step_size", "one_minus_beta1", "one_minus_beta2", "epsilon")
+_RMSPROP_HYPER = ("decay", "lr", "one_minus_rho", "epsilon")
+
 RULES: dict[str, Rule] = {
-    "sgd": Rule(("decay", "lr"), 0, _sgd),
+    "sgd": Rule(("decay", "lr"), (), _sgd),
     "momentum": Rule(
-        ("decay", "momentum", "gradient_scale", "slot_step", "gradient_step"), 1, _momentum
+        ("decay", "momentum", "gradient_scale", "slot_step", "gradient_step"), ("m",), _momentum
     ),
-    "adam": Rule(("decay", "step_size", "one_minus_beta1", "one_minus_beta2", "epsilon"), 2, _adam),
+    "adam": Rule(_ADAM_HYPER, ("m", "V"), _adam),
+    "amsgrad": Rule(_ADAM_HYPER, ("m", "V", "V_HAT"), _amsgrad),
+    "adagrad": Rule(("decay", "lr", "epsilon"), ("A",), _adagrad),
+    "rmsprop": Rule(_RMSPROP_HYPER, ("V",), _rmsprop),
+    "rmsprop_momentum": Rule((*_RMSPROP_HYPER, "momentum"), ("V", "b"), _rmsprop_momentum),
+    "rmsprop_centered": Rule(_RMSPROP_HYPER, ("V", "a"), _rmsprop_centered),
+    "rmsprop_centered_momentum": Rule(
+        (*_RMSPROP_HYPER, "momentum"), ("V", "a", "b"), _rmsprop_centered_momentum
+    ),
+    "adadelta": Rule(_RMSPROP_HYPER, ("A", "D"), _adadelta),
+    "adamax": Rule(
+        ("decay", "step_size", "one_minus_beta1", "beta2", "epsilon"), ("m", "U"), _adamax
+    ),
+    "nadam": Rule(
+        (
+            "decay",
+            "slot_step",
+            "gradient_step",
+            "one_minus_beta1",
+            "one_minus_beta2",
+            "v_scale",
+            "epsilon",
+        ),
+        ("m", "V"),
+        _nadam,
+    ),
+    "ftrl": Rule(("decay", "lr", "power", "l1", "twice_l2", "twice_shrinkage"), ("A", "z"), _ftrl),
+    "lion": Rule(
+        ("decay", "lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2"), ("m",), _lion
+    ),
 }
+
+
+def random_slots(
+    rule: str, shape: tuple[int, ...], random: np.random.Generator
+) -> tuple[Array, ...]:
+    """Slots that the rule may have left behind."""
+    signed = [0.1 * random.normal(size=shape) for _ in RULES[rule].slots]
+    # An average of squares is not below the square of the average.
+    largest = np.max(np.square(signed), axis=0, initial=0)
+    return tuple(
+        largest + 0.01 + 0.1 * random.random(shape) if name.isupper() else values
+        for name, values in zip(RULES[rule].slots, signed, strict=True)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@
 
 #include "splitop/dense_chain.h"
 #include "splitop/multi_tensor_update.h"
+#include "splitop/table_update.h"
 
 namespace splitop {
 
@@ -12,6 +13,9 @@ bool valid_types(splitop_dtype tensors, splitop_dtype variables);
 
 bool valid(const splitop_dense_chain* chain);
 bool valid(const splitop_multi_tensor_update* update);
+
+// All but what is in ids and gradient_row.
+bool valid(const splitop_multi_table_update* update);
 
 inline bool mixed_precision(const splitop_dense_chain& chain) {
   return chain.dtype != chain.variable_dtype;

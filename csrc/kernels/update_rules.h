@@ -2,7 +2,8 @@
 // One definition, compiled for the host and the device.
 //
 // A rule is constructed from the hyperparameters in the order of the public header and
-// applied as rule(g, w, s0, s1, s2). Slots beyond kNumSlots are neither read nor written.
+// applied as rule(g, gg, w, s0, s1, s2). gg is g * g, or the sum of the squares of the terms of g:
+// then the rule must have kSumsSquares. Slots beyond kNumSlots are neither read nor written.
 #ifndef SPLITOP_KERNELS_UPDATE_RULES_H_
 #define SPLITOP_KERNELS_UPDATE_RULES_H_
 
@@ -33,6 +34,8 @@ SPLITOP_HOST_DEVICE T sign(T x) {
 // What all rules begin with.
 template <typename T>
 struct WeightDecay {
+  static constexpr bool kSumsSquares = true;  // g * g is all that is not linear in g
+
   T decay;
 
   SPLITOP_HOST_DEVICE WeightDecay(const T* hyper, bool decayed)
@@ -52,7 +55,7 @@ struct SgdRule : WeightDecay<T> {
   SPLITOP_HOST_DEVICE SgdRule(const T* hyper, bool decayed)
       : WeightDecay<T>(hyper, decayed), lr(hyper[1]) {}
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T&, T&, T&) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T, T& w, T&, T&, T&) const {
     this->apply_decay(w);
     w -= lr * g;
   }
@@ -73,7 +76,7 @@ struct MomentumRule : WeightDecay<T> {
         slot_step(hyper[3]),
         gradient_step(hyper[4]) {}
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T& m, T&, T&) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T, T& w, T& m, T&, T&) const {
     this->apply_decay(w);
     m = momentum * m + gradient_scale * g;
     w += slot_step * m + gradient_step * g;
@@ -95,10 +98,10 @@ struct AdamRule : WeightDecay<T> {
         one_minus_beta2(hyper[3]),
         epsilon(hyper[4]) {}
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T& m, T& v, T&) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T gg, T& w, T& m, T& v, T&) const {
     this->apply_decay(w);
     m += (g - m) * one_minus_beta1;
-    v += (g * g - v) * one_minus_beta2;
+    v += (gg - v) * one_minus_beta2;
     w -= (m * step_size) / (square_root(v) + epsilon);
   }
 };
@@ -110,10 +113,10 @@ struct AmsgradRule : AdamRule<T> {
 
   using AdamRule<T>::AdamRule;
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T& m, T& v, T& v_hat) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T gg, T& w, T& m, T& v, T& v_hat) const {
     this->apply_decay(w);
     m += (g - m) * this->one_minus_beta1;
-    v += (g * g - v) * this->one_minus_beta2;
+    v += (gg - v) * this->one_minus_beta2;
     v_hat = larger(v_hat, v);
     w -= (m * this->step_size) / (square_root(v_hat) + this->epsilon);
   }
@@ -130,9 +133,9 @@ struct AdagradRule : WeightDecay<T> {
   SPLITOP_HOST_DEVICE AdagradRule(const T* hyper, bool decayed)
       : WeightDecay<T>(hyper, decayed), lr(hyper[1]), epsilon(hyper[2]) {}
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T& a, T&, T&) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T gg, T& w, T& a, T&, T&) const {
     this->apply_decay(w);
-    a += g * g;
+    a += gg;
     w -= (lr * g) / square_root(a + epsilon);
   }
 };
@@ -148,18 +151,18 @@ struct RmspropRule : WeightDecay<T> {
   SPLITOP_HOST_DEVICE RmspropRule(const T* hyper, bool decayed)
       : WeightDecay<T>(hyper, decayed), lr(hyper[1]), one_minus_rho(hyper[2]), epsilon(hyper[3]) {}
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T& v, T&, T&) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T gg, T& w, T& v, T&, T&) const {
     this->apply_decay(w);
-    w -= step(g, v);
+    w -= step(g, gg, v);
   }
 
-  SPLITOP_HOST_DEVICE T step(T g, T& v) const {
-    v += (g * g - v) * one_minus_rho;
+  SPLITOP_HOST_DEVICE T step(T g, T gg, T& v) const {
+    v += (gg - v) * one_minus_rho;
     return (lr * g) / square_root(v + epsilon);
   }
 
-  SPLITOP_HOST_DEVICE T centered_step(T g, T& v, T& a) const {
-    v += (g * g - v) * one_minus_rho;
+  SPLITOP_HOST_DEVICE T centered_step(T g, T gg, T& v, T& a) const {
+    v += (gg - v) * one_minus_rho;
     a += (g - a) * one_minus_rho;
     return (lr * g) / square_root(v - a * a + epsilon);
   }
@@ -176,9 +179,9 @@ struct RmspropMomentumRule : RmspropRule<T> {
   SPLITOP_HOST_DEVICE RmspropMomentumRule(const T* hyper, bool decayed)
       : RmspropRule<T>(hyper, decayed), momentum(hyper[4]) {}
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T& v, T& b, T&) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T gg, T& w, T& v, T& b, T&) const {
     this->apply_decay(w);
-    b = momentum * b + this->step(g, v);
+    b = momentum * b + this->step(g, gg, v);
     w -= b;
   }
 };
@@ -190,9 +193,9 @@ struct RmspropCenteredRule : RmspropRule<T> {
 
   using RmspropRule<T>::RmspropRule;
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T& v, T& a, T&) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T gg, T& w, T& v, T& a, T&) const {
     this->apply_decay(w);
-    w -= this->centered_step(g, v, a);
+    w -= this->centered_step(g, gg, v, a);
   }
 };
 
@@ -203,9 +206,9 @@ struct RmspropCenteredMomentumRule : RmspropMomentumRule<T> {
 
   using RmspropMomentumRule<T>::RmspropMomentumRule;
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T& v, T& a, T& b) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T gg, T& w, T& v, T& a, T& b) const {
     this->apply_decay(w);
-    b = this->momentum * b + this->centered_step(g, v, a);
+    b = this->momentum * b + this->centered_step(g, gg, v, a);
     w -= b;
   }
 };
@@ -215,15 +218,16 @@ struct AdadeltaRule : WeightDecay<T> {
   static constexpr const char* kName = "adadelta";
   static constexpr int kNumSlots = 2;
   static constexpr int kNumHyper = 4;
+  static constexpr bool kSumsSquares = false;
 
   T lr, one_minus_rho, epsilon;
 
   SPLITOP_HOST_DEVICE AdadeltaRule(const T* hyper, bool decayed)
       : WeightDecay<T>(hyper, decayed), lr(hyper[1]), one_minus_rho(hyper[2]), epsilon(hyper[3]) {}
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T& a, T& d, T&) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T gg, T& w, T& a, T& d, T&) const {
     this->apply_decay(w);
-    a += (g * g - a) * one_minus_rho;
+    a += (gg - a) * one_minus_rho;
     const T step = (square_root(d + epsilon) * g) / square_root(a + epsilon);
     d += (step * step - d) * one_minus_rho;
     w -= lr * step;
@@ -235,6 +239,7 @@ struct AdamaxRule : WeightDecay<T> {
   static constexpr const char* kName = "adamax";
   static constexpr int kNumSlots = 2;
   static constexpr int kNumHyper = 5;
+  static constexpr bool kSumsSquares = false;
 
   T step_size, one_minus_beta1, beta2, epsilon;
 
@@ -245,7 +250,7 @@ struct AdamaxRule : WeightDecay<T> {
         beta2(hyper[3]),
         epsilon(hyper[4]) {}
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T& m, T& u, T&) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T, T& w, T& m, T& u, T&) const {
     this->apply_decay(w);
     m += (g - m) * one_minus_beta1;
     u = larger(beta2 * u, g < T(0) ? -g : g);
@@ -270,10 +275,10 @@ struct NadamRule : WeightDecay<T> {
         v_scale(hyper[5]),
         epsilon(hyper[6]) {}
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T& m, T& v, T&) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T gg, T& w, T& m, T& v, T&) const {
     this->apply_decay(w);
     m += (g - m) * one_minus_beta1;
-    v += (g * g - v) * one_minus_beta2;
+    v += (gg - v) * one_minus_beta2;
     w -= (slot_step * m + gradient_step * g) / (square_root(v * v_scale) + epsilon);
   }
 };
@@ -294,10 +299,10 @@ struct FtrlRule : WeightDecay<T> {
         twice_l2(hyper[4]),
         twice_shrinkage(hyper[5]) {}
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T& a, T& z, T&) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T gg, T& w, T& a, T& z, T&) const {
     this->apply_decay(w);
     const T before = raise(a);
-    a += g * g;
+    a += gg;
     const T after = raise(a);
     z += g + twice_shrinkage * w - (after - before) / lr * w;
     const T clipped = z > l1 ? l1 : z < -l1 ? -l1 : z;
@@ -326,7 +331,7 @@ struct LionRule : WeightDecay<T> {
         beta2(hyper[4]),
         one_minus_beta2(hyper[5]) {}
 
-  SPLITOP_HOST_DEVICE void operator()(T g, T& w, T& m, T&, T&) const {
+  SPLITOP_HOST_DEVICE void operator()(T g, T, T& w, T& m, T&, T&) const {
     this->apply_decay(w);
     w -= lr * sign(beta1 * m + one_minus_beta1 * g);
     m = beta2 * m + one_minus_beta2 * g;

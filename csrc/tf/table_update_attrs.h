@@ -22,6 +22,7 @@ struct TableAttrs {
   splitop_combiner combiner;
   int gradient_row;  // place among the gradient_rows; -1: has none
   bool all_rows;
+  bool sums_squares;
   bool decayed;
 };
 
@@ -53,7 +54,7 @@ struct RawTableUpdateAttrs {
   std::vector<tensorflow::DataType> id_types, gradient_row_types;
   int num_tables, num_slots;
   std::vector<std::string> combiners, table_names;
-  std::vector<bool> in_bags, all_rows, decayed;
+  std::vector<bool> in_bags, all_rows, sums_squares, decayed;
   std::string rule;
 };
 
@@ -67,6 +68,7 @@ absl::Status GetRawAttrs(Context* context, RawTableUpdateAttrs* raw) {
   TF_RETURN_IF_ERROR(context->GetAttr("combiners", &raw->combiners));
   TF_RETURN_IF_ERROR(context->GetAttr("in_bags", &raw->in_bags));
   TF_RETURN_IF_ERROR(context->GetAttr("all_rows", &raw->all_rows));
+  TF_RETURN_IF_ERROR(context->GetAttr("sums_squares", &raw->sums_squares));
   TF_RETURN_IF_ERROR(context->GetAttr("rule", &raw->rule));
   TF_RETURN_IF_ERROR(context->GetAttr("decayed", &raw->decayed));
   return context->GetAttr("table_names", &raw->table_names);
@@ -80,6 +82,8 @@ inline absl::Status CheckTableLists(const RawTableUpdateAttrs& raw) {
   TF_RETURN_IF_ERROR(CheckCount(kOp, "combiners, one a table", tables, raw.combiners.size()));
   TF_RETURN_IF_ERROR(CheckCount(kOp, "in_bags entries, one a table", tables, raw.in_bags.size()));
   TF_RETURN_IF_ERROR(CheckCount(kOp, "all_rows entries, one a table", tables, raw.all_rows.size()));
+  TF_RETURN_IF_ERROR(
+      CheckCount(kOp, "sums_squares entries, one a table", tables, raw.sums_squares.size()));
   TF_RETURN_IF_ERROR(CheckCount(kOp, "decayed entries, one a table", tables, raw.decayed.size()));
   return CheckCount(kOp, "table_names, one a table", tables, raw.table_names.size());
 }
@@ -93,6 +97,7 @@ inline absl::Status ParseTables(const RawTableUpdateAttrs& raw, TableUpdateAttrs
                                  splitop_combiner_name, &table.combiner));
     table.gradient_row = raw.in_bags[t] ? attrs->num_gradient_rows++ : -1;
     table.all_rows = raw.all_rows[t];
+    table.sums_squares = raw.sums_squares[t];
     table.decayed = raw.decayed[t];
     attrs->tables.push_back(std::move(table));
   }

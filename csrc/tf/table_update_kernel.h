@@ -61,6 +61,7 @@ class TableUpdateArguments {
       table.gradient_row_type = IndexType(rows);
     }
     table.combiner = attrs.combiner;
+    table.sums_squares = attrs.sums_squares;
     table.scope = attrs.all_rows ? SPLITOP_ALL_ROWS : SPLITOP_LOOKED_UP_ROWS;
   }
 

@@ -32,6 +32,7 @@ REGISTER_OP("Splitop>TableUpdate")
     .Attr("combiners: list(string) >= 1")
     .Attr("in_bags: list(bool) >= 1")
     .Attr("all_rows: list(bool) >= 1")
+    .Attr("sums_squares: list(bool) >= 1")
     .Attr("rule: string")
     .Attr("decayed: list(bool) >= 1")
     .Attr("table_names: list(string) >= 1")
@@ -68,6 +69,8 @@ combiners: For each table, how the forward pass has combined the rows of a bag: 
 in_bags: Whether each table has gradient_rows.
 all_rows: Whether the rule is applied to every row of each table, with a gradient of 0 where no id
   points; else only to the rows that were looked up.
+sums_squares: Whether the rule takes, where it has the square of a row's gradient, the sum of the
+  squares of its terms, for each table. Not for adadelta and adamax.
 rule: The update rule, as in Splitop>DenseChain.
 decayed: Whether weight decay applies, for each table.
 table_names: What the user calls each table; for messages.

@@ -323,6 +323,7 @@ class Emission:
             gradient_rows=gradient_rows,
             combiner=table.combiner,
             all_rows=self.updates_all_rows(item),
+            sums_squares=not (table.distinct or self._adapter.adds_up_slices()),
             table=item.variable,
             slots=self._adapter.slots(item.given),
             decayed=self._adapter.decayed(item.given),

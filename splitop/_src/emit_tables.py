@@ -28,8 +28,6 @@ def table_tensors(
         gradient = gradient / now(table.divisor)
     gradient = as_rows(gradient, width)
     ids = _indices(now(table.ids))
-    if table.positions is not None:
-        ids = tf.gather(ids, now(table.positions))
     if table.bags is not None:
         return gradient, ids, _indices(now(table.bags))
     if not table.even_bags:

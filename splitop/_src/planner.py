@@ -292,7 +292,12 @@ def _sort_out(
             declined[index] = reason
             continue
         if isinstance(gradient, tf.IndexedSlices):
-            tables[index] = match_table(gradients, gradient, item.variable.shape[1:])
+            table = match_table(gradients, gradient, item.variable.shape[1:])
+            reason = _repeated_ids_reason(adapter, table)
+            if reason is None:
+                tables[index] = table
+            else:
+                declined[index] = reason
             continue
         match = (
             gradient_reason(gradient, item.variable)
@@ -318,6 +323,18 @@ def _update_reason(adapter: OptimizerAdapter, item: Trainable, gradient: Any) ->
         or variable_reason(item.variable)
         or _slot_reason(adapter, item)
         or sparse_reason(gradient, item.variable)
+    )
+
+
+def _repeated_ids_reason(adapter: OptimizerAdapter, table: TableGradient) -> str | None:
+    """Why the op can't do what the optimizer does with several gradients of one row, or None."""
+    rule = adapter.rule()
+    assert not isinstance(rule, str)
+    if table.distinct or adapter.adds_up_slices() or rule.sums_squares:
+        return None
+    return (
+        "its gradient is sparse (IndexedSlices), and the optimizer takes the gradients of an id "
+        f"that is looked up twice one by one: the rule {rule.name} has no fused step like that"
     )
 
 

@@ -26,6 +26,8 @@ class TableArgs:
         combiner: How the rows of a bag were combined: "sum", "mean" or "sqrtn".
         all_rows: Whether the rule is applied to every row, with a gradient of 0 where no id points;
             else to the rows that were looked up.
+        sums_squares: Whether the rule takes the sum of the squares of the terms of a row's gradient
+            where it has its square, as the Keras optimizers do. Not for adadelta and adamax.
         table: A tf.Variable or a keras.Variable, [rows, ...].
         slots: Its slots, variables of its shape, in the rule's order.
         decayed: Whether weight decay applies to it.
@@ -37,6 +39,7 @@ class TableArgs:
     gradient_rows: tf.Tensor | None
     combiner: str
     all_rows: bool
+    sums_squares: bool
     table: Any
     slots: tuple[Any, ...]
     decayed: bool
@@ -84,6 +87,7 @@ def table_update(
         combiners=[table.combiner for table in tables],
         in_bags=[table.gradient_rows is not None for table in tables],
         all_rows=[table.all_rows for table in tables],
+        sums_squares=[table.sums_squares for table in tables],
         rule=rule,
         decayed=[table.decayed for table in tables],
         table_names=[table.name for table in tables],

@@ -45,6 +45,30 @@ def multi_tensor_update(
     decayed: Sequence[bool],
     num_threads: int = ...,
 ) -> None: ...
+
+class Table:
+    def __init__(
+        self,
+        value: npt.NDArray[Any],
+        slots: Sequence[npt.NDArray[Any]],
+        ids: npt.NDArray[Any],
+        gradient: npt.NDArray[Any],
+        *,
+        gradient_row: npt.NDArray[Any] | None = ...,
+        combiner: str = ...,
+        id_weights: npt.NDArray[Any] | None = ...,
+        all_rows: bool = ...,
+        sums_squares: bool = ...,
+        decayed: bool = ...,
+    ) -> None: ...
+
+def table_update(
+    tables: Sequence[Table],
+    *,
+    rule: str,
+    hyper: npt.NDArray[Any],
+    num_threads: int = ...,
+) -> None: ...
 def available_isas() -> list[str]: ...
 def isa_in_use() -> str: ...
 def select_isa(name: str) -> None: ...

@@ -17,7 +17,7 @@ pytest.importorskip("pytest_benchmark")
 pytest.importorskip("matplotlib")
 
 from benchmarks import __main__, plot, results, table
-from benchmarks.cases import CASES, FUSED, KERAS, QUICK_CASES, REFERENCE
+from benchmarks.cases import CASES, FUSED, KERAS, QUICK_CASES, QUICK_TABLE_CASES, REFERENCE
 from benchmarks.interleave import interleave
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -56,6 +56,7 @@ def test_quick_run_measures_every_path(quick: dict[str, Any]) -> None:
         rounds = [item["stats"]["rounds"] for item in quick["benchmarks"]]
         assert set(rounds) == {given.rounds}
     assert len(results.kernels(quick)) == len(QUICK_CASES)
+    assert len(results.tables(quick)) == len(QUICK_TABLE_CASES)
 
 
 def test_json_says_where_it_comes_from(quick: dict[str, Any]) -> None:
@@ -82,9 +83,9 @@ def test_unknown_case_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         __main__.main(["--quick", "--case", "9x9 b9"])
     assert exit_info.value.code == 2
-    assert "--case must be one of ['2x33 b8', '1x16 b1']. Received: ['9x9 b9']." in (
-        capsys.readouterr().err
-    )
+    error = capsys.readouterr().err
+    assert "--case must be one of ['2x33 b8', '1x16 b1', '50x3 30 ids sgd', " in error
+    assert "Received: ['9x9 b9']." in error
 
 
 def test_interleave_runs_each_step_once_a_round_and_shifts_the_order() -> None:

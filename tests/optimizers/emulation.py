@@ -1,4 +1,4 @@
-"""Training steps through an adapter, with plain TensorFlow ops in place of the fused op.
+"""Training steps through an adapter, with the oracle's update in place of the fused op.
 
 `run_in_graph` and `run_in_function` train through an adapter, `run_own` by the optimizer
 alone, all from the same values with the same gradients. What they leave behind must be equal.
@@ -17,13 +17,15 @@ import tensorflow as tf
 
 from splitop._src.optimizers import OptimizerAdapter, adapter_for
 from splitop._src.optimizers.base import tf_variable
+from tests import oracle
 
 # Name, shape and dtype of the variables of a run, in the user's order. The two dtypes show
 # that hyper() serves both; the table's gradient is a tf.IndexedSlices.
 VARIABLES = (("kernel", (5, 3), "float64"), ("table", (6, 2), "float32"))
 ROWS = (4, 1)
 STEPS = 6  # one to leave zero state behind, five that count
-COUNTERS = ("global_step", "iteration", "_power", "learning_rate")  # in names
+# In names; "nadam/variable" is the product that Keras' Nadam keeps.
+COUNTERS = ("global_step", "iteration", "_power", "learning_rate", "nadam/variable")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,31 +56,22 @@ def make_variables(variable_type: type) -> list[Any]:
 def fused_update(
     adapter: OptimizerAdapter, gradient: tf.Tensor, variable: Any, hyper: tf.Tensor
 ) -> tf.Operation:
-    """What the fused op does to one variable: csrc/include/splitop/update_rule.h."""
-    weight, slots = tf_variable(variable), adapter.slots(variable)
-    rule = adapter.rule()
-    assert len(slots) == rule.num_slots
+    """What the fused op does to one variable: the oracle's update, rounded once."""
+    rule, decayed = adapter.rule(), adapter.decayed(variable)
+    variables = (tf_variable(variable), *adapter.slots(variable))
+    dtype = variables[0].dtype
+    assert len(variables) == 1 + rule.num_slots
+    assert all(v.dtype == dtype and v.shape == variable.shape for v in variables)
     assert hyper.shape == [len(rule.hyper)]
-    assert hyper.dtype == weight.dtype
-    gradient = tf.convert_to_tensor(gradient)
-    decay, *h = tf.unstack(hyper)
-    w, s = weight.read_value(), [slot.read_value() for slot in slots]
-    if adapter.decayed(variable):
-        w -= decay * w
-    if rule.name == "sgd":
-        w -= h[0] * gradient
-    elif rule.name == "momentum":
-        s = [h[0] * s[0] + h[1] * gradient]
-        w += h[2] * s[0] + h[3] * gradient
-    else:
-        s = [
-            s[0] + (gradient - s[0]) * h[1],
-            s[1] + (gradient * gradient - s[1]) * h[2],
-        ]
-        w -= s[0] * h[0] / (tf.sqrt(s[1]) + h[3])
-    with tf.control_dependencies([w, *s]):
-        values = zip((weight, *slots), (w, *s), strict=True)
-        return tf.group(*(v.assign(x, read_value=False) for v, x in values))
+    assert hyper.dtype == dtype
+
+    def update(hyper: np.ndarray, g: np.ndarray, w: np.ndarray, *s: np.ndarray) -> list[np.ndarray]:
+        value, slots = oracle.update(w, s, g, decayed, rule.name, hyper)
+        return [array.astype(w.dtype) for array in (value, *slots)]
+
+    before = [hyper, tf.convert_to_tensor(gradient), *(v.read_value() for v in variables)]
+    after = tf.numpy_function(update, before, [dtype] * len(variables))
+    return tf.group(*(v.assign(x, read_value=False) for v, x in zip(variables, after, strict=True)))
 
 
 def adapter_step(
@@ -162,16 +155,25 @@ def run_in_function(
     make_optimizer: MakeOptimizer, fused: Sequence[str], variable_type: type = tf.Variable
 ) -> State:
     """Through the adapter in a tf.function; all is created eagerly."""
+    return run_in_functions(make_optimizer, [fused], variable_type)
+
+
+def run_in_functions(
+    make_optimizer: MakeOptimizer,
+    turns: Sequence[Sequence[str]],
+    variable_type: type = tf.Variable,
+) -> State:
+    """As `run_in_function`, each step with what is fused by turns."""
     keras.utils.clear_session(free_memory=False)
     variables, global_step = make_variables(variable_type), _new_step_counter()
     optimizer = make_optimizer(global_step)
 
-    @tf.function(autograph=False)
-    def train(*tensors: tf.Tensor) -> None:
+    def train(fused: Sequence[str], *tensors: tf.Tensor) -> None:
         adapter_step(optimizer, _pairs(tensors, variables), fused, global_step)
 
+    functions = [tf.function(functools.partial(train, f), autograph=False) for f in turns]
     for i in range(STEPS):
-        train(*(tf.constant(g) for g in gradients(i)))
+        functions[i % len(functions)](*(tf.constant(g) for g in gradients(i)))
     return _state(variables, optimizer, global_step, _numpy)
 
 
@@ -188,8 +190,13 @@ def check_equal(actual: State, expected: State) -> None:
         got, want = getattr(actual, field.name), getattr(expected, field.name)
         assert list(got) == list(want)
         for name, value in want.items():
-            exact = field.name == "counters"
-            tolerance = 0 if exact else 8 * np.finfo(value.dtype).eps
-            np.testing.assert_allclose(
-                got[name], value, rtol=tolerance, atol=tolerance, err_msg=name
-            )
+            if field.name == "counters":
+                np.testing.assert_array_equal(got[name], value, name)
+            else:
+                check_close(got[name], value, name)
+
+
+def check_close(actual: np.ndarray, expected: np.ndarray, name: str) -> None:
+    """Equal to a few units in the last place."""
+    tolerance = 8 * np.finfo(expected.dtype).eps
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, err_msg=name)

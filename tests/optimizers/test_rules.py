@@ -12,15 +12,24 @@ import pytest
 import tensorflow as tf
 
 from splitop._src.errors import SplitError, VariableListError
-from splitop._src.optimizers import ADAM, MOMENTUM, SGD, adapter_for
+from splitop._src.optimizers import adapter_for, rules
+from tests import oracle
 
 v1 = tf.compat.v1.train
 ko = keras.optimizers
 
-FUSED = "(fused: SGD, Momentum, Adam, AdamW)"
+KERAS_FUSED = "(fused: SGD, Adam, AdamW, Adagrad, RMSprop, Adadelta, Adamax, Nadam, Ftrl, Lion)"
+TF1_FUSED = (
+    "(fused: GradientDescentOptimizer, MomentumOptimizer, AdamOptimizer, AdagradOptimizer, "
+    "RMSPropOptimizer, AdadeltaOptimizer, FtrlOptimizer)"
+)
 
 
 class MyAdam(ko.Adam):
+    pass
+
+
+class MyOwn(ko.Optimizer):
     pass
 
 
@@ -28,19 +37,43 @@ class MyMomentum(v1.MomentumOptimizer):
     pass
 
 
+def test_the_rules_are_those_of_the_oracle() -> None:
+    expected = {name: (rule.hyper, rule.num_slots) for name, rule in oracle.RULES.items()}
+    assert {r.name: (r.hyper, r.num_slots) for r in rules.RULES} == expected
+
+
 @pytest.mark.parametrize(
     ("make", "rule"),
     [
-        (lambda: v1.GradientDescentOptimizer(0.1), SGD),
-        (lambda: v1.MomentumOptimizer(0.1, 0.9), MOMENTUM),
-        (lambda: v1.MomentumOptimizer(0.1, 0.9, use_nesterov=True), MOMENTUM),
-        (lambda: v1.AdamOptimizer(), ADAM),
-        (lambda: ko.SGD(), SGD),
-        (lambda: ko.SGD(nesterov=True), SGD),  # Keras ignores nesterov without momentum.
-        (lambda: ko.SGD(momentum=0.9), MOMENTUM),
-        (lambda: ko.SGD(momentum=0.9, nesterov=True, weight_decay=0.1), MOMENTUM),
-        (lambda: ko.Adam(), ADAM),
-        (lambda: ko.AdamW(), ADAM),
+        (lambda: v1.GradientDescentOptimizer(0.1), rules.SGD),
+        (lambda: v1.MomentumOptimizer(0.1, 0.9), rules.MOMENTUM),
+        (lambda: v1.MomentumOptimizer(0.1, 0.9, use_nesterov=True), rules.MOMENTUM),
+        (lambda: v1.AdamOptimizer(), rules.ADAM),
+        (lambda: v1.AdagradOptimizer(0.1), rules.ADAGRAD),
+        # Without momentum too, TF1 has and updates a slot for it.
+        (lambda: v1.RMSPropOptimizer(0.1), rules.RMSPROP_MOMENTUM),
+        (lambda: v1.RMSPropOptimizer(0.1, centered=True), rules.RMSPROP_CENTERED_MOMENTUM),
+        (lambda: v1.AdadeltaOptimizer(), rules.ADADELTA),
+        (lambda: v1.FtrlOptimizer(0.1), rules.FTRL),
+        (lambda: ko.SGD(), rules.SGD),
+        (lambda: ko.SGD(nesterov=True), rules.SGD),  # Keras ignores nesterov without momentum.
+        (lambda: ko.SGD(momentum=0.9), rules.MOMENTUM),
+        (lambda: ko.SGD(momentum=0.9, nesterov=True, weight_decay=0.1), rules.MOMENTUM),
+        (lambda: ko.Adam(), rules.ADAM),
+        (lambda: ko.Adam(amsgrad=True), rules.AMSGRAD),
+        (lambda: ko.AdamW(), rules.ADAM),
+        (lambda: ko.AdamW(amsgrad=True), rules.AMSGRAD),
+        (lambda: ko.AdamW(use_ema=True, ema_overwrite_frequency=3), rules.ADAM),
+        (lambda: ko.Adagrad(), rules.ADAGRAD),
+        (lambda: ko.RMSprop(), rules.RMSPROP),
+        (lambda: ko.RMSprop(momentum=0.9), rules.RMSPROP_MOMENTUM),
+        (lambda: ko.RMSprop(centered=True), rules.RMSPROP_CENTERED),
+        (lambda: ko.RMSprop(momentum=0.9, centered=True), rules.RMSPROP_CENTERED_MOMENTUM),
+        (lambda: ko.Adadelta(), rules.ADADELTA),
+        (lambda: ko.Adamax(), rules.ADAMAX),
+        (lambda: ko.Nadam(), rules.NADAM),
+        (lambda: ko.Ftrl(), rules.FTRL),
+        (lambda: ko.Lion(), rules.LION),
     ],
 )
 def test_rule(make: Any, rule: Any) -> None:
@@ -50,32 +83,44 @@ def test_rule(make: Any, rule: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: ko.RMSprop(), f"optimizer RMSprop has no fused rule {FUSED}"),
-        (lambda: MyAdam(), f"optimizer MyAdam (a subclass of Adam) has no fused rule {FUSED}"),
-        (
-            lambda: ko.LossScaleOptimizer(ko.Adam()),
-            f"optimizer LossScaleOptimizer has no fused rule {FUSED}",
+        *(
+            (make, f"optimizer {make().__class__.__name__} has no fused rule {KERAS_FUSED}")
+            for make in (
+                ko.Lamb,
+                ko.Adafactor,
+                ko.Muon,
+                ko.ScheduleFreeAdamW,
+                lambda: ko.Lamb(clipnorm=1.0),
+                lambda: ko.LossScaleOptimizer(ko.Adam()),
+                lambda: ko.MultiOptimizer(ko.Adam()),
+            )
         ),
-        (lambda: v1.AdagradOptimizer(0.1), f"optimizer AdagradOptimizer has no fused rule {FUSED}"),
+        (
+            lambda: MyAdam(),
+            f"optimizer MyAdam (a subclass of Adam) has no fused rule {KERAS_FUSED}",
+        ),
+        (lambda: MyOwn(0.1), f"optimizer MyOwn has no fused rule {KERAS_FUSED}"),
+        (
+            lambda: v1.ProximalAdagradOptimizer(0.1),
+            f"optimizer ProximalAdagradOptimizer has no fused rule {TF1_FUSED}",
+        ),
         (
             lambda: MyMomentum(0.1, 0.9),
-            f"optimizer MyMomentum (a subclass of MomentumOptimizer) has no fused rule {FUSED}",
+            f"optimizer MyMomentum (a subclass of MomentumOptimizer) has no fused rule {TF1_FUSED}",
         ),
-        (lambda: ko.Adam(amsgrad=True), "optimizer Adam with amsgrad=True has no fused rule"),
         (lambda: ko.SGD(clipnorm=1.0), "optimizer SGD with clipnorm=1.0 has no fused rule"),
-        (lambda: ko.SGD(clipvalue=0.5), "optimizer SGD with clipvalue=0.5 has no fused rule"),
-        (lambda: ko.AdamW(use_ema=True), "optimizer AdamW with use_ema=True has no fused rule"),
+        (lambda: ko.Lion(clipvalue=0.5), "optimizer Lion with clipvalue=0.5 has no fused rule"),
         (
             lambda: ko.Adam(global_clipnorm=2.0),
             "optimizer Adam with global_clipnorm=2.0 has no fused rule",
         ),
         (
-            lambda: ko.Adam(loss_scale_factor=8.0),
-            "optimizer Adam with loss_scale_factor=8.0 has no fused rule",
+            lambda: ko.Nadam(loss_scale_factor=8.0),
+            "optimizer Nadam with loss_scale_factor=8.0 has no fused rule",
         ),
         (
-            lambda: ko.Adam(amsgrad=True, gradient_accumulation_steps=2),
-            "optimizer Adam with amsgrad=True, gradient_accumulation_steps=2 has no fused rule",
+            lambda: ko.Adam(clipnorm=1.0, gradient_accumulation_steps=2),
+            "optimizer Adam with clipnorm=1.0, gradient_accumulation_steps=2 has no fused rule",
         ),
     ],
 )
@@ -167,7 +212,7 @@ def test_strategies(make: Any, make_strategy: Any) -> None:
         variable, optimizer = tf.Variable([1.0, 2.0]), make()
         assert name in adapter_for(optimizer).rule()
     adapter = adapter_for(optimizer)
-    assert adapter.rule() is ADAM
+    assert adapter.rule() is rules.ADAM
     assert name in adapter.declines(variable)
 
     def step() -> None:

@@ -25,9 +25,26 @@ OPTIMIZERS = pytest.mark.parametrize(
         pytest.param(lambda: v1.GradientDescentOptimizer(0.1), id="tf1-sgd"),
         pytest.param(lambda: v1.MomentumOptimizer(0.1, 0.9), id="tf1-momentum"),
         pytest.param(lambda: v1.AdamOptimizer(), id="tf1-adam"),
+        pytest.param(lambda: v1.AdagradOptimizer(0.1), id="tf1-adagrad"),
+        pytest.param(lambda: v1.RMSPropOptimizer(0.1), id="tf1-rmsprop"),
+        pytest.param(lambda: v1.RMSPropOptimizer(0.1, centered=True), id="tf1-rmsprop-centered"),
+        pytest.param(lambda: v1.AdadeltaOptimizer(), id="tf1-adadelta"),
+        pytest.param(lambda: v1.FtrlOptimizer(0.1), id="tf1-ftrl"),
         pytest.param(lambda: ko.SGD(), id="keras-sgd"),
         pytest.param(lambda: ko.SGD(momentum=0.9), id="keras-momentum"),
         pytest.param(lambda: ko.AdamW(), id="keras-adamw"),
+        pytest.param(lambda: ko.AdamW(amsgrad=True), id="keras-amsgrad"),
+        pytest.param(lambda: ko.Adagrad(), id="keras-adagrad"),
+        pytest.param(lambda: ko.RMSprop(), id="keras-rmsprop"),
+        pytest.param(lambda: ko.RMSprop(momentum=0.9, centered=True), id="keras-rmsprop-all"),
+        pytest.param(lambda: ko.Adadelta(), id="keras-adadelta"),
+        pytest.param(lambda: ko.Adamax(), id="keras-adamax"),
+        pytest.param(lambda: ko.Nadam(), id="keras-nadam"),
+        pytest.param(lambda: ko.Ftrl(), id="keras-ftrl"),
+        pytest.param(lambda: ko.Lion(), id="keras-lion"),
+        pytest.param(
+            lambda: ko.Nadam(use_ema=True, ema_overwrite_frequency=2), id="keras-averaged"
+        ),
     ],
 )
 BOTH_ADAMS = pytest.mark.parametrize(
@@ -53,7 +70,8 @@ def _pairs(variable_type: type = tf.Variable) -> list[tuple[Any, Any]]:
 # --- names and checkpoint keys
 
 
-def _names_in_graph(make: Callable[[], Any], apply: Apply) -> list[str]:
+def _state_in_graph(make: Callable[[], Any], apply: Apply) -> list[tuple[str, Any]]:
+    """Names and initial values of all variables, in the order of their creation."""
     keras.utils.clear_session(free_memory=False)
     with tf.Graph().as_default():
         with tf.name_scope("mine"):
@@ -61,12 +79,16 @@ def _names_in_graph(make: Callable[[], Any], apply: Apply) -> list[str]:
             for _ in range(2):  # Two optimizers of one name.
                 apply(make(), pairs)
             tf.compat.v1.Variable(0.0, name="learning_rate")  # Not to be renamed by ours.
-        return [v.name for v in tf.compat.v1.global_variables()]
+        variables = tf.compat.v1.global_variables()
+        with tf.compat.v1.Session() as session:
+            session.run(tf.compat.v1.global_variables_initializer())
+            values = session.run(variables)
+        return [(v.name, value.tolist()) for v, value in zip(variables, values, strict=True)]
 
 
 @OPTIMIZERS
-def test_names_in_a_graph(make: Callable[[], Any]) -> None:
-    assert _names_in_graph(make, _mixed) == _names_in_graph(make, _own)
+def test_state_in_a_graph(make: Callable[[], Any]) -> None:
+    assert _state_in_graph(make, _mixed) == _state_in_graph(make, _own)
 
 
 def _checkpoint_keys(
@@ -156,6 +178,89 @@ def test_optimizer_built_by_the_user_for_more_variables() -> None:
     assert first.numpy()[0] == 1.0
 
 
+# --- the rest of a step of Keras
+
+MakePairs = Callable[[], Sequence[tuple[Any, Any]]]
+
+
+def _after_three_steps(train: Any, optimizer: Any, pairs: Sequence[tuple[Any, Any]]) -> Any:
+    """What `train`, a function or an operation, leaves behind."""
+    state = [tf_variable(v) for v in (*(v for _, v in pairs), *optimizer.variables)]
+    if not isinstance(train, tf.Operation):
+        for _ in range(3):
+            train()
+        return [v.numpy() for v in state]
+    with tf.compat.v1.Session() as session:
+        session.run(tf.compat.v1.global_variables_initializer())
+        for _ in range(3):
+            session.run(train)
+        return session.run(state)
+
+
+def _check_everywhere(make: Callable[[], Any], make_pairs: MakePairs, fused: Sequence[str]) -> None:
+    """Compares steps in a tf.function and in a graph with the optimizer's own."""
+    optimizer, pairs = make(), make_pairs()
+    optimizer.build([v for _, v in pairs])
+    expected = _after_three_steps(lambda: optimizer.apply_gradients(pairs), optimizer, pairs)
+
+    optimizer, pairs = make(), make_pairs()
+    optimizer.build([v for _, v in pairs])
+
+    @tf.function(autograph=False)
+    def train() -> None:
+        adapter_step(optimizer, pairs, fused, None)
+
+    received = [_after_three_steps(train, optimizer, pairs)]
+    with tf.Graph().as_default():
+        optimizer, pairs = make(), make_pairs()
+        step = adapter_step(optimizer, pairs, fused, None)
+        received.append(_after_three_steps(step, optimizer, pairs))
+    for values in received:
+        for got, want in zip(values, expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("fused", [["a"], []])
+def test_averages_overwrite_before_constraints(fused: list[str]) -> None:
+    def make_pairs() -> list[tuple[Any, Any]]:
+        a = tf.Variable([2.0, 3.0], name="a")
+        b = tf.Variable([0.3, 0.1], name="b", constraint=lambda v: tf.maximum(v, 0.15))
+        return [(tf.constant([1.0, -2.0]), a), (tf.constant([1.0, 0.5]), b)]
+
+    def make() -> Any:
+        return ko.SGD(0.1, use_ema=True, ema_momentum=0.6, ema_overwrite_frequency=3)
+
+    _check_everywhere(make, make_pairs, fused)
+
+
+def test_a_step_whose_declined_variables_are_all_replaced_by_their_gradients() -> None:
+    def make_pairs() -> list[tuple[Any, Any]]:
+        a, b = (keras.Variable([2.0, 3.0], name=name) for name in ("a", "b"))
+        b.overwrite_with_gradient = True
+        return [(tf.constant([1.0, -2.0]), a), (tf.constant([7.0, 8.0]), b)]
+
+    _check_everywhere(lambda: ko.Nadam(0.1, use_ema=True), make_pairs, ["a"])
+
+
+def test_averages_of_variables_that_the_step_does_not_train() -> None:
+    def after_two_steps(apply: Apply) -> list[np.ndarray]:
+        pair, (_, other) = _pairs()
+        optimizer = ko.SGD(0.1, use_ema=True)
+        optimizer.build([other, pair[1]])
+        train = tf.function(lambda: apply(optimizer, [pair]), autograph=False)
+        train()
+        train()
+        return [v.numpy() for v in optimizer.variables]
+
+    def fused(optimizer: Any, pairs: Sequence[tuple[Any, Any]]) -> None:
+        adapter_step(optimizer, pairs, ["b"], None)
+
+    received, expected = after_two_steps(fused), after_two_steps(_own)
+    for got, want in zip(received, expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+    assert received[2].tolist() == [1, 1]  # an average: it began as zero
+
+
 # --- weight decay
 
 
@@ -213,6 +318,17 @@ def test_keras_optimizer_of_another_graph() -> None:
     for scope in (tf.Graph().as_default, tf.init_scope):
         with scope(), pytest.raises(SplitError, match=r"'mine' has state outside.*Received: mine"):
             adapter.prepare([tf.Variable([1.0])])
+
+
+def test_accumulation_in_a_graph() -> None:
+    for make in (ko.Adam, ko.Lamb):
+        with tf.Graph().as_default():
+            optimizer = make(gradient_accumulation_steps=2, name="mine")
+            message = r"'mine' accumulates.*use a tf\.function.*Received: .*_steps=2"
+            with pytest.raises(SplitError, match=message):
+                adapter_for(optimizer).prepare([tf.Variable([1.0])])
+        optimizer, variable = make(gradient_accumulation_steps=2), tf.Variable([1.0])
+        tf.function(adapter_for(optimizer).prepare, autograph=False)([variable])
 
 
 @BOTH_ADAMS
@@ -283,6 +399,22 @@ def test_all_that_a_step_writes_comes_after_the_fused_updates(
     for operation in written:
         assert fused in _ancestors(operation)
         assert operation in everything
+
+
+def test_weight_decay_waits_for_the_gradients() -> None:
+    """TensorFlow inlines functions, and then may start what needs none of their arguments."""
+    with tf.Graph().as_default():
+        (_, a), (_, b) = _pairs()
+        with tf.control_dependencies([tf.random.uniform([3000, 3000])]):  # Takes its time.
+            gradient = tf.square(b.read_value())
+        adapter = adapter_for(ko.SGD(1.0, weight_decay=0.5))
+        adapter.prepare([a, b])
+        fused = a.assign_add([1.0, 1.0], read_value=False)
+        step = adapter.finish([fused], [(gradient, b)], None)
+        with tf.compat.v1.Session() as session:
+            session.run(tf.compat.v1.global_variables_initializer())
+            session.run(step)
+            assert session.run(b).tolist() == [-0.5, -0.5]
 
 
 @BOTH_ADAMS

@@ -14,8 +14,9 @@
 #include "kernels/activation_gradients.h"
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/table_rows.h"
 #include "kernels/cpu/transpose.h"
-#include "kernels/update_rules.h"
+#include "kernels/cpu/variable_update.h"
 
 namespace splitop {
 namespace {
@@ -73,33 +74,6 @@ void store_rows(const Square<T>& square, int64_t height, int64_t width, T* rows,
   for (int64_t i = 0; i < height; ++i) {
     for (int64_t j = 0; j < width; ++j) rows[i * stride + j] = square.at[i][j];
   }
-}
-
-template <typename Rule, typename T>
-void update_row(const Rule& rule, int64_t count, const T* __restrict g, T* __restrict w,
-                T* __restrict s0, T* __restrict s1, T* __restrict s2) {
-  for (int64_t j = 0; j < count; ++j) rule(g[j], w[j], s0[j], s1[j], s2[j]);
-}
-
-// Updates `count` elements of a variable, from `offset` on. Slots that the rule lacks are
-// never touched: w stands in for their addresses.
-template <typename Rule, typename T>
-void update_variable(const splitop_variable& variable, const T* hyper, int64_t offset,
-                     int64_t count, const T* g) {
-  const Rule rule(hyper, variable.decayed != 0);
-  T* w = static_cast<T*>(variable.value) + offset;
-  T* s0 = Rule::kNumSlots > 0 ? static_cast<T*>(variable.slots[0]) + offset : w;
-  T* s1 = Rule::kNumSlots > 1 ? static_cast<T*>(variable.slots[1]) + offset : w;
-  T* s2 = Rule::kNumSlots > 2 ? static_cast<T*>(variable.slots[2]) + offset : w;
-  update_row(rule, count, g, w, s0, s1, s2);
-}
-
-template <typename T>
-void update_variable(splitop_update_rule rule, const splitop_variable& variable, const T* hyper,
-                     int64_t offset, int64_t count, const T* g) {
-  with_update_rule<T>(rule, [&](auto tag) {
-    update_variable<typename decltype(tag)::Rule>(variable, hyper, offset, count, g);
-  });
 }
 
 template <splitop_activation A, typename T>
@@ -278,7 +252,8 @@ void layer_rows(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch) 
 
 template <typename T>
 constexpr DenseChainKernels<T> kKernels = {kTileCols<T>,      kMaxRowBlock<T>, worker_scratch<T>,
-                                           finish_columns<T>, layer_rows<T>,   update_variable<T>};
+                                           finish_columns<T>, layer_rows<T>,   update_variable<T>,
+                                           looked_up_rows<T>, all_rows<T>};
 
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
 static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "splitop/activation.h"
+#include "splitop/table_update.h"
 #include "splitop/update_rule.h"
 
 namespace splitop {
@@ -38,6 +39,17 @@ struct LayerJob {
   const T* hyper;
 };
 
+// The update of a table's rows. `words` below are (row << position_bits | position) for each
+// position of the table's ids, in ascending order.
+template <typename T>
+struct TableJob {
+  const splitop_table_update* table;
+  splitop_update_rule rule;
+  const T* hyper;
+  const int64_t* bag_sizes;  // [gradient_rows]: how many ids; NULL where bags are summed
+  int32_t position_bits;
+};
+
 template <typename T>
 struct DenseChainKernels {
   int64_t tile_cols;
@@ -58,6 +70,13 @@ struct DenseChainKernels {
   // Updates `count` elements of a variable, from `offset` on, by their gradient g.
   void (*update)(splitop_update_rule rule, const splitop_variable& variable, const T* hyper,
                  int64_t offset, int64_t count, const T* g);
+
+  // Updates the rows of the words in [first, last), which are all that these rows have.
+  void (*looked_up_rows)(const TableJob<T>& job, const uint64_t* first, const uint64_t* last);
+
+  // Updates rows [begin, end) of a table; [first, last): all words that these rows have.
+  void (*all_rows)(const TableJob<T>& job, const uint64_t* first, const uint64_t* last,
+                   int64_t begin, int64_t end);
 };
 
 // One table an instruction set and a type; NULL where it was not compiled.

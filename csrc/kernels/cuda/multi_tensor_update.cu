@@ -78,7 +78,7 @@ __device__ __forceinline__ void update_pack(const Entry& entry, const Rule& rule
   }
 #pragma unroll
   for (int i = 0; i < kPack; ++i) {
-    rule(g.at[i], w.at[i], s0.at[i], s1.at[i], s2.at[i]);
+    rule(g.at[i], g.at[i] * g.at[i], w.at[i], s0.at[i], s1.at[i], s2.at[i]);
   }
   *value = w;
   if constexpr (Rule::kNumSlots > 0) store_streaming(slot0, s0);

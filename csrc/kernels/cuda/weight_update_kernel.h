@@ -88,7 +88,7 @@ __device__ __forceinline__ void update_tile(const splitop_variable& variable, co
 #pragma unroll
       for (int j = 0; j < kPack; ++j) {
         Sum no_slot;
-        rule(g.at[j], w[i].at[j], m[i].at[j], v[i].at[j], no_slot);
+        rule(g.at[j], g.at[j] * g.at[j], w[i].at[j], m[i].at[j], v[i].at[j], no_slot);
       }
       *reinterpret_cast<Vector*>(value + at.variable) = w[i];
       if constexpr (Rule::kNumSlots > 0) {

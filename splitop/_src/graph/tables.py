@@ -26,19 +26,20 @@ class TableGradient:
     Attributes:
         gradient: [ids, ...], or [bags, ...] if the ids are in bags.
         ids: The rows looked up, of any shape.
-        positions: Where in `ids` the ids are; None: all of them, once.
         combiner: "sum", "mean" or "sqrtn" of the rows of a bag.
         bags: The bag of each id, a row of `gradient`; None: it has none, or is in an even one.
         even_bags: Whether all bags have the same number of ids, one bag after the other.
+        distinct: Whether TensorFlow itself adds up the gradients of each row, so that the optimizer
+            gets one slice for it.
         divisor: A scalar that `gradient` has yet to be divided by, or None.
     """
 
     gradient: Any
     ids: Any
-    positions: Any | None = None
     combiner: str = "sum"
     bags: Any | None = None
     even_bags: bool = False
+    distinct: bool = False
     divisor: Any | None = None
 
     @property
@@ -49,7 +50,7 @@ class TableGradient:
     @property
     def tensors(self) -> list[Any]:
         """What it is made from."""
-        parts = (self.gradient, self.ids, self.positions, self.bags, self.divisor)
+        parts = (self.gradient, self.ids, self.bags, self.divisor)
         return [tensor for tensor in parts if tensor is not None]
 
 
@@ -84,11 +85,12 @@ def _match_segments(gradients: GradientGraph, values: Any, indices: Any) -> Tabl
     if op not in gradients or op.control_inputs or op.type not in _SEGMENT_GRADIENTS:
         return None
     gradient, positions, segments = op.inputs[:3]
-    combiner = _SEGMENT_GRADIENTS[op.type]
     unique = _renamed(indices).op
-    if unique.type == "Unique" and positions is unique.outputs[1]:
-        return TableGradient(gradient, unique.inputs[0], None, combiner, segments)
-    return TableGradient(gradient, indices, positions, combiner, segments)
+    if unique.type != "Unique" or positions is not unique.outputs[1]:
+        return None
+    return TableGradient(
+        gradient, unique.inputs[0], _SEGMENT_GRADIENTS[op.type], segments, distinct=True
+    )
 
 
 def _renamed(tensor: Any) -> Any:

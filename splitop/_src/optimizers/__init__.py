@@ -9,11 +9,12 @@ from keras.optimizers import Optimizer as KerasOptimizer
 
 from splitop._src.errors import SplitError
 from splitop._src.names import describe
-from splitop._src.optimizers.base import ADAM, MOMENTUM, SGD, OptimizerAdapter, UpdateRule
-from splitop._src.optimizers.keras import keras_adapter
-from splitop._src.optimizers.tf1 import tf1_adapter
+from splitop._src.optimizers.base import OptimizerAdapter
+from splitop._src.optimizers.keras_adapters import keras_adapter
+from splitop._src.optimizers.rules import UpdateRule
+from splitop._src.optimizers.tf1_adapters import tf1_adapter
 
-__all__ = ["ADAM", "MOMENTUM", "SGD", "OptimizerAdapter", "UpdateRule", "adapter_for"]
+__all__ = ["OptimizerAdapter", "UpdateRule", "adapter_for"]
 
 
 def adapter_for(optimizer: Any) -> OptimizerAdapter:

@@ -4,38 +4,14 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from splitop._src.errors import SplitError, VariableListError
 from splitop._src.names import describe
-
-
-@dataclasses.dataclass(frozen=True)
-class UpdateRule:
-    """An update rule of the fused op; `csrc/include/splitop/update_rule.h` has the maths.
-
-    Attributes:
-        name: The op's `rule` attribute.
-        hyper: Names of the hyperparameters, in the op's order.
-        num_slots: State tensors a variable, each of the variable's shape.
-    """
-
-    name: str
-    hyper: tuple[str, ...]
-    num_slots: int
-
-
-SGD = UpdateRule("sgd", ("decay", "lr"), 0)
-MOMENTUM = UpdateRule(
-    "momentum", ("decay", "momentum", "gradient_scale", "slot_step", "gradient_step"), 1
-)
-ADAM = UpdateRule(
-    "adam", ("decay", "step_size", "one_minus_beta1", "one_minus_beta2", "epsilon"), 2
-)
+from splitop._src.optimizers.rules import UpdateRule
 
 
 class OptimizerAdapter(abc.ABC):
@@ -49,7 +25,8 @@ class OptimizerAdapter(abc.ABC):
     Variables are the user's own objects, tf.Variable or keras.Variable.
 
     An optimizer without a fused rule has an adapter too: `rule` says why, `finish` runs the
-    optimizer's own step on all variables; `slots` and `hyper` are not for it.
+    optimizer's own step on all variables; `slots`, `hyper` and what concerns the rows of a
+    tf.IndexedSlices are not for it.
     """
 
     @abc.abstractmethod
@@ -83,6 +60,26 @@ class OptimizerAdapter(abc.ABC):
     @abc.abstractmethod
     def decayed(self, variable: Any) -> bool:
         """Whether decoupled weight decay applies to the variable."""
+
+    @abc.abstractmethod
+    def updates_all_rows(self, variable: Any) -> bool:
+        """Which rows of a table the optimizer itself updates from a tf.IndexedSlices.
+
+        Returns:
+            Whether it updates all rows, those without a slice as with a gradient of zero, or
+            only the rows that have a slice. Either is what a run must go on with.
+        """
+
+    @abc.abstractmethod
+    def adds_up_slices(self) -> bool:
+        """How the optimizer itself takes several slices of one row of a tf.IndexedSlices.
+
+        Returns:
+            Whether the row is updated with the sum of its slices. If not, the optimizer takes
+            the sum of g where the rule has g, but the sum of the squares (for Adamax: of the
+            magnitudes) of the slices where it has g * g (or |g|), and likewise for Adadelta's
+            step * step.
+        """
 
     @abc.abstractmethod
     def hyper(self, dtype: tf.DType) -> tf.Tensor:
@@ -140,13 +137,14 @@ def storage_reason(variable: tf.Variable) -> str | None:
     return None
 
 
-def no_rule_reason(optimizer: Any, fused_classes: Sequence[type]) -> str:
+def no_rule_reason(optimizer: Any, fused_classes: Collection[type]) -> str:
     """The reason for an optimizer whose class has no fused rule."""
     cls = type(optimizer)
     parent = next((base for base in cls.__mro__ if base in fused_classes), None)
     # A subclass may override the maths, so only the classes themselves are known.
     whose = f" (a subclass of {parent.__name__})" if parent else ""
-    return f"optimizer {cls.__name__}{whose} has no fused rule (fused: SGD, Momentum, Adam, AdamW)"
+    names = ", ".join(fused.__name__ for fused in fused_classes)
+    return f"optimizer {cls.__name__}{whose} has no fused rule (fused: {names})"
 
 
 def strategy_reason() -> str | None:

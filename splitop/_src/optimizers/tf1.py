@@ -1,4 +1,4 @@
-"""Adapters of the tf.compat.v1.train optimizers."""
+"""What the adapters of all tf.compat.v1.train optimizers share."""
 
 from __future__ import annotations
 
@@ -8,37 +8,33 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.optimizers.base import (
-    ADAM,
-    MOMENTUM,
-    SGD,
     OptimizerAdapter,
-    UpdateRule,
     creating_slots,
     increment,
-    no_rule_reason,
     storage_reason,
     strategy_reason,
     tf_variable,
 )
+from splitop._src.optimizers.rules import UpdateRule
 
 
 class TF1Adapter(OptimizerAdapter):
     """Any TF1 optimizer; the subclasses add what a fused rule needs.
 
     Attributes:
-        fused_rule: The op's rule, or None.
+        fused_rule: The op's rule, or the reason why there is none for this class of optimizer.
         slot_names: The optimizer's own names of its slots, in the rule's order.
     """
 
-    fused_rule: UpdateRule | None = None
+    fused_rule: UpdateRule | str
     slot_names: tuple[str, ...] = ()
 
     def __init__(self, optimizer: Any) -> None:
         self._optimizer = optimizer
 
     def rule(self) -> UpdateRule | str:
-        if self.fused_rule is None:
-            return no_rule_reason(self._optimizer, tuple(_ADAPTERS))
+        if isinstance(self.fused_rule, str):
+            return self.fused_rule
         return strategy_reason() or self.fused_rule
 
     def declines(self, variable: Any) -> str | None:
@@ -67,6 +63,12 @@ class TF1Adapter(OptimizerAdapter):
 
     def decayed(self, variable: Any) -> bool:
         return False
+
+    def updates_all_rows(self, variable: Any) -> bool:
+        return False
+
+    def adds_up_slices(self) -> bool:
+        return True  # TensorFlow does so for all its optimizers.
 
     def hyper(self, dtype: tf.DType) -> tf.Tensor:
         with tf.name_scope(self._optimizer.get_name()):
@@ -101,58 +103,3 @@ class TF1Adapter(OptimizerAdapter):
             step = tf.group(step, name=scope)
         tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.TRAIN_OP, step)
         return step
-
-
-class GradientDescentAdapter(TF1Adapter):
-    """tf.compat.v1.train.GradientDescentOptimizer."""
-
-    fused_rule = SGD
-
-    def _hyper(self, dtype: tf.DType) -> Sequence[tf.Tensor]:
-        return [tf.cast(self._optimizer._learning_rate_tensor, dtype)]
-
-
-class MomentumAdapter(TF1Adapter):
-    """tf.compat.v1.train.MomentumOptimizer: m holds gradients, not steps."""
-
-    fused_rule = MOMENTUM
-    slot_names = ("momentum",)
-
-    def _hyper(self, dtype: tf.DType) -> Sequence[tf.Tensor]:
-        lr = tf.cast(self._optimizer._learning_rate_tensor, dtype)
-        momentum = tf.cast(self._optimizer._momentum_tensor, dtype)
-        if self._optimizer._use_nesterov:
-            slot_step, gradient_step = -(lr * momentum), -lr
-        else:
-            slot_step, gradient_step = -lr, tf.zeros([], dtype)
-        return [momentum, tf.ones([], dtype), slot_step, gradient_step]
-
-
-class AdamAdapter(TF1Adapter):
-    """tf.compat.v1.train.AdamOptimizer, with the arithmetic of TensorFlow's ApplyAdam."""
-
-    fused_rule = ADAM
-    slot_names = ("m", "v")
-
-    def _hyper(self, dtype: tf.DType) -> Sequence[tf.Tensor]:
-        optimizer = self._optimizer
-        beta1_power, beta2_power = (tf.cast(p, dtype) for p in optimizer._get_beta_accumulators())
-        lr = tf.cast(optimizer._lr_t, dtype)
-        return [
-            lr * tf.sqrt(1 - beta2_power) / (1 - beta1_power),
-            1 - tf.cast(optimizer._beta1_t, dtype),
-            1 - tf.cast(optimizer._beta2_t, dtype),
-            tf.cast(optimizer._epsilon_t, dtype),
-        ]
-
-
-_ADAPTERS: dict[type, type[TF1Adapter]] = {
-    tf.compat.v1.train.GradientDescentOptimizer: GradientDescentAdapter,
-    tf.compat.v1.train.MomentumOptimizer: MomentumAdapter,
-    tf.compat.v1.train.AdamOptimizer: AdamAdapter,
-}
-
-
-def tf1_adapter(optimizer: Any) -> TF1Adapter:
-    """The adapter of a tf.compat.v1.train.Optimizer."""
-    return _ADAPTERS.get(type(optimizer), TF1Adapter)(optimizer)
