@@ -23,7 +23,7 @@ from splitop._src.graph.dense import (
     producer,
     uncast,
 )
-from splitop._src.graph.devices import place_of
+from splitop._src.graph.devices import may_be_on_gpu, place_of
 from splitop._src.graph.gradient_graph import GradientGraph
 from splitop._src.graph.layers import DenseLayer, link_chains, read_layer
 from splitop._src.graph.reasons import (
@@ -300,7 +300,8 @@ def _sort_out(
                 declined[index] = reason
             continue
         match = (
-            gradient_reason(gradient, item.variable)
+            _gpu_rule_reason(adapter, item.variable)
+            or gradient_reason(gradient, item.variable)
             or _reread_reason(call.graph, item.variable, gradients)
             or _match(gradients, item.variable, gradient)
         )
@@ -324,6 +325,15 @@ def _update_reason(adapter: OptimizerAdapter, item: Trainable, gradient: Any) ->
         or _slot_reason(adapter, item)
         or sparse_reason(gradient, item.variable)
     )
+
+
+def _gpu_rule_reason(adapter: OptimizerAdapter, variable: Any) -> str | None:
+    """Why a GPU can't fuse the backward pass with this optimizer's update, or None."""
+    rule = adapter.rule()
+    assert not isinstance(rule, str)
+    if rule.gpu_chains or not may_be_on_gpu(variable):
+        return None
+    return f"on GPUs the backward pass is not fused with the update rule {rule.name}"
 
 
 def _repeated_ids_reason(adapter: OptimizerAdapter, table: TableGradient) -> str | None:

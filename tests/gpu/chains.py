@@ -29,6 +29,9 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 
 
+CHAIN_RULES = ("sgd", "momentum", "adam")  # those that the chain is compiled for
+
+
 def rule_for(strategy: str) -> str:
     """The rule with the most slots that the strategy takes."""
     return "sgd" if strategy == "accumulate" else "adam"

@@ -13,6 +13,7 @@ class UpdateRule:
         name: The op's `rule` attribute.
         hyper: Names of the hyperparameters, in the op's order.
         num_slots: State tensors a variable, each of the variable's shape.
+        gpu_chains: Whether GPUs, too, fuse it with the backward pass of dense layers.
         sums_squares: Whether the rule can take a sum of squares where it has the square of a
             table's gradient.
     """
@@ -20,17 +21,21 @@ class UpdateRule:
     name: str
     hyper: tuple[str, ...]
     num_slots: int
+    gpu_chains: bool = False
     sums_squares: bool = True
 
 
 _ADAM = ("decay", "step_size", "one_minus_beta1", "one_minus_beta2", "epsilon")
 _RMSPROP = ("decay", "lr", "one_minus_rho", "epsilon")
 
-SGD = UpdateRule("sgd", ("decay", "lr"), 0)
+SGD = UpdateRule("sgd", ("decay", "lr"), 0, gpu_chains=True)
 MOMENTUM = UpdateRule(
-    "momentum", ("decay", "momentum", "gradient_scale", "slot_step", "gradient_step"), 1
+    "momentum",
+    ("decay", "momentum", "gradient_scale", "slot_step", "gradient_step"),
+    1,
+    gpu_chains=True,
 )
-ADAM = UpdateRule("adam", _ADAM, 2)
+ADAM = UpdateRule("adam", _ADAM, 2, gpu_chains=True)
 AMSGRAD = UpdateRule("amsgrad", _ADAM, 3)
 ADAGRAD = UpdateRule("adagrad", ("decay", "lr", "epsilon"), 1)
 RMSPROP = UpdateRule("rmsprop", _RMSPROP, 1)
