@@ -9,7 +9,9 @@ from typing import TypeVar
 REFERENCE = "reference"
 FUSED = "fused"
 KERAS = "keras"
+LAZY = "lazy"
 PATHS = (REFERENCE, FUSED, KERAS)
+EMBEDDING_PATHS = (*PATHS, LAZY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,53 @@ QUICK_TABLE_CASES = (
 )
 
 
-AnyCase = TypeVar("AnyCase", Case, TableCase)
+@dataclasses.dataclass(frozen=True)
+class EmbeddingCase:
+    """A second part: an embedding table, Flatten and a dense layer with bias and relu, float32.
+
+    Attributes:
+        rows: Of the table.
+        width: Of a row.
+        fields: Ids of a sample.
+        batch: Samples.
+        units: Of the dense layer.
+        optimizer: "SGD", "Adagrad" or "Adam".
+        rounds: Steps of each path that are timed.
+        warmup: Steps of each path before that.
+        target: For each path of splitop's, how many times as fast as Keras it is to be.
+    """
+
+    rows: int
+    width: int
+    fields: int
+    batch: int
+    units: int
+    optimizer: str
+    rounds: int
+    warmup: int = 2
+    target: dict[str, float] = dataclasses.field(default_factory=dict, hash=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.rows}x{self.width} {self.batch}x{self.fields} ids {self.optimizer}"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return EMBEDDING_PATHS if self.optimizer == "Adam" else PATHS
+
+
+EMBEDDING_CASES = (
+    EmbeddingCase(1_000_000, 32, 26, 1024, 256, "SGD", rounds=20, target={FUSED: 10.0}),
+    EmbeddingCase(1_000_000, 32, 26, 1024, 256, "Adagrad", rounds=20, target={FUSED: 17.0}),
+    EmbeddingCase(1_000_000, 32, 26, 1024, 256, "Adam", rounds=12, target={FUSED: 5.0, LAZY: 15.0}),
+)
+QUICK_EMBEDDING_CASES = (
+    EmbeddingCase(50, 3, 4, 8, 5, "Adagrad", rounds=3),
+    EmbeddingCase(50, 3, 4, 8, 5, "Adam", rounds=3),
+)
+
+
+AnyCase = TypeVar("AnyCase", Case, TableCase, EmbeddingCase)
 
 
 def select(quick: bool, names: Sequence[str] | None) -> list[Case]:
@@ -110,8 +158,14 @@ def select_tables(quick: bool, names: Sequence[str] | None) -> list[TableCase]:
     return _select(QUICK_TABLE_CASES if quick else TABLE_CASES, quick, names)
 
 
+def select_embeddings(quick: bool, names: Sequence[str] | None) -> list[EmbeddingCase]:
+    """As `select`, for embedding tables with a dense layer."""
+    return _select(QUICK_EMBEDDING_CASES if quick else EMBEDDING_CASES, quick, names)
+
+
 def _select(cases: Sequence[AnyCase], quick: bool, names: Sequence[str] | None) -> list[AnyCase]:
-    every = [*QUICK_CASES, *QUICK_TABLE_CASES] if quick else [*CASES, *TABLE_CASES]
+    full = [*CASES, *TABLE_CASES, *EMBEDDING_CASES]
+    every = [*QUICK_CASES, *QUICK_TABLE_CASES, *QUICK_EMBEDDING_CASES] if quick else full
     known = [case.name for case in every]
     unknown = sorted(set(names or ()) - set(known))
     if unknown:

@@ -7,7 +7,7 @@ import operator
 import pytest
 
 from benchmarks import environment, results
-from benchmarks.cases import select, select_tables
+from benchmarks.cases import select, select_embeddings, select_tables
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,7 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     option = metafunc.config.getoption
-    for fixture, selected in (("case", select), ("table_case", select_tables)):
+    for fixture, selected in (
+        ("case", select),
+        ("table_case", select_tables),
+        ("embedding_case", select_embeddings),
+    ):
         if fixture in metafunc.fixturenames:
             cases = selected(option("--quick"), option("--case"))
             metafunc.parametrize(fixture, cases, ids=operator.attrgetter("name"), scope="module")

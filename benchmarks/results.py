@@ -10,11 +10,12 @@ import json
 import pathlib
 from typing import Any
 
-from benchmarks.cases import FUSED
+from benchmarks.cases import FUSED, KERAS
 
 SECOND_PART = "second part: "
 KERNELS = "kernels: "
 TABLES = "embedding tables: "
+EMBEDDINGS = "embeddings: "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Comparison:
     Attributes:
         name: The case.
         times: For each path.
-        ratio: For each other path, its median by the fused path's.
-        target: For each other path, the ratio to reach.
+        ratio: For each path that is compared, a quotient of medians.
+        target: For each of these, the ratio to reach.
     """
 
     name: str
@@ -57,17 +58,34 @@ def complete(output: dict[str, Any]) -> None:
         benchmark["stats"].pop("data", None)
         for key in ("options", "params", "param", "fullname"):
             benchmark.pop(key, None)
-    output["ratios"] = {case.name: case.ratio for case in comparisons(output)}
+    compared = [*comparisons(output), *embeddings(output)]
+    output["ratios"] = {case.name: case.ratio for case in compared}
 
 
 def comparisons(output: dict[str, Any]) -> list[Comparison]:
     """The cases of the second part's step, in the order they were run."""
+    return [
+        _comparison(name, paths, {path: (path, FUSED) for path in paths if path != FUSED})
+        for name, paths in _groups(output, SECOND_PART).items()
+    ]
+
+
+def embeddings(output: dict[str, Any]) -> list[Comparison]:
+    """The cases of an embedding table and a dense layer; `ratio`: Keras' median by the path's."""
+    return [
+        _comparison(name, paths, {path: (KERAS, path) for path in paths if path != KERAS})
+        for name, paths in _groups(output, EMBEDDINGS).items()
+    ]
+
+
+def _groups(output: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    """The benchmarks of a kind: for each case one a path."""
     groups: dict[str, dict[str, Any]] = {}
     for benchmark in output["benchmarks"]:
-        if benchmark["group"].startswith(SECOND_PART):
-            name = benchmark["group"].removeprefix(SECOND_PART)
+        if benchmark["group"].startswith(kind):
+            name = benchmark["group"].removeprefix(kind)
             groups.setdefault(name, {})[benchmark["extra_info"]["path"]] = benchmark
-    return [_comparison(name, paths) for name, paths in groups.items()]
+    return groups
 
 
 def kernels(output: dict[str, Any]) -> list[dict[str, Any]]:
@@ -91,12 +109,14 @@ def conditions(output: dict[str, Any]) -> str:
     )
 
 
-def _comparison(name: str, paths: dict[str, Any]) -> Comparison:
+def _comparison(
+    name: str, paths: dict[str, Any], quotients: dict[str, tuple[str, str]]
+) -> Comparison:
     times = {path: _times(benchmark["stats"]) for path, benchmark in paths.items()}
     return Comparison(
         name=name,
         times=times,
-        ratio={path: times[path].median / times[FUSED].median for path in times if path != FUSED},
+        ratio={path: times[a].median / times[b].median for path, (a, b) in quotients.items()},
         target=paths[FUSED]["extra_info"]["target"],
     )
 

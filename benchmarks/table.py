@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import results
-from benchmarks.cases import KERAS, PATHS, REFERENCE
+from benchmarks.cases import EMBEDDING_PATHS, FUSED, KERAS, LAZY, PATHS, REFERENCE
 from benchmarks.results import Comparison
 
 
@@ -31,6 +31,16 @@ def text(output: dict[str, Any]) -> str:
                 *[_second_part_row(comparison) for comparison in comparisons],
             ]
         )
+    embeddings = results.embeddings(output)
+    if embeddings:
+        parts += ["", "An embedding table, Flatten and a dense layer given the seed, float32."]
+        parts += ["Milliseconds: median (quartiles). Ratio of medians (to reach).", ""]
+        parts += _table(
+            [
+                ["case", *EMBEDDING_PATHS, "keras/fused", "keras/lazy"],
+                *[_embedding_step_row(comparison) for comparison in embeddings],
+            ]
+        )
     kernels = results.kernels(output)
     if kernels:
         parts += ["", "The kernels alone: backward pass and Adam, no forward, no TensorFlow.", ""]
@@ -47,15 +57,31 @@ def text(output: dict[str, Any]) -> str:
 
 
 def _second_part_row(case: Comparison) -> list[str]:
-    times = [case.times[path] for path in PATHS]
     return [
         case.name,
-        *(f"{time.median:.2f} ({time.low:.2f} to {time.high:.2f})" for time in times),
+        *(_times(case, path) for path in PATHS),
         *(_ratio(case, path) for path in (REFERENCE, KERAS)),
     ]
 
 
+def _embedding_step_row(case: Comparison) -> list[str]:
+    return [
+        case.name,
+        *(_times(case, path) for path in EMBEDDING_PATHS),
+        *(_ratio(case, path) for path in (FUSED, LAZY)),
+    ]
+
+
+def _times(case: Comparison, path: str) -> str:
+    if path not in case.times:
+        return "-"
+    time = case.times[path]
+    return f"{time.median:.2f} ({time.low:.2f} to {time.high:.2f})"
+
+
 def _ratio(case: Comparison, path: str) -> str:
+    if path not in case.ratio:
+        return "-"
     target = case.target.get(path)
     if target is None:
         return f"{case.ratio[path]:.2f}"

@@ -17,7 +17,16 @@ pytest.importorskip("pytest_benchmark")
 pytest.importorskip("matplotlib")
 
 from benchmarks import __main__, plot, results, table
-from benchmarks.cases import CASES, FUSED, KERAS, QUICK_CASES, QUICK_TABLE_CASES, REFERENCE
+from benchmarks.cases import (
+    CASES,
+    FUSED,
+    KERAS,
+    LAZY,
+    QUICK_CASES,
+    QUICK_EMBEDDING_CASES,
+    QUICK_TABLE_CASES,
+    REFERENCE,
+)
 from benchmarks.interleave import interleave
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -57,6 +66,11 @@ def test_quick_run_measures_every_path(quick: dict[str, Any]) -> None:
         assert set(rounds) == {given.rounds}
     assert len(results.kernels(quick)) == len(QUICK_CASES)
     assert len(results.tables(quick)) == len(QUICK_TABLE_CASES)
+    embeddings = results.embeddings(quick)
+    assert [tuple(case.times) for case in embeddings] == [
+        case.paths for case in QUICK_EMBEDDING_CASES
+    ]
+    assert embeddings[1].ratio.keys() == {REFERENCE, FUSED, LAZY}
 
 
 def test_json_says_where_it_comes_from(quick: dict[str, Any]) -> None:
