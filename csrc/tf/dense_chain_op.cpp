@@ -84,9 +84,10 @@ kernel_copies: In mixed precision, for each layer whose dL/dx is computed (all b
   and that one if num_input_gradients is 1), its kernel as the forward pass has read it. Shape
   [inputs of the layer, outputs of the layer].
 kernels: The kernel W of each layer: a resource variable of type V and
-  shape [inputs of the layer, outputs of the layer]. Updated.
+  shape [inputs of the layer, outputs of the layer], or of more dimensions, of which the first ones
+  have as many elements as the layer has inputs, and the others as many as it has outputs. Updated.
 biases: The bias b of each layer that has one, in layer order: a resource variable of type V and
-  shape [outputs of the layer]. Updated.
+  shape [outputs of the layer], or any other of so many elements. Updated.
 slots: The optimizer's state, as resource variables of their variable's type and shape: those of
   the first kernel in the rule's order, those of the second kernel, and so on, then those of the
   biases. Updated.

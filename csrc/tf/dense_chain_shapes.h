@@ -58,16 +58,26 @@ class DenseChainShapeCheck {
     });
   }
 
+  // The columns of a layer's input say how a kernel of more dimensions splits.
+  int64_t KnownInputs(int layer) const {
+    const auto& x = shapes_[attrs_.LayerInput(layer)];
+    return x.unknown_rank() || x.dims() != 2 ? kUnknownDim : x.dim_size(1);
+  }
+
   absl::Status CheckKernels() {
     for (int l = 0; l < attrs_.num_layers(); ++l) {
-      TF_RETURN_IF_ERROR(ExpectShape(
-          shapes_[attrs_.ResourceInput(l)], {&dims_.widths[l + 1], &dims_.widths[l]}, [&] {
-            return ShapeDescription{
-                "SplitError", attrs_.DescribeResource(l),
-                l == 0 ? "inputs x units"
-                       : absl::StrCat("inputs x units; its units feed ", Quoted(l - 1))};
-          }));
-      if (dims_.widths[l] == 0 || dims_.widths[l + 1] == 0) return EmptyKernel(l);
+      const auto& shape = shapes_[attrs_.ResourceInput(l)];
+      int64_t* const inputs = &dims_.widths[l + 1];
+      int64_t* const units = &dims_.widths[l];
+      const auto describe = [&] {
+        return ShapeDescription{
+            "SplitError", attrs_.DescribeResource(l),
+            l == 0 ? "inputs x units"
+                   : absl::StrCat("inputs x units; its units feed ", Quoted(l - 1))};
+      };
+      if (!shape.unknown_rank() && shape.dims() > 2) *inputs = KnownInputs(l);
+      TF_RETURN_IF_ERROR(ExpectShape(AsMatrix(shape, *inputs, *units), {inputs, units}, describe));
+      if (*units == 0 || *inputs == 0) return EmptyKernel(l);
     }
     return absl::OkStatus();
   }
@@ -82,7 +92,9 @@ class DenseChainShapeCheck {
   absl::Status CheckBiases() {
     for (int v = attrs_.num_layers(); v < attrs_.num_variables(); ++v) {
       const int layer = attrs_.variables[v].layer;
-      TF_RETURN_IF_ERROR(ExpectShape(shapes_[attrs_.ResourceInput(v)], {&dims_.widths[layer]}, [&] {
+      int64_t* const units = &dims_.widths[layer];
+      const auto shape = AsVector(shapes_[attrs_.ResourceInput(v)], *units);
+      TF_RETURN_IF_ERROR(ExpectShape(shape, {units}, [&] {
         return ShapeDescription{"SplitError", attrs_.DescribeResource(v),
                                 absl::StrCat("units of ", Quoted(layer))};
       }));
@@ -92,16 +104,9 @@ class DenseChainShapeCheck {
 
   absl::Status CheckSlots() {
     for (int r = attrs_.num_variables(); r < attrs_.num_resources(); ++r) {
-      const VariableAttrs& variable = attrs_.variables[attrs_.VariableOf(r)];
-      const auto describe = [&] {
-        return ShapeDescription{"SplitError", attrs_.DescribeResource(r),
-                                "the shape of its variable"};
-      };
-      int64_t* const units = &dims_.widths[variable.layer];
-      int64_t* const inputs = &dims_.widths[variable.layer + 1];
-      const auto& shape = shapes_[attrs_.ResourceInput(r)];
-      TF_RETURN_IF_ERROR(variable.is_bias ? ExpectShape(shape, {units}, describe)
-                                          : ExpectShape(shape, {inputs, units}, describe));
+      const auto& variable = shapes_[attrs_.ResourceInput(attrs_.VariableOf(r))];
+      TF_RETURN_IF_ERROR(
+          ExpectSameShape(shapes_[attrs_.ResourceInput(r)], variable, attrs_.DescribeResource(r)));
     }
     return absl::OkStatus();
   }

@@ -49,6 +49,36 @@ inline bool MergeShape(const tensorflow::PartialTensorShape& shape,
   return true;
 }
 
+// Whether a size may be the expected one.
+inline bool MayBe(int64_t expected, int64_t size) {
+  return expected == kUnknownDim || expected == size;
+}
+
+// A variable of more dimensions as the matrix that it is in memory: the first of them have `rows`
+// elements. Unknown where that is not known; the shape as it is where it does not split so.
+inline tensorflow::PartialTensorShape AsMatrix(const tensorflow::PartialTensorShape& shape,
+                                               int64_t rows, int64_t columns) {
+  if (shape.unknown_rank() || shape.dims() <= 2) return shape;
+  if (!shape.IsFullyDefined() || rows == kUnknownDim) return tensorflow::PartialTensorShape();
+  int64_t first = 1;
+  for (int split = 1; split < shape.dims(); ++split) {
+    first *= shape.dim_size(split - 1);
+    int64_t last = 1;
+    for (int d = split; d < shape.dims(); ++d) last *= shape.dim_size(d);
+    if (first == rows && MayBe(columns, last)) return tensorflow::PartialTensorShape({first, last});
+  }
+  return shape;
+}
+
+// A variable of any rank as the vector that it is in memory, if it has that many elements.
+inline tensorflow::PartialTensorShape AsVector(const tensorflow::PartialTensorShape& shape,
+                                               int64_t elements) {
+  if (shape.unknown_rank() || shape.dims() == 1) return shape;
+  if (!shape.IsFullyDefined()) return tensorflow::PartialTensorShape();
+  if (!MayBe(elements, shape.num_elements())) return shape;
+  return tensorflow::PartialTensorShape({shape.num_elements()});
+}
+
 // What an error says of a shape.
 struct ShapeDescription {
   std::string error;  // its class

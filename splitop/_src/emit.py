@@ -167,8 +167,10 @@ class Emission:
             return None  # plan() was called under tf.control_dependencies.
         for chain in self._chains:
             if chain[0].top is tensor:
-                users = self._gradients.row_consumers(tensor)
-                return chain if chain[0].entry.issuperset(users) else None
+                users = self._gradients.consumers(tensor)
+                # The rows follow from the batch alone if the rest makes up whole rows.
+                whole = tensor.shape[1:].num_elements() % chain[0].outputs == 0
+                return chain if whole and chain[0].entry.issuperset(users) else None
         return None
 
     def _plain_gradients(self) -> list[Any]:
@@ -198,7 +200,7 @@ class Emission:
         wants_gradient = bottom is not None and bottom.ref() in self._replaced
         assert self._rule is not None
         with on_device_of(self.call.graph, kernel):
-            rows = as_rows(self._now(seed), kernel.shape[1])
+            rows = as_rows(self._now(seed), top.outputs)
             layers = [
                 self._layer_args(layer, layer is not chain[-1] or wants_gradient) for layer in chain
             ]
@@ -213,20 +215,23 @@ class Emission:
                     seed_name=self._seed_name(top),
                     name="dense_chain",
                 )
-        if bottom is not None and input_gradient is not None:
-            self._tensors[bottom.ref()] = input_gradient
+            if bottom is not None and input_gradient is not None:
+                if not chain[-1].input_gradient_is_matrix:
+                    input_gradient = tf.reshape(input_gradient, tf.shape(chain[-1].x))
+                self._tensors[bottom.ref()] = input_gradient
         return operation
 
     def _layer_args(self, layer: DenseLayer, wants_gradient: bool) -> LayerArgs:
-        has_copy = wants_gradient and layer.kernel_copy is not None
         kernel = self._variable(layer.kernel)
         bias = None if layer.bias is None else self._variable(layer.bias)
         activation = layer.activation
-        reference = None
+        reference = kernel_copy = None
         if activation is not None:
-            reference = as_rows(self._now(activation.reference), kernel.variable.shape[1])
+            reference = as_rows(self._now(activation.reference), layer.outputs)
+        if wants_gradient and layer.kernel_copy is not None:
+            kernel_copy = as_rows(self._now(layer.kernel_copy), layer.outputs)
         return LayerArgs(
-            x=self._now(layer.x),
+            x=as_rows(self._now(layer.x), layer.inputs),
             reference=reference,
             activation="linear" if activation is None else activation.kind,
             alpha=0.0 if activation is None else activation.alpha,
@@ -237,7 +242,7 @@ class Emission:
             kernel_decayed=self._adapter.decayed(kernel.given),
             bias_decayed=False if bias is None else self._adapter.decayed(bias.given),
             name=kernel.name,
-            kernel_copy=self._now(layer.kernel_copy) if has_copy else None,
+            kernel_copy=kernel_copy,
         )
 
     def _copy(self, op: Any) -> None:

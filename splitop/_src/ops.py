@@ -28,8 +28,8 @@ class LayerArgs:
         activation: Name of the activation: linear, relu, relu6, leaky_relu, elu, selu, tanh,
             sigmoid or softplus.
         alpha: Slope of leaky_relu for negative inputs; not read for the others.
-        kernel: Variable [inputs, outputs].
-        bias: Variable [outputs], or None.
+        kernel: Variable [inputs, outputs], or of more dimensions that split so.
+        bias: Variable of `outputs` elements, or None.
         kernel_slots: The kernel's slots, variables of its shape, in the rule's order.
         bias_slots: The bias's slots, variables of its shape; empty without a bias.
         kernel_decayed: Whether weight decay applies to the kernel.

@@ -26,6 +26,7 @@ from splitop._src.graph.dense import (
 from splitop._src.graph.devices import may_be_on_gpu, place_of
 from splitop._src.graph.gradient_graph import GradientGraph
 from splitop._src.graph.layers import DenseLayer, link_chains, read_layer
+from splitop._src.graph.products import BATCHED
 from splitop._src.graph.reasons import (
     gradient_reason,
     graph_reason,
@@ -312,8 +313,8 @@ def _sort_out(
         else:
             updated[index] = match
     layers = [_read_layer(call, gradients, kernel, biases, updated) for kernel in kernels.items()]
-    for index in biases:
-        updated[index] = "it is not the bias of a fused dense layer"
+    for index, bias in biases.items():
+        updated[index] = bias.otherwise
     return _Found(link_chains(gradients, layers), tables, updated, declined)
 
 
@@ -365,7 +366,7 @@ def _read_layer(
         if reason is not None:
             updated[index], bias = reason, None
     handle = reach.handle(call.graph, variable)
-    below = match_input_gradient(gradients, kernel[1].output_gradient, handle)
+    below = match_input_gradient(gradients, kernel[1], handle)
     return read_layer(gradients, kernel, bias, below, place_of(variable))
 
 
@@ -385,15 +386,14 @@ def _match(
     gradient = uncast(gradient)
     if producer(gradient).control_inputs:
         return WAITS
-    if variable.shape.rank == 2:
-        return match_kernel(gradients, gradient)
-    bias = match_bias(gradients, gradient) if variable.shape.rank == 1 else None
-    if bias is not None:
-        return bias
-    return (
-        f"its gradient is computed by {producer(gradient).type}; "
-        "the fused op takes the kernels and biases of dense layers"
-    )
+    kernel = match_kernel(gradients, gradient, variable.shape)
+    if isinstance(kernel, KernelGradient) or variable.shape.rank == 0:
+        return kernel
+    bias = match_bias(gradients, gradient, variable.shape)
+    if bias is not None and bias.output_gradient.op.type in BATCHED:
+        # A sum of products may also be what is left of a kernel's gradient.
+        return dataclasses.replace(bias, otherwise=kernel)
+    return bias or kernel
 
 
 def _bias_of(
@@ -402,7 +402,8 @@ def _bias_of(
     """The bias that is added to the kernel's product."""
     root = gradients.root(kernel.output_gradient)
     for index, bias in biases.items():
-        if gradients.root(bias.output_gradient) is root:
+        same = gradients.root(bias.output_gradient) is root
+        if same and bias.outputs == kernel.outputs:
             return index, bias
     return None
 

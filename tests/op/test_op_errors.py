@@ -110,7 +110,40 @@ WRONG_VARIABLES = {
         'the bias of "dense_1/kernel" must have shape [4] (units of "dense_1/kernel"). '
         "Received: [3].",
     ),
-    "bias_rank": ("b0", zeros(3, 1), 'the bias of "dense_0/kernel" must have shape [3]'),
+    "bias_elements": (
+        "b0",
+        zeros(2, 2),
+        'the bias of "dense_0/kernel" must have shape [3] (units of "dense_0/kernel"). '
+        "Received: [2, 2].",
+    ),
+    "kernel_inputs_of_heads": (
+        "k1",
+        zeros(2, 3, 4),
+        'kernel "dense_1/kernel" must have shape [5, 4] (inputs x units; its units feed '
+        '"dense_0/kernel"). Received: [2, 3, 4].',
+    ),
+    "kernel_units_of_heads": (
+        "k1",
+        zeros(5, 2, 3),
+        'kernel "dense_1/kernel" must have shape [5, 4] (inputs x units; its units feed '
+        '"dense_0/kernel"). Received: [5, 2, 3].',
+    ),
+    "kernel_that_does_not_split": (
+        "k0",
+        zeros(2, 3, 2),
+        'kernel "dense_0/kernel" must have shape [4, ?] (inputs x units). Received: [2, 3, 2].',
+    ),
+    "empty_kernel_of_heads": (
+        "k0",
+        zeros(4, 0, 3),
+        'kernel "dense_0/kernel" must have at least one row and one column. Received: [4, 0, 3].',
+    ),
+    "slot_of_a_kernel_of_heads": (
+        "k0",
+        zeros(4, 3, 1),
+        'slot 0 of kernel "dense_0/kernel" must have shape [4, 3, 1] (the shape of its variable). '
+        "Received: [4, 3].",
+    ),
     "kernel_slot": (
         "k1.1",
         zeros(4, 5),

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests import oracle
-from tests.op.chains import Chain, make_chain, nothing_changes
+from tests.op.chains import Chain, emit, make_chain, make_variables, nothing_changes
 
 GPU_RULES = ("sgd", "momentum", "adam")
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}
@@ -57,3 +57,30 @@ def test_batch_may_differ_from_call_to_call(program):
     run = program(small)
     run.run(small.tensors())
     assert run.run(large.tensors()).shape == (9, 5)
+
+
+HEADS = {"k0": (2, 4, 2, 3), "b0": (2, 3), "k1": (5, 2, 4), "b1": (8, 1)}
+
+
+def test_variables_of_more_dimensions(program):
+    """Kernels [heads, 4, 2, 3] and [5, heads, 4], as attention has them."""
+    chain = make_chain((6, 8, 5), dtype=np.float64)
+    run = program(chain)
+    flat = {name: value.shape for name, value in run.state().items()}
+    for name, value in chain.variables().items():
+        run.assign(name, value.reshape(HEADS[name.partition(".")[0]]))
+    gradient = run.run(chain.tensors())
+    state = {name: value.reshape(flat[name]) for name, value in run.state().items()}
+    assert_close(chain, state, gradient)
+
+
+def test_known_variables_of_more_dimensions():
+    chain = make_chain((6, 8, 5))
+    values = {
+        name: value.reshape(HEADS[name.partition(".")[0]])
+        for name, value in chain.variables().items()
+    }
+    with tf.Graph().as_default():
+        tensors = {name: tf.constant(value) for name, value in chain.tensors().items()}
+        _, gradient = emit(chain, tensors, make_variables(values, known_shapes=True))
+        assert gradient.shape == (6, 5)

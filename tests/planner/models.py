@@ -8,6 +8,7 @@ summation in the last ones.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -49,12 +50,12 @@ class Weights:
             self.frozen.add(name)
         return self._made[name]
 
-    def layer(self, name: str, factory: Callable[..., Any], x: Any, **options: Any) -> Any:
+    def layer(self, name: str, factory: Callable[..., Any], *x: Any, **options: Any) -> Any:
         if name not in self._made:
             layer = factory(name=name, dtype="float64", **options)
-            layer.build(x.shape)
+            layer.build(*[tensor.shape for tensor in x])
             self._made[name] = layer
-        return self._made[name](x)
+        return self._made[name](*x)
 
     @property
     def variables(self) -> list[Any]:
@@ -204,6 +205,147 @@ def _batched_product(w: Weights, x: Any) -> Any:
     return tf.nn.relu(tf.matmul(x, w("low_k", FEATURES, 7)) + w("low_b", 7))
 
 
+def _batched_products(w: Weights, x: Any) -> Any:
+    h = tf.nn.tanh(tf.matmul(x, w("low_k", FEATURES, 7)) + w("low_b", 7))
+    h = w.layer("middle", keras.layers.Dense, h, units=6, activation="relu")
+    return tf.matmul(h, w("top_k", 6, 5)) + w("top_b", 5)
+
+
+def _tensordot_heads(w: Weights, x: Any) -> Any:
+    h = tf.nn.relu(tf.tensordot(x, w("low_k", FEATURES, 2, 3), 1) + w("low_b", 2, 3))
+    return tf.tensordot(h, w("top_k", 2, 3, 5), 2) + w("top_b", 5)
+
+
+def _einsum_heads(w: Weights, x: Any) -> Any:
+    h = tf.einsum("btd,dhk->bthk", x, w("low_k", FEATURES, 2, 3)) + w("low_b", 2, 3)
+    return tf.einsum("hkd,bthk->btd", w("top_k", 2, 3, 5), tf.nn.relu(h)) + w("top_b", 5)
+
+
+def _einsum_dots(w: Weights, x: Any) -> Any:
+    h = tf.nn.relu(tf.einsum("...d,dhk->...hk", x, w("low_k", FEATURES, 2, 3)) + w("low_b", 2, 3))
+    return tf.einsum("...hk,hkd->...d", h, w("top_k", 2, 3, 5)) + w("top_b", 5)
+
+
+def _einsum_dense(w: Weights, x: Any, *, bias: bool = True) -> Any:
+    h = w.layer(
+        "low",
+        keras.layers.EinsumDense,
+        x,
+        equation="abc,cde->abde",
+        output_shape=(None, 2, 3),
+        bias_axes="de" if bias else None,
+        activation="relu",
+    )
+    return w.layer(
+        "top",
+        keras.layers.EinsumDense,
+        h,
+        equation="abcd,cde->abe",
+        output_shape=(None, 5),
+        bias_axes="e" if bias else None,
+        activation="tanh",
+    )
+
+
+def _einsum_dense_dots(w: Weights, x: Any) -> Any:
+    return w.layer(
+        "top",
+        keras.layers.EinsumDense,
+        x,
+        equation="...x,xy->...y",
+        output_shape=5,
+        bias_axes="y",
+        activation="relu",
+    )
+
+
+def _attention(w: Weights, x: Any, *, bias: bool = True) -> Any:
+    return w.layer(
+        "mha", keras.layers.MultiHeadAttention, x, x, num_heads=2, key_dim=3, use_bias=bias
+    )
+
+
+def _cross_attention(w: Weights, x: Any) -> Any:
+    other = tf.sin(x[:, :2])
+    return w.layer("mha", keras.layers.MultiHeadAttention, x, other, num_heads=2, key_dim=3)
+
+
+def _grouped_attention(w: Weights, x: Any) -> Any:
+    return w.layer(
+        "gqa",
+        keras.layers.GroupQueryAttention,
+        x,
+        x,
+        head_dim=3,
+        num_query_heads=4,
+        num_key_value_heads=2,
+    )
+
+
+def _encoder(w: Weights, x: Any) -> Any:
+    h = dense(w, "embed", tf.reshape(x, [-1, FEATURES]), FEATURES)
+    h = tf.reshape(h, tf.shape(x))
+    h.set_shape(x.shape)
+    for block in "ab":
+        normed = w.layer(f"{block}_norm_1", keras.layers.LayerNormalization, h)
+        attention = {"num_heads": 2, "key_dim": 3}
+        h += w.layer(f"{block}_mha", keras.layers.MultiHeadAttention, normed, normed, **attention)
+        normed = w.layer(f"{block}_norm_2", keras.layers.LayerNormalization, h)
+        up = w.layer(f"{block}_up", keras.layers.Dense, normed, units=9, activation="relu")
+        h += w.layer(f"{block}_down", keras.layers.Dense, up, units=FEATURES)
+    return h
+
+
+def _einsum_transposed(w: Weights, x: Any) -> Any:
+    return tf.einsum("btd,ed->bte", x, w("flipped", 5, FEATURES)) + w("flipped_b", 5)
+
+
+def _einsum_inputs_inside(w: Weights, x: Any) -> Any:
+    return tf.einsum("btd,hdk->bthk", x, w("inside", 2, FEATURES, 3))
+
+
+def _einsum_for_each_head(w: Weights, x: Any) -> Any:
+    h = tf.reshape(x, [BATCH, 3, 2, 4])
+    return tf.einsum("bthd,hdk->bthk", h, w("each", 2, 4, 3))
+
+
+def _einsum_for_each_row(w: Weights, x: Any) -> Any:
+    return tf.einsum("btd,bde->bte", x, w("each", BATCH, FEATURES, 5))
+
+
+def _einsum_rows_swapped(w: Weights, x: Any) -> Any:
+    return tf.einsum("btd,de->tbe", x, w("swapped", FEATURES, 5))
+
+
+def _einsum_over_time(w: Weights, x: Any) -> Any:
+    return tf.einsum("btd,ts->bsd", x, w("time", 3, 5))
+
+
+def _batch_of_one(w: Weights, x: Any) -> Any:
+    return tf.matmul(x, w("one", 1, FEATURES, 5))
+
+
+def _kernel_first(w: Weights, x: Any) -> Any:
+    return tf.matmul(w("first", 5, 3), x)
+
+
+def _kernel_first_transposed(w: Weights, x: Any) -> Any:
+    return tf.matmul(w("first", 3, 5), x, transpose_a=True)
+
+
+def _batched_by_transpose(w: Weights, x: Any) -> Any:
+    return tf.matmul(x, w("flipped", 5, FEATURES), transpose_b=True)
+
+
+def _reshaped_kernel(w: Weights, x: Any) -> Any:
+    return tf.matmul(x, tf.reshape(w("reshaped", 4, 10), [FEATURES, 5]))
+
+
+def _wide_bias(w: Weights, x: Any) -> Any:
+    h = tf.reshape(tf.matmul(x, w("k", FEATURES, 5)), [-1, 15])
+    return tf.nn.relu(h + w("wide", 15))
+
+
 def _lstm(w: Weights, x: Any) -> Any:
     return dense(w, "top", w.layer("lstm", keras.layers.LSTM, x, units=4), 5, "relu")
 
@@ -305,6 +447,39 @@ BOTH = ("graph", "function")
 _LOOP = "used inside a loop"
 NORM = "the fused op takes the kernels and biases of dense layers"
 NO_BIAS = "not the bias of a fused dense layer"
+_BATCHED = "batched product"
+TIME = (None, 3, FEATURES)
+STATIC = (BATCH, 3, FEATURES)
+OPEN = (None, None, FEATURES)
+HEADS = (("top_k", "low_k"),)
+EINSUM_DENSE = (("top/kernel", "low/kernel"),)
+
+
+def _apart(*kernels: str) -> tuple[tuple[str, ...], ...]:
+    """Chains of one layer each."""
+    return tuple((kernel,) for kernel in kernels)
+
+
+def _attention_kernels(name: str) -> tuple[tuple[str, ...], ...]:
+    return _apart(
+        *(f"{name}/{part}/kernel" for part in ("query", "key", "value", "attention_output"))
+    )
+
+
+_ATTENTION = _attention_kernels("mha")
+_ENCODER = (
+    *_attention_kernels("a_mha"),
+    *_attention_kernels("b_mha"),
+    ("a_down/kernel", "a_up/kernel"),
+    ("b_down/kernel", "b_up/kernel"),
+    ("embed_k",),
+)
+_NORMS = {
+    f"{block}_norm_{number}/{part}": NO_BIAS
+    for block in "ab"
+    for number in (1, 2)
+    for part in ("gamma", "beta")
+}
 
 MODELS = {
     "dropout": Model(_dropout, (("top_k",), ("low_k",)), modes=BOTH),
@@ -360,12 +535,66 @@ MODELS = {
     ),
     "tensordot": Model(_tensordot, (("top_k", "low_k"),), shape=(None, 3, FEATURES)),
     "flattened": Model(_flattened, (("top_k",), ("low/kernel",)), shape=(None, 3, FEATURES)),
-    "batched_product": Model(
-        _batched_product,
-        (),
-        {"low_k": "batched product (BatchMatMul", "low_b": NO_BIAS},
-        shape=(None, 3, FEATURES),
+    "batched_product": Model(_batched_product, (("low_k",),), shape=TIME),
+    "batched_products": Model(
+        _batched_products, (("top_k", "middle/kernel", "low_k"),), shape=TIME, modes=BOTH
     ),
+    "batched_products_static": Model(
+        _batched_products, (("top_k", "middle/kernel", "low_k"),), shape=STATIC
+    ),
+    "batched_products_open": Model(
+        _batched_products, (("top_k", "middle/kernel", "low_k"),), shape=OPEN, modes=BOTH
+    ),
+    "batched_products_of_one": Model(
+        _batched_products,
+        (("top_k", "middle/kernel", "low_k"),),
+        shape=(None, 1, 3, FEATURES),
+        modes=BOTH,
+    ),
+    "batched_product_rank_4": Model(_batched_product, (("low_k",),), shape=(None, 2, 3, FEATURES)),
+    "tensordot_heads": Model(_tensordot_heads, HEADS, shape=TIME, modes=BOTH),
+    "tensordot_heads_open": Model(_tensordot_heads, HEADS, shape=OPEN),
+    "einsum_heads": Model(_einsum_heads, HEADS, shape=TIME, modes=BOTH),
+    "einsum_heads_static": Model(_einsum_heads, HEADS, shape=STATIC),
+    "einsum_heads_open": Model(_einsum_heads, HEADS, shape=OPEN),
+    "einsum_dots": Model(_einsum_dots, HEADS, shape=TIME),
+    "einsum_dots_open": Model(_einsum_dots, HEADS, shape=OPEN, modes=BOTH),
+    "einsum_dense": Model(_einsum_dense, EINSUM_DENSE, shape=TIME, modes=BOTH),
+    "einsum_dense_static": Model(_einsum_dense, EINSUM_DENSE, shape=STATIC),
+    "einsum_dense_open": Model(_einsum_dense, EINSUM_DENSE, shape=OPEN, modes=BOTH),
+    "einsum_dense_no_bias": Model(
+        functools.partial(_einsum_dense, bias=False), EINSUM_DENSE, shape=TIME
+    ),
+    "einsum_dense_dots": Model(_einsum_dense_dots, (("top/kernel",),), shape=OPEN),
+    "attention": Model(_attention, _ATTENTION, shape=TIME, modes=BOTH),
+    "attention_open": Model(_attention, _ATTENTION, shape=OPEN, modes=BOTH),
+    "attention_no_bias": Model(functools.partial(_attention, bias=False), _ATTENTION, shape=STATIC),
+    "cross_attention": Model(_cross_attention, _ATTENTION, shape=TIME),
+    "grouped_attention": Model(_grouped_attention, _attention_kernels("gqa"), shape=TIME),
+    "grouped_attention_open": Model(_grouped_attention, _attention_kernels("gqa"), shape=OPEN),
+    "encoder": Model(_encoder, _ENCODER, _NORMS, shape=TIME, modes=BOTH),
+    "encoder_open": Model(_encoder, _ENCODER, _NORMS, shape=OPEN, modes=FUNCTION),
+    "einsum_transposed": Model(
+        _einsum_transposed,
+        (),
+        {"flipped": "multiplies by its transpose", "flipped_b": NO_BIAS},
+        shape=TIME,
+    ),
+    "einsum_inputs_inside": Model(_einsum_inputs_inside, (), {"inside": _BATCHED}, shape=TIME),
+    "einsum_for_each_head": Model(_einsum_for_each_head, (), {"each": _BATCHED}, shape=STATIC),
+    "einsum_for_each_row": Model(_einsum_for_each_row, (), {"each": _BATCHED}, shape=STATIC),
+    "einsum_rows_swapped": Model(_einsum_rows_swapped, (), {"swapped": _BATCHED}, shape=TIME),
+    "einsum_over_time": Model(_einsum_over_time, (), {"time": _BATCHED}, shape=TIME),
+    "batch_of_one": Model(_batch_of_one, (), {"one": _BATCHED}, shape=TIME),
+    "kernel_first": Model(_kernel_first, (), {"first": _BATCHED}, shape=TIME),
+    "kernel_first_transposed": Model(_kernel_first_transposed, (), {"first": _BATCHED}, shape=TIME),
+    "batched_by_transpose": Model(
+        _batched_by_transpose, (), {"flipped": "multiplies by its transpose"}, shape=TIME
+    ),
+    "reshaped_kernel": Model(
+        _reshaped_kernel, (), {"reshaped": "is not that of a layer's inputs"}, shape=TIME
+    ),
+    "wide_bias": Model(_wide_bias, (("k",),), {"wide": NO_BIAS}, shape=TIME),
     "lstm": Model(
         _lstm,
         (("top_k",),),
@@ -388,8 +617,8 @@ MODELS = {
     "frozen_bias": Model(_frozen_bias, (("top_k", "low_k"),)),
     "read_again_above": Model(_read_again_above, (("top_k", "low_k"),)),
     "read_again_below": Model(_read_again_below, (("top_k",), ("low_k",)), modes=BOTH),
-    "row_bias": Model(_row_bias, (("top_k", "low_k"),), {"top_b": "fused op takes"}),
-    "row_bias_below": Model(_row_bias_below, (("top_k",), ("low_k",)), {"low_b": "fused op takes"}),
+    "row_bias": Model(_row_bias, (("top_k", "low_k"),)),
+    "row_bias_below": Model(_row_bias_below, (("top_k", "low_k"),)),
     "scaled": Model(_scaled, (("top_k",),), {"scale": NO_BIAS, "gain": "fused op takes"}),
     "two_biases": Model(_two_biases, (("top_k",),), {"extra_b": NO_BIAS}),
     "einsum": Model(_einsum, (("top_k",),), {"heads": "batched product"}),

@@ -56,8 +56,6 @@ CASES = [
     pytest.param(way, shape, id=f"{way.__name__}, {kind}")
     for way in WAYS
     for kind, shape in SHAPES.items()
-    # tf.matmul of a rank-3 tensor is a batched product.
-    if way is not bias_add or len(shape) == 2
 ]
 
 
@@ -138,7 +136,7 @@ class TestTheActivationStaysOutside:
 
     def test_for_a_bias_that_is_declined(self) -> None:
         z = tf.matmul(tf.ones([6, 8]), tf1.get_variable("k", [8, 4]))
-        row, bias = tf1.get_variable("row", [1, 4]), tf1.get_variable("b", [4])
+        row, bias = tf1.get_variable("row", [1]), tf1.get_variable("b", [4])
         assert self.activation_of(tf.nn.relu(z + row), "k:0", "row:0") == "linear"
         assert self.activation_of(tf.nn.relu(z + bias), "k:0", "b:0") == "relu"
 

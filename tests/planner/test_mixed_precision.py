@@ -99,6 +99,27 @@ def test_keras_layers(graph: Any, policy: str, shape: tuple[int, ...]) -> None:
     assert hyper.op.device == "/device:GPU:0"
 
 
+@pytest.mark.parametrize("time", [3, None], ids=["BatchMatMul", "Einsum"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_heads(graph: Any, policy: str, time: int | None) -> None:
+    with tf.device("/GPU:0"):
+        lower = keras.layers.EinsumDense(
+            "abc,cde->abde", (None, 2, 3), "relu", bias_axes="de", dtype=policy
+        )
+        upper = keras.layers.EinsumDense("abcd,cde->abe", (None, 5), bias_axes="e", dtype=policy)
+        iv = upper(lower(placeholder(time, 8)))
+    plan = make_plan(iv, backend="fused")
+    (chain,) = plan.chains
+    assert [layer.activation for layer in chain.layers] == ["linear", "relu"]
+    assert all(layer.bias for layer in chain.layers)
+    plan.apply()
+    (op,) = fused_ops(graph)
+    assert kernels_read_by(op) == [layer.kernel.value.handle for layer in (upper, lower)]
+    (copy,) = copies_of(op)
+    assert copy.shape == (6, 5)
+    assert copy.dtype == POLICIES[policy]
+
+
 def test_keras_layers_in_a_tf_function() -> None:
     """Eager variables of this machine are on its CPU."""
     with tf.init_scope():

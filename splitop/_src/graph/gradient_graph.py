@@ -71,16 +71,16 @@ class GradientGraph:
         return frozenset(found)
 
     def root(self, tensor: Any) -> Any:
-        """The tensor that `tensor` shows row by row, seen through views of it.
+        """The tensor that `tensor` is another shape of, seen through views of it.
 
-        A view (Identity, or a Reshape that keeps the last dimension) has the same values in
-        the same order, so that both are the same matrix [rows, last dimension].
+        A view (Identity or Reshape) has the same values in the same order, so that both are
+        the same matrix of a given number of columns.
         """
-        while tensor.op in self._added and is_row_view(tensor.op):
+        while tensor.op in self._added and _is_view(tensor.op):
             tensor = tensor.op.inputs[0]
         return tensor
 
-    def row_consumers(self, root: Any) -> list[Any]:
+    def consumers(self, root: Any) -> list[Any]:
         """The live ops that use `root` or a view of it, other than the views."""
         users = []
         stack = [root]
@@ -88,7 +88,7 @@ class GradientGraph:
             for op in stack.pop().consumers():
                 if op not in self.live:
                     continue
-                if is_row_view(op) and self.root(op.outputs[0]) is root:
+                if _is_view(op) and self.root(op.outputs[0]) is root:
                     stack += op.outputs
                 else:
                     users.append(op)
@@ -103,26 +103,19 @@ def components(gradient: Any) -> list[Any]:
     return [gradient]
 
 
-def is_row_view(op: Any) -> bool:
-    """Whether an op only renames or reshapes rows: see GradientGraph.root."""
-    if op.control_inputs:  # It orders something, too.
-        return False
-    if op.type == "Identity":
-        return True
-    if op.type == "Reshape":
-        return _same_last_dimension(op.inputs[0].shape, op.outputs[0].shape)
-    return op.type == "Transpose" and _is_identity_permutation(op.inputs[1])
-
-
 def as_rows(tensor: Any, columns: int) -> Any:
     """`tensor` as a matrix [rows, columns]; itself if it is one."""
-    return tensor if tensor.shape.rank == 2 else tf.reshape(tensor, [-1, columns])
+    is_matrix = tensor.shape.rank == 2 and tensor.shape[1] == columns
+    return tensor if is_matrix else tf.reshape(tensor, [-1, columns])
 
 
-def _same_last_dimension(a: tf.TensorShape, b: tf.TensorShape) -> bool:
-    if not a.rank or not b.rank:
+def _is_view(op: Any) -> bool:
+    """Whether an op only renames or reshapes its input: see GradientGraph.root."""
+    if op.control_inputs:  # It orders something, too.
         return False
-    return a[-1] is not None and a[-1] == b[-1]
+    if op.type == "Transpose":
+        return _is_identity_permutation(op.inputs[1])
+    return op.type in ("Identity", "Reshape")
 
 
 def _is_identity_permutation(permutation: Any) -> bool:

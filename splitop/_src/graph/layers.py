@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from splitop._src.graph.activations import Activation, match_activation
-from splitop._src.graph.dense import SHORT_DTYPES, BiasGradient, KernelGradient
+from splitop._src.graph.dense import BiasGradient, InputGradient, KernelGradient
 from splitop._src.graph.devices import Place
 from splitop._src.graph.gradient_graph import GradientGraph
 
@@ -20,10 +20,13 @@ class DenseLayer:
         kernel: Index of its kernel in the variable list.
         bias: Index of its bias, or None.
         place: Where its variables are.
-        x: Its input, [rows, inputs].
+        inputs: How many inputs it has.
+        outputs: How many outputs.
+        x: Its input; as a matrix [rows, inputs].
         activation: The activation whose gradient the op computes; None if it starts at dL/dz.
-        top: The gradient that the op is given, dL/dy or dL/dz; [..., outputs].
-        input_gradient: dL/dx, [rows, inputs], where something needs it.
+        top: The gradient that the op is given, dL/dy or dL/dz; as a matrix [rows, outputs].
+        input_gradient: dL/dx, where something needs it.
+        input_gradient_is_matrix: Whether that is [rows, inputs]; else it has the shape of x.
         kernel_copy: In mixed precision, what dL/dx is computed from; else None.
         entry: The ops that use `top` and are taken over.
     """
@@ -31,10 +34,13 @@ class DenseLayer:
     kernel: int
     bias: int | None
     place: Place
+    inputs: int
+    outputs: int
     x: Any
     activation: Activation | None
     top: Any
     input_gradient: Any | None
+    input_gradient_is_matrix: bool
     kernel_copy: Any | None
     entry: frozenset[Any]
 
@@ -55,7 +61,7 @@ def read_layer(
     gradients: GradientGraph,
     kernel: tuple[int, KernelGradient],
     bias: tuple[int, BiasGradient] | None,
-    input_gradient_op: Any | None,
+    below: InputGradient | None,
     place: Place,
 ) -> DenseLayer:
     """Puts a layer together, with its activation if nothing else needs dL/dz."""
@@ -63,28 +69,30 @@ def read_layer(
     own = {product.op}
     if bias is not None:
         own.add(bias[1].op)
-    if input_gradient_op in gradients.kept:
-        input_gradient_op = None
-    if input_gradient_op is not None:
-        own.add(input_gradient_op)
+    if below is not None and below.op in gradients.kept:
+        below = None
+    if below is not None:
+        own.add(below.op)
     root = gradients.root(product.output_gradient)
     activation = match_activation(gradients, root)
     if activation is not None:
         needed_elsewhere = activation.op in gradients.kept or not own.issuperset(
-            gradients.row_consumers(root)
+            gradients.consumers(root)
         )
         if needed_elsewhere:
             activation = None
-    mixed = product.output_gradient.dtype in SHORT_DTYPES
     return DenseLayer(
         kernel=index,
         bias=None if bias is None else bias[0],
         place=place,
+        inputs=product.inputs,
+        outputs=product.outputs,
         x=product.x,
         activation=activation,
         top=root if activation is None else gradients.root(activation.upstream),
-        input_gradient=None if input_gradient_op is None else input_gradient_op.outputs[0],
-        kernel_copy=None if input_gradient_op is None or not mixed else input_gradient_op.inputs[1],
+        input_gradient=None if below is None else below.tensor,
+        input_gradient_is_matrix=below is not None and below.is_matrix,
+        kernel_copy=below.factor if below is not None and below.is_copy else None,
         entry=frozenset(own if activation is None else {activation.op}),
     )
 
@@ -115,9 +123,9 @@ def _layer_below(
 ) -> DenseLayer | None:
     if upper.input_gradient is None:
         return None
-    users = gradients.row_consumers(upper.input_gradient)
+    users = gradients.consumers(upper.input_gradient)
     for lower in layers:
-        fits = lower.top is upper.input_gradient and lower.place == upper.place
-        if fits and lower.entry.issuperset(users):
+        joins = lower.top is upper.input_gradient and lower.outputs == upper.inputs
+        if joins and lower.place == upper.place and lower.entry.issuperset(users):
             return lower
     return None

@@ -15,7 +15,6 @@ FUSED_DTYPES = (tf.float32, tf.float64)
 _LOOPS = frozenset({"While", "StatelessWhile", "Exit", "NextIteration", "LoopCond"})
 _BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase", "Merge", "Switch"})
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
-_BATCHED = frozenset({"BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"})
 
 
 def graph_reason(graph: Any, gradient_ops: Any) -> str | None:
@@ -53,8 +52,6 @@ def gradient_reason(gradient: Any, variable: Any) -> str | None:
     """Why the backward pass to a gradient of this kind can't be fused, or None."""
     product = uncast(gradient)
     op = producer(product)
-    if op.type == "Sum" and op.inputs[0].op.type in _BATCHED:
-        op = op.inputs[0].op
     if op.type == "AddN":
         return f"it is used in more than one place: its gradient is a sum of {len(op.inputs)} terms"
     if op.type in _LOOPS:
@@ -63,8 +60,6 @@ def gradient_reason(gradient: Any, variable: Any) -> str | None:
         return f"it is used inside a conditional branch ({op.type})"
     if op.type in _CALLS:
         return f"it is used inside a nested tf.function ({op.type})"
-    if op.type in _BATCHED:
-        return f"its gradient is a batched product ({op.type}); the fused op takes x·W of matrices"
     if op.type == "Cast":
         return f"its layer computes in {op.inputs[0].dtype.name}"
     if product.dtype != variable.dtype and place_of(variable).kind != "GPU":
