@@ -11,11 +11,11 @@ README = pathlib.Path(__file__).parents[2] / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-def test_there_are_three_ways_to_call_it() -> None:
-    assert len(EXAMPLES) == 3
+def test_there_is_an_example_of_each_call_and_of_tables() -> None:
+    assert len(EXAMPLES) == 4
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_example(number: int) -> None:
     # From a file: TensorFlow reads the source of what it traces.
     exec(compile(EXAMPLES[number], f"README example {number + 1}", "exec"), {"__name__": "readme"})

@@ -18,7 +18,7 @@ import tensorflow as tf
 import splitop
 from tests import oracle
 from tests.accuracy import PRECISIONS, Precision
-from tests.numerics.optimizers import BETA1, BETA2, KERAS, TF1, Recipe
+from tests.numerics.optimizers import BETA1, BETA2, KERAS, TF1, Recipe, u_product
 
 ALPHA = 0.2
 START = 7  # steps that the optimizer has taken before the test's first one
@@ -67,15 +67,14 @@ class Path:
 State = dict[str, np.ndarray]
 
 
-def state_names(specs: Sequence[ChainSpec], slots: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Shape of every weight and slot: "c/l/kernel", "c/l/kernel/0", ... (layers bottom up)."""
+def weight_shapes(specs: Sequence[ChainSpec]) -> dict[str, tuple[int, ...]]:
+    """Shape of every weight: "c/l/kernel", "c/l/bias" (layers bottom up); slots add "/0", ..."""
     shapes = {}
     for c, spec in enumerate(specs):
         for layer, shape in enumerate(zip(spec.widths, spec.widths[1:], strict=False)):
-            parts = {"kernel": shape, **({"bias": shape[1:]} if spec.use_bias else {})}
-            for part, size in parts.items():
-                shapes[f"{c}/{layer}/{part}"] = size
-                shapes |= {f"{c}/{layer}/{part}/{s}": size for s in range(len(slots))}
+            shapes[f"{c}/{layer}/kernel"] = shape
+            if spec.use_bias:
+                shapes[f"{c}/{layer}/bias"] = shape[1:]
     return shapes
 
 
@@ -83,11 +82,11 @@ def random_state(specs: Sequence[ChainSpec], recipe: Recipe, dtype: Any) -> Stat
     """Weights and a non-zero optimizer state."""
     random = np.random.default_rng(5)
     state = {}
-    for name, shape in state_names(specs, recipe.slots).items():
+    for name, shape in weight_shapes(specs).items():
         value = random.normal(size=shape) / (np.sqrt(shape[0]) if len(shape) > 1 else 1)
-        if name.endswith("/1"):  # Adam's second moment
-            value = 0.01 + value**2
         state[name] = value.astype(dtype)
+        for s, slot in enumerate(oracle.random_slots(recipe.rule, shape, random)):
+            state[f"{name}/{s}"] = slot.astype(dtype)
     return state
 
 
@@ -235,6 +234,8 @@ class FunctionTrainer(_Trainer):
         optimizer = self.recipe.make()
         optimizer.build(list(self.variables.values()))
         optimizer.iterations.assign(START)
+        if self.recipe.rule == "nadam":
+            optimizer._u_product.assign(u_product(START))
         return optimizer
 
     def _chain(self, c: int, x: tf.Tensor) -> tuple[tf.Tensor, list[Any]]:

@@ -90,6 +90,7 @@ class Model:
         shape: The input's shape; None is the batch.
         modes: Where it is tested: in a TF1 "graph", in a tf.function ("function").
         declined: Every other variable, with words from the reason.
+        tables: The embedding tables that are fused.
     """
 
     build: Callable[[Weights, Any], Any]
@@ -98,6 +99,7 @@ class Model:
     shape: tuple[int | None, ...] = (None, FEATURES)
     modes: tuple[str, ...] = ("graph",)
     declined: dict[str, str] = dataclasses.field(default_factory=dict)
+    tables: tuple[str, ...] = ()
 
 
 def _dropout(w: Weights, x: Any) -> Any:
@@ -507,7 +509,7 @@ MODELS = {
         {"conv": "computed by Conv2DBackpropFilter; the fused op takes"},
         shape=(None, 4, 4, 1),
     ),
-    "embedding": Model(_embedding, (("top_k",),), declined={"table": "sparse (IndexedSlices"}),
+    "embedding": Model(_embedding, (("top_k",),), tables=("table",), modes=BOTH),
     "tied": Model(_tied, (("top_k",), ("low_k",)), {"tied": "more than one place"}),
     "transposed": Model(
         _transposed,

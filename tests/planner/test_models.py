@@ -14,6 +14,7 @@ def test_finds_the_chains_and_trains_as_the_reference(name: str, mode: str) -> N
     model = MODELS[name]
     fused = train(model, mode, "auto")
     assert kernels_of(fused.plan) == set(model.chains)
+    assert tuple(each.table.removesuffix(":0") for each in fused.plan.tables) == model.tables
     for given, expected in (
         (fused.plan.updated, model.updated),
         (fused.plan.declined, model.declined),

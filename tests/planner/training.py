@@ -53,12 +53,12 @@ def inputs(model: Model) -> np.ndarray:
     return np.random.default_rng(1).normal(size=shape)
 
 
-def _seed(iv: Any) -> Any:
+def seed_for(iv: Any) -> Any:
     """A seed for each vector, from its shape alone; None for a scalar loss."""
 
     def one(tensor: Any) -> Any:
         size = tf.reduce_prod(tf.shape(tensor))
-        values = tf.sin(tf.cast(tf.range(size), DTYPE) + 1.0)
+        values = tf.sin(tf.cast(tf.range(size), tensor.dtype) + 1.0)
         return tf.ensure_shape(tf.reshape(values, tf.shape(tensor)), tensor.shape)
 
     if isinstance(iv, tf.Tensor) and iv.shape.rank == 0:
@@ -91,7 +91,7 @@ def _train_graph(model: Model, backend: str, steps: int, device: str | None) -> 
         keras.utils.set_random_seed(0)
         iv = model.build(weights, x)
         optimizer = tf.compat.v1.train.MomentumOptimizer(0.05, 0.9, use_nesterov=True)
-        plan = splitop.plan(optimizer, iv, weights.variables, _seed(iv), backend=backend)
+        plan = splitop.plan(optimizer, iv, weights.variables, seed_for(iv), backend=backend)
         # A session that ran between planning and applying keeps the graph it has seen.
         session.run(tf.zeros([]))
         step = plan.apply()
@@ -115,7 +115,7 @@ def _train_function(model: Model, backend: str, steps: int, device: str | None) 
     @tf.function(input_signature=[tf.TensorSpec(model.shape, DTYPE)])
     def step(x: Any) -> None:
         iv = model.build(weights, x)
-        plan = splitop.plan(optimizer, iv, weights.variables, _seed(iv), backend=backend)
+        plan = splitop.plan(optimizer, iv, weights.variables, seed_for(iv), backend=backend)
         plan.apply()
         plans.append(plan)
         devices.update(_devices_of_fused_ops())

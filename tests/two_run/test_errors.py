@@ -63,11 +63,11 @@ class TestTheCall:
             split(model.loss, model.iv, first_optimizer=optimizer, second_optimizer=optimizer)
 
     def test_fused_or_nothing(self, model: Model) -> None:
-        with pytest.raises(splitop.NotFusableError, match="Ftrl"):
+        with pytest.raises(splitop.NotFusableError, match="ProximalAdagrad"):
             split(
                 model.loss,
                 model.iv,
-                second_optimizer=tf1.train.FtrlOptimizer(0.1),
+                second_optimizer=tf1.train.ProximalAdagradOptimizer(0.1),
                 backend="fused",
             )
 

@@ -24,6 +24,7 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "momentum": lambda: tf1.train.MomentumOptimizer(0.1, 0.9),
     "adam": lambda: tf1.train.AdamOptimizer(0.05),
     "rmsprop": lambda: tf1.train.RMSPropOptimizer(0.01),
+    "proximal": lambda: tf1.train.ProximalAdagradOptimizer(0.05),
     "keras adam": lambda: keras.optimizers.Adam(0.05),
 }
 MODELS: dict[str, Callable[[], Model]] = {
@@ -36,10 +37,11 @@ CASES = [
     ("auto", "sgd", "dense", 8),
     ("auto", "momentum", "dense", 8),
     ("auto", "adam", "dense", 8),
-    ("auto", "rmsprop", "dense", 0),
+    ("auto", "rmsprop", "dense", 8),
+    ("auto", "proximal", "dense", 0),
     ("auto", "keras adam", "dense", 8),
     ("auto", "adam", "two ivs", 10),
-    ("auto", "adam", "conv", 8),
+    ("auto", "adam", "conv", 9),
     ("reference", "adam", "two ivs", 0),
     ("reference", "keras adam", "conv", 0),
 ]

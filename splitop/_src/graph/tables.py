@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from splitop._src.graph.dense import through_identity
@@ -151,14 +152,48 @@ def _match_repeated(
     if op not in gradients or op.control_inputs or op.type not in _REPEATS:
         return None
     bags = op.inputs[0]
-    if not _is_repeated_within_bags(bags.shape, row):
+    if not (_has_one_row_a_bag(bags.shape, row) or _keeps_one_row_a_bag(op, row)):
         return None
     return TableGradient(bags, indices, even_bags=True, divisor=divisor)
 
 
-def _is_repeated_within_bags(bags: tf.TensorShape, row: tf.TensorShape) -> bool:
+def _has_one_row_a_bag(bags: tf.TensorShape, row: tf.TensorShape) -> bool:
     """Whether a shape is [b, 1, ..., 1, *row]: then rows are repeated for the ids of each bag."""
     if bags.rank is None or bags.rank < row.rank + 2:
         return False
     split = bags.rank - row.rank
     return all(extent == 1 for extent in bags[1:split]) and list(bags[split:]) == list(row)
+
+
+def _keeps_one_row_a_bag(repeat: Any, row: tf.TensorShape) -> bool:
+    """The same where sizes are open: the gradient of a sum is given ones where it has summed."""
+    reshape, shape, rank = (
+        repeat.inputs[0].op,
+        repeat.outputs[0].shape,
+        repeat.outputs[0].shape.rank,
+    )
+    if repeat.type != "BroadcastTo" or reshape.type != "Reshape" or rank is None:
+        return False
+    stitch = reshape.inputs[1].op
+    if stitch.type != "DynamicStitch" or len(stitch.inputs) != 4:
+        return False
+    _, axes, extents, ones = stitch.inputs
+    split = rank - row.rank
+    return (
+        extents is repeat.inputs[1]
+        and split >= 2
+        and list(shape[split:]) == list(row)
+        and _is_range(axes, rank, range(1, split))
+        and bool(np.all(tf.get_static_value(ones) == 1))
+    )
+
+
+def _is_range(axes: Any, rank: int, expected: range) -> bool:
+    """Whether `axes` is (axes + rank) % rank, of constants, and that is `expected`."""
+    if axes.op.type != "FloorMod" or axes.op.inputs[0].op.type != "AddV2":
+        return False
+    given, added = axes.op.inputs[0].op.inputs
+    values = [tf.get_static_value(tensor) for tensor in (given, added, axes.op.inputs[1])]
+    if any(value is None for value in values) or values[1:] != [rank, rank]:
+        return False
+    return sorted(int(axis) % rank for axis in np.ravel(values[0])) == list(expected)

@@ -1,0 +1,123 @@
+"""Trains second parts on batches, by TF1 optimizers in a graph and Keras' in a tf.function."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import splitop
+from tests.planner.models import Weights
+from tests.planner.training import name_of, seed_for
+
+tf1 = tf.compat.v1
+
+FLAVOURS = ("tf1", "keras")
+
+Build = Callable[[Weights, Any], Any]
+
+
+@dataclasses.dataclass
+class Steps:
+    """What a run left behind.
+
+    Attributes:
+        plan: The plan it followed.
+        values: Names and values of all variables, and of the optimizer's.
+        fused_ops: How many of splitop's ops of each type are in the graph.
+    """
+
+    plan: splitop.Plan
+    values: list[tuple[str, np.ndarray]]
+    fused_ops: collections.Counter[str]
+
+
+def run_steps(
+    flavour: str,
+    build: Build,
+    optimizer: Callable[[], Any],
+    batches: Sequence[np.ndarray],
+    *,
+    static: bool = False,
+    **options: Any,
+) -> Steps:
+    """Takes a step on each batch.
+
+    Args:
+        flavour: "tf1" or "keras".
+        build: Computes the intermediate vector from Weights and the input.
+        optimizer: Makes an optimizer of that flavour.
+        batches: The inputs.
+        static: Whether the size of the batch is known when the graph is built.
+        **options: Those of `splitop.plan`.
+    """
+    shape = batches[0].shape if static else (None, *batches[0].shape[1:])
+    spec = tf.TensorSpec(shape, tf.as_dtype(batches[0].dtype))
+    run = {"tf1": _in_graph, "keras": _in_function}[flavour]
+    return run(build, optimizer, batches, spec, options)
+
+
+def assert_same_values(actual: Steps, expected: Steps) -> None:
+    for (name, value), (_, reference) in zip(actual.values, expected.values, strict=True):
+        np.testing.assert_allclose(value, reference, rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+def assert_trained(steps: Steps, start: Steps) -> None:
+    for (name, value), (_, before) in zip(steps.values, start.values, strict=True):
+        assert (value != before).any(), name
+
+
+def _fused_ops() -> collections.Counter[str]:
+    prefix = "Splitop>"
+    types = [op.type for op in tf1.get_default_graph().get_operations()]
+    return collections.Counter(t.removeprefix(prefix) for t in types if t.startswith(prefix))
+
+
+def _in_graph(
+    build: Build, make: Callable[[], Any], batches: Any, spec: Any, options: Any
+) -> Steps:
+    with tf.Graph().as_default(), tf1.Session() as session:
+        keras.utils.set_random_seed(0)
+        x, weights = tf1.placeholder(spec.dtype, spec.shape, "x"), Weights()
+        iv = build(weights, x)
+        plan = splitop.plan(make(), iv, weights.variables, seed_for(iv), **options)
+        step = plan.apply()
+        session.run(tf1.global_variables_initializer())
+        for batch in batches:
+            session.run(step, {x: batch})
+        variables = tf1.global_variables()
+        values = zip(map(name_of, variables), session.run(variables), strict=True)
+        return Steps(plan, list(values), _fused_ops())
+
+
+def _in_function(
+    build: Build, make: Callable[[], Any], batches: Any, spec: Any, options: Any
+) -> Steps:
+    weights = Weights()
+    keras.utils.set_random_seed(0)
+    build(weights, tf.constant(batches[0]))
+    optimizer = make()
+    optimizer.build(weights.variables)
+    found: list[Any] = []
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def step(x: Any) -> None:
+        iv = build(weights, x)
+        plan = splitop.plan(optimizer, iv, weights.variables, seed_for(iv), **options)
+        plan.apply()
+        found[:] = [plan, _fused_ops()]
+
+    for batch in batches:
+        step(batch)
+    values = _named_values([*weights.variables, *optimizer.variables])
+    return Steps(found[0], list(values), found[1])
+
+
+def _named_values(variables: Sequence[Any]) -> Iterator[tuple[str, np.ndarray]]:
+    for variable in variables:
+        yield name_of(variable), np.asarray(variable)
