@@ -61,9 +61,10 @@ class LockedVariables {
  private:
   using Variable = tensorflow::core::RefCountPtr<tensorflow::Var>;
 
-  // As TensorFlow's own training ops do, also in copy-on-read mode (of sparse updates).
+  // A variable that was gathered from is in copy-on-read mode: whoever reads all of it gets a copy,
+  // and a gather holds the lock. So there, too, only a tensor that shares the buffer is in the way.
   static bool MustMove(tensorflow::Var& variable) {
-    return variable.copy_on_read_mode.load() || !variable.tensor()->RefCountIsOne();
+    return !variable.tensor()->RefCountIsOne();
   }
 
   // Memory of the kind that TensorFlow gives to variables.

@@ -55,6 +55,10 @@ class TableUpdateArguments {
     table.ids = ids.data();
     table.id_type = IndexType(ids);
     table.num_ids = ids.NumElements();
+    if (table.num_ids == 0) {
+      table.gradient_rows = 0;  // an empty tensor of bags may have no address
+      return;
+    }
     if (attrs.gradient_row >= 0) {
       const tensorflow::Tensor& rows = context->input(attrs_.GradientRowInput(attrs.gradient_row));
       table.gradient_row = rows.data();

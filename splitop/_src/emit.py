@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from splitop._src.emit_tables import table_tensors
+from splitop._src.emit_tables import check_ids, table_tensors
 from splitop._src.errors import SplitError
 from splitop._src.graph import reach
 from splitop._src.graph.copy import copy_op
@@ -116,12 +116,14 @@ class Emission:
         self._check_not_written()
         self._adapter.prepare([item.given for item in self.call.variables])
         with tf.name_scope("splitop/fused"):
+            id_checks = self._check_ids()
+            self._order.add_guards(id_checks)
             fused = [*self._emit_chains(), *self._emit_updates(), *self._emit_tables()]
         pairs = [
             (self._after_reads(gradient, item), item.given) for item, gradient in self._declined
         ]
         checks = () if self._seeded_by_op is not None else self._reference.checked.checks
-        with tf.control_dependencies(checks):
+        with tf.control_dependencies([*checks, *id_checks]):
             return self._adapter.finish(fused, pairs, global_step)
 
     def _check_not_written(self) -> None:
@@ -286,6 +288,17 @@ class Emission:
             self._emit_update(pairs, self._update_args, multi_tensor_update)
             for pairs in _by_place(self._updated)
         ]
+
+    def _check_ids(self) -> list[tf.Operation]:
+        """Checks the ids of all tables, unless one op writes all variables of the step."""
+        alone = not (self._chains or self._updated or self._declined)
+        if alone and len(_by_place(self._tables)) == 1:
+            return []
+        checks = []
+        for item, table in self._tables:
+            with on_device_of(self.call.graph, item.variable):
+                checks.append(check_ids(self._now(table.ids), item.variable.shape[0], item.name))
+        return checks
 
     def _emit_tables(self) -> list[tf.Operation]:
         """Emits one op for all tables of a device and a dtype."""

@@ -38,6 +38,23 @@ def table_tensors(
     return gradient, ids, tf.range(num_ids) // tf.maximum(num_ids // tf.maximum(num_bags, 1), 1)
 
 
+def check_ids(ids: Any, rows: int, name: str) -> tf.Operation:
+    """Adds an operation that fails if an id is no row of the table.
+
+    The op checks its ids too, but other variables of the step may be written by then, and the
+    lookup itself need not be executed.
+
+    Args:
+        ids: The rows looked up.
+        rows: Rows of the table.
+        name: What the user calls it.
+    """
+    flat = _indices(ids)
+    low, high = tf.reduce_min(flat), tf.reduce_max(flat)
+    message = f"splitop: SplitError: the ids of {name} must be in [0, {rows}). Received: from"
+    return tf.raw_ops.Assert(condition=(low >= 0) & (high < rows), data=[message, low, "to", high])
+
+
 def _indices(tensor: Any) -> Any:
     """A tensor of integers as the op takes it."""
     flat = tf.reshape(tensor, [-1])

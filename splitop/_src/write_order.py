@@ -43,6 +43,10 @@ class WriteOrder:
         forward = reach.ancestors([*call.ivs, *raw], control=True)
         self._step = frozenset(forward) | self._running
 
+    def add_guards(self, ops: Sequence[Any]) -> None:
+        """Has further ops that may fail run before any variable is written."""
+        self._guards += ops
+
     def readers(self, variable: Any) -> list[Any]:
         """The ops of the step that read a variable."""
         context = self._graph._get_control_flow_context()

@@ -190,6 +190,25 @@ class TestIdsOutOfRange:
         message = r"SplitError: the ids of \\?\"table:0\\?\" must be in \[0, 10\)\. Received: 10 at"
         self.in_a_session(LOOKUPS["the vector itself"], np.full_like(IDS, ROWS), message)
 
+    @pytest.mark.parametrize("path", ["fused", "auto"])
+    def test_nor_is_another_variable_of_the_step(self, path: str) -> None:
+        """With static shapes and SGD nothing needs the lookup itself."""
+        for _ in range(5):
+            with tf.Graph().as_default(), tf1.Session() as session:
+                rows, k = tf1.get_variable("table", [ROWS, 3]), tf1.get_variable("k", [4, 2])
+                gain = tf1.get_variable("gain", [2], constraint=tf.abs if path == "auto" else None)
+                ids = tf1.placeholder(tf.int32, [5])
+                ivs = [tf.gather(rows, ids), tf.matmul(tf.ones([6, 4]), k), gain * 2.0]
+                optimizer = tf1.train.GradientDescentOptimizer(0.1)
+                step = splitop.minimize(optimizer, ivs, [rows, k, gain], backend=path)
+                session.run(tf1.global_variables_initializer())
+                before = session.run([rows, k, gain])
+                with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[0, 10\)"):
+                    session.run(step, {ids: [1, 2, ROWS, 3, 4]})
+                after = session.run([rows, k, gain])
+            for old, new in zip(before, after, strict=True):
+                np.testing.assert_array_equal(old, new)
+
     def in_a_session(self, lookup: Lookup, ids: np.ndarray, message: str) -> Any:
         with tf.Graph().as_default(), tf1.Session() as session:
             w, x = Weights(), tf1.placeholder(tf.int64, ids.shape)
