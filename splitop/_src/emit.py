@@ -110,7 +110,8 @@ class Emission:
         """Adds the step to the current graph; returns the operation that runs it."""
         if current_graph("Plan.apply") is not self.call.graph:
             raise SplitError(
-                "Plan.apply must be called in the graph that the plan was made in. "
+                "Plan.apply must be called in the graph that the plan was made in; for a step "
+                "inside tf.cond, tf.while_loop or a nested tf.function, plan in there too. "
                 "Received: another graph."
             )
         self._check_not_written()

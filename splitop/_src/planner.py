@@ -91,7 +91,7 @@ class PlannedTable:
     def __str__(self) -> str:
         """A few words for the plan's table."""
         rows = "all rows" if self.all_rows else "the rows looked up"
-        bags = "" if self.combiner is None else f", {self.combiner} of bags"
+        bags = "" if self.combiner is None else ", one gradient a bag"
         return f"table, {rows}{bags}"
 
 

@@ -155,8 +155,8 @@ def test_the_plan_is_a_table() -> None:
         ):
             plan = splitop.plan(optimizer, ivs, w.variables)
             assert str(plan).split("\n")[2:] == [
-                f"table:0   10×4   fused  table, {rows}, sum of bags",
-                f"bags:0    10×2   fused  table, {rows}, sqrtn of bags",
+                f"table:0   10×4   fused  table, {rows}, one gradient a bag",
+                f"bags:0    10×2   fused  table, {rows}, one gradient a bag",
                 f"own:0     10     fused  table, {rows}",
                 "3 of 3 variables are fused",
             ]
@@ -236,6 +236,41 @@ class TestIdsOutOfRange:
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             step(tf.constant(ids))
         return before, variables
+
+
+class TestGradientsThatOnlyLookAlike:
+    """They train as on the reference path, from one gradient an id."""
+
+    def train(self, build: Any, path: str) -> np.ndarray:
+        rows, optimizer = tf.Variable(np.zeros((4, 1))), keras.optimizers.SGD(1.0)
+        optimizer.build([rows])
+
+        @tf.function(autograph=False)
+        def step() -> None:
+            splitop.minimize(optimizer, build(rows), [rows], backend=path)
+
+        step()
+        return rows.numpy()
+
+    def check(self, build: Any) -> None:
+        expected = self.train(build, "reference")
+        assert np.any(expected != 0)
+        np.testing.assert_array_equal(self.train(build, "auto"), expected)
+
+    def test_bags_that_are_repeated_as_a_whole(self) -> None:
+        @tf.custom_gradient
+        def first_bags(looked_up: Any) -> Any:
+            bags = tf.constant([[[1.0]], [[10.0]]], tf.float64)
+            return tf.reduce_sum(looked_up, 1)[:2], lambda _: tf.tile(bags, [2, 2, 1])
+
+        self.check(lambda rows: first_bags(tf.gather(rows, [[0, 0], [1, 1], [2, 2], [3, 3]])))
+
+    def test_a_lookup_of_the_positions(self) -> None:
+        def build(rows: Any) -> Any:
+            _, positions = tf.unique(tf.constant([3, 2, 3]))
+            return tf.sparse.segment_sum(tf.gather(rows, positions), positions, [0, 0, 1])
+
+        self.check(build)
 
 
 class TestBuffers:

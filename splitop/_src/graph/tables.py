@@ -86,8 +86,11 @@ def _match_segments(gradients: GradientGraph, values: Any, indices: Any) -> Tabl
     if op not in gradients or op.control_inputs or op.type not in _SEGMENT_GRADIENTS:
         return None
     gradient, positions, segments = op.inputs[:3]
-    unique = _renamed(indices).op
-    if unique.type != "Unique" or positions is not unique.outputs[1]:
+    distinct = _renamed(indices)
+    unique = distinct.op
+    if unique.type != "Unique":
+        return None
+    if distinct is not unique.outputs[0] or positions is not unique.outputs[1]:
         return None
     return TableGradient(
         gradient, unique.inputs[0], _SEGMENT_GRADIENTS[op.type], segments, distinct=True
@@ -152,9 +155,19 @@ def _match_repeated(
     if op not in gradients or op.control_inputs or op.type not in _REPEATS:
         return None
     bags = op.inputs[0]
+    if op.type == "Tile" and not _repeats_within_bags(op.inputs[1], row):
+        return None
     if not (_has_one_row_a_bag(bags.shape, row) or _keeps_one_row_a_bag(op, row)):
         return None
     return TableGradient(bags, indices, even_bags=True, divisor=divisor)
+
+
+def _repeats_within_bags(multiples: Any, row: tf.TensorShape) -> bool:
+    """Whether a Tile surely repeats neither the bags as a whole nor within a row."""
+    values = tf.get_static_value(multiples)
+    if values is None:
+        return False
+    return values[0] == 1 and bool(np.all(values[len(values) - row.rank :] == 1))
 
 
 def _has_one_row_a_bag(bags: tf.TensorShape, row: tf.TensorShape) -> bool:
