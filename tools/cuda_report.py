@@ -24,6 +24,7 @@ LIBRARY = "libsplitop_kernels.so"
 # Kernels that may use local memory, and why.
 MAY_USE_LOCAL_MEMORY = {
     r"\bdouble\b": "float64 is there for tests",
+    r"update_kernel<float16, float, FtrlRule": "one register, around its power function",
     r", false\b": "rows that do not all start at a multiple of 16 bytes",
 }
 
