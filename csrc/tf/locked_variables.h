@@ -63,9 +63,7 @@ class LockedVariables {
 
   // A variable that was gathered from is in copy-on-read mode: whoever reads all of it gets a copy,
   // and a gather holds the lock. So there, too, only a tensor that shares the buffer is in the way.
-  static bool MustMove(tensorflow::Var& variable) {
-    return !variable.tensor()->RefCountIsOne();
-  }
+  static bool MustMove(tensorflow::Var& variable) { return !variable.tensor()->RefCountIsOne(); }
 
   // Memory of the kind that TensorFlow gives to variables.
   static absl::Status AllocateLike(tensorflow::OpKernelContext* context,
