@@ -1,8 +1,8 @@
 #include "kernels/checks.h"
 
 #include <algorithm>
-
 #include <limits>
+
 #include "kernels/update_rules.h"
 
 namespace splitop {

@@ -56,7 +56,7 @@ void bind_dense_chain(py::module_& module) {
              "seed: dL/dy of the first layer, [batch, outputs], float32 or float64.\n"
              "layers: Layer objects from the top (next to the intermediate vector) down, of\n"
              "NumPy arrays.\n"
-             "rule: 'sgd', 'momentum' or 'adam'; hyper: its scalars (splitop/update_rule.h).\n"
+             "rule: its name; hyper: its scalars (splitop/update_rule.h).\n"
              "Returns dL/dx of the last layer, [batch, inputs], if input_gradient, else None.\n"
              "Raises ValueError or TypeError, before anything is written.");
 }

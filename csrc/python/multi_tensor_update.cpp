@@ -58,7 +58,7 @@ void bind_multi_tensor_update(py::module_& module) {
              "Updates many variables from their gradients, in place.\n\n"
              "gradients, variables: NumPy arrays, in pairs of one shape; float32 or float64.\n"
              "slots: for each variable the arrays of its state.\n"
-             "rule: 'sgd', 'momentum' or 'adam'; hyper: its scalars (splitop/update_rule.h).\n"
+             "rule: its name; hyper: its scalars (splitop/update_rule.h).\n"
              "decayed: for each variable whether weight decay applies to it.\n"
              "Raises ValueError or TypeError, before anything is written, and\n"
              "NotImplementedError for gradients of 16 bits.");

@@ -74,7 +74,7 @@ def dense_chain(
         seed: dL/dy of the first layer, [batch, outputs].
         layers: The layers from the top (next to the intermediate vector) down; the input of
             each is the output of the next. No variable may appear twice.
-        rule: The update rule: sgd, momentum or adam.
+        rule: The update rule; `csrc/include/splitop/update_rule.h` has them all.
         hyper: The rule's hyperparameters in its order, a tensor of the variables' dtype.
         input_gradient: Whether dL/dx of the last layer is wanted.
         seed_name: What the user calls the seed; for messages.

@@ -195,8 +195,7 @@ size_t splitop_cpu_dense_chain_scratch_bytes(const splitop_dense_chain* chain,
 
 splitop_status splitop_cpu_dense_chain(const splitop_dense_chain* chain, void* scratch,
                                        size_t scratch_bytes, const splitop_executor* executor) {
-  if (!splitop::valid(chain) || scratch == nullptr || executor == nullptr ||
-      executor->num_workers < 1 || (executor->run == nullptr && executor->num_workers > 1)) {
+  if (!splitop::valid(chain) || scratch == nullptr || !splitop::valid(executor)) {
     return SPLITOP_INVALID_ARGUMENT;
   }
   if (splitop::mixed_precision(*chain)) return SPLITOP_UNSUPPORTED;

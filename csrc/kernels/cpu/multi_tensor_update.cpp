@@ -2,7 +2,6 @@
 #include "splitop/multi_tensor_update.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "kernels/checks.h"
 #include "kernels/cpu/dense_chain_kernels.h"
@@ -12,7 +11,6 @@ namespace splitop {
 namespace {
 
 constexpr int64_t kBlockElements = 1 << 14;  // a task; with Adam 256 KB move
-constexpr double kFlopsPerElement = 20;      // what moving an element costs, in arithmetic
 
 template <typename T>
 class UpdateRun {
@@ -21,24 +19,22 @@ class UpdateRun {
       : kernels_(dense_chain_kernels<T>()), update_(update), executor_(executor) {
     for (int32_t i = 0; i < update.num_tensors; ++i) {
       elements_ += update.tensors[i].count;
-      ends_.push_back((ends_.empty() ? 0 : ends_.back()) +
-                      ceil_div(update.tensors[i].count, kBlockElements));
+      blocks_.add(ceil_div(update.tensors[i].count, kBlockElements));
     }
   }
 
   void run() const {
     if (elements_ == 0) return;
     const double flops = kFlopsPerElement * static_cast<double>(elements_);
-    parallel_tasks(executor_, executor_.num_workers, ends_.back(), flops,
-                   [this](int64_t block, int32_t) { update_block(block); });
+    parallel_tasks(executor_, executor_.num_workers, blocks_.total(), flops,
+                   [this](int64_t task, int32_t) { update_block(task); });
   }
 
  private:
-  void update_block(int64_t block) const {
-    const auto end = std::upper_bound(ends_.begin(), ends_.end(), block);
-    const int64_t first = end == ends_.begin() ? 0 : *(end - 1);
-    const splitop_tensor_update& tensor = update_.tensors[end - ends_.begin()];
-    const int64_t offset = (block - first) * kBlockElements;
+  void update_block(int64_t task) const {
+    const auto [i, block] = blocks_.at(task);
+    const splitop_tensor_update& tensor = update_.tensors[i];
+    const int64_t offset = block * kBlockElements;
     kernels_.update(update_.rule, tensor.variable, static_cast<const T*>(update_.hyper), offset,
                     std::min(kBlockElements, tensor.count - offset),
                     static_cast<const T*>(tensor.gradient) + offset);
@@ -47,7 +43,7 @@ class UpdateRun {
   const DenseChainKernels<T>& kernels_;
   const splitop_multi_tensor_update& update_;
   const splitop_executor& executor_;
-  std::vector<int64_t> ends_;  // of each tensor's blocks, counted through
+  Parts blocks_;
   int64_t elements_ = 0;
 };
 
@@ -56,10 +52,7 @@ class UpdateRun {
 
 splitop_status splitop_cpu_multi_tensor_update(const splitop_multi_tensor_update* update,
                                                const splitop_executor* executor) {
-  if (!splitop::valid(update) || executor == nullptr || executor->num_workers < 1 ||
-      (executor->run == nullptr && executor->num_workers > 1)) {
-    return SPLITOP_INVALID_ARGUMENT;
-  }
+  if (!splitop::valid(update) || !splitop::valid(executor)) return SPLITOP_INVALID_ARGUMENT;
   if (update->gradient_dtype != update->variable_dtype) return SPLITOP_UNSUPPORTED;
   if (update->variable_dtype == SPLITOP_FLOAT32) {
     splitop::UpdateRun<float>(*update, *executor).run();

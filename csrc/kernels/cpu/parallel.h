@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
+#include <vector>
 
 #include "splitop/executor.h"
 
@@ -14,7 +16,32 @@ namespace splitop {
 // A worker is woken only for this much arithmetic; waking one costs a few microseconds.
 constexpr double kFlopsPerWorker = 1e6;
 
+// What updating an element costs, most of it moving data, in arithmetic.
+constexpr double kFlopsPerElement = 20;
+
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+inline bool valid(const splitop_executor* executor) {
+  return executor != nullptr && executor->num_workers >= 1 &&
+         (executor->run != nullptr || executor->num_workers == 1);
+}
+
+// The parts of several things, counted through.
+class Parts {
+ public:
+  void add(int64_t parts) { ends_.push_back(total() + parts); }
+
+  int64_t total() const { return ends_.empty() ? 0 : ends_.back(); }
+
+  // Which thing a part is of, and which of its parts it is.
+  std::pair<size_t, int64_t> at(int64_t part) const {
+    const auto end = std::upper_bound(ends_.begin(), ends_.end(), part);
+    return {end - ends_.begin(), part - (end == ends_.begin() ? 0 : *(end - 1))};
+  }
+
+ private:
+  std::vector<int64_t> ends_;
+};
 
 // Runs task(index, worker) for every index in [0, tasks), shared out among the workers as
 // they become free. Every result belongs to one task, so the sharing does not show in it.

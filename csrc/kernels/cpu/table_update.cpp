@@ -20,26 +20,8 @@ constexpr int64_t kTaskIds = 1 << 11;       // at most
 constexpr int64_t kCheckedIds = 1 << 16;    // a task of the search for a bad id
 
 // What moving data costs, in arithmetic.
-constexpr double kFlopsPerElement = 20;
 constexpr double kFlopsPerRow = 500;       // an access to any row
 constexpr double kFlopsPerSortedId = 100;  // half a pass of the sort
-
-// Parts of several tables, counted through.
-class Parts {
- public:
-  void add(int64_t parts) { ends_.push_back(total() + parts); }
-
-  int64_t total() const { return ends_.empty() ? 0 : ends_.back(); }
-
-  // The table and the part of it.
-  std::pair<size_t, int64_t> at(int64_t part) const {
-    const auto end = std::upper_bound(ends_.begin(), ends_.end(), part);
-    return {end - ends_.begin(), part - (end == ends_.begin() ? 0 : *(end - 1))};
-  }
-
- private:
-  std::vector<int64_t> ends_;
-};
 
 bool has_bag_sizes(const splitop_table_update& table) {
   return table.combiner != SPLITOP_COMBINER_SUM;
@@ -249,11 +231,6 @@ class TableRun {
   Parts row_tasks_;
 };
 
-bool valid_executor(const splitop_executor* executor) {
-  return executor != nullptr && executor->num_workers >= 1 &&
-         (executor->run != nullptr || executor->num_workers == 1);
-}
-
 // The tasks of the search: blocks of positions. The one with the first bad id, or their number.
 int64_t first_bad_block(const splitop_multi_table_update& update, const Parts& blocks,
                         const splitop_executor& executor) {
@@ -283,7 +260,7 @@ size_t splitop_cpu_table_update_scratch_bytes(const splitop_multi_table_update* 
 
 splitop_status splitop_cpu_table_update(const splitop_multi_table_update* update, void* scratch,
                                         size_t scratch_bytes, const splitop_executor* executor) {
-  if (!splitop::valid(update) || !splitop::valid_executor(executor)) {
+  if (!splitop::valid(update) || !splitop::valid(executor)) {
     return SPLITOP_INVALID_ARGUMENT;
   }
   const size_t needed = splitop::scratch_bytes(*update, executor->num_workers);
@@ -298,7 +275,7 @@ splitop_status splitop_cpu_table_update(const splitop_multi_table_update* update
 int32_t splitop_cpu_find_bad_id(const splitop_multi_table_update* update,
                                 const splitop_executor* executor, int32_t* table,
                                 int64_t* position) {
-  if (!splitop::valid(update) || !splitop::valid_executor(executor)) return 0;
+  if (!splitop::valid(update) || !splitop::valid(executor)) return 0;
   splitop::Parts blocks;
   for (int32_t i = 0; i < update->num_tables; ++i) {
     blocks.add(splitop::ceil_div(update->tables[i].num_ids, splitop::kCheckedIds));

@@ -5,32 +5,32 @@
 #ifndef SPLITOP_KERNELS_CUDA_CHAIN_RULES_H_
 #define SPLITOP_KERNELS_CUDA_CHAIN_RULES_H_
 
-#include <algorithm>
-#include <iterator>
-
 #include "kernels/update_rules.h"
+#include "splitop/status.h"
 
 namespace splitop::cuda {
 
-constexpr splitop_update_rule kChainRules[] = {SPLITOP_SGD, SPLITOP_MOMENTUM, SPLITOP_ADAM};
+template <typename Rule>
+constexpr bool kIsChainRule = false;
+template <typename T>
+constexpr bool kIsChainRule<SgdRule<T>> = true;
+template <typename T>
+constexpr bool kIsChainRule<MomentumRule<T>> = true;
+template <typename T>
+constexpr bool kIsChainRule<AdamRule<T>> = true;
 
 inline bool is_chain_rule(splitop_update_rule rule) {
-  return std::find(std::begin(kChainRules), std::end(kChainRules), rule) != std::end(kChainRules);
+  return with_update_rule<float>(
+      rule, [](auto tag) { return kIsChainRule<typename decltype(tag)::Rule>; });
 }
 
-// Calls f(RuleTag<R>()) for the rule's struct R. `rule` is a chain rule.
+// Calls f(RuleTag<R>()), which returns a status, for the rule's struct R.
 template <typename T, typename F>
-auto with_chain_rule(splitop_update_rule rule, const F& f) {
-  switch (rule) {
-    case SPLITOP_SGD:
-      return f(RuleTag<SgdRule<T>>());
-    case SPLITOP_MOMENTUM:
-      return f(RuleTag<MomentumRule<T>>());
-    case SPLITOP_ADAM:
-      return f(RuleTag<AdamRule<T>>());
-    default:
-      __builtin_unreachable();
-  }
+splitop_status with_chain_rule(splitop_update_rule rule, const F& f) {
+  return with_update_rule<T>(rule, [&](auto tag) -> splitop_status {
+    if constexpr (kIsChainRule<typename decltype(tag)::Rule>) return f(tag);
+    return SPLITOP_UNSUPPORTED;
+  });
 }
 
 }  // namespace splitop::cuda

@@ -19,10 +19,6 @@ constexpr int64_t kBlockElements = kThreads * kElementsPerThread;
 // smaller tables keep short lists cheap: arguments are copied whole.
 constexpr int kLargestTable = kUpdateTables[1];
 
-// Packs in flight; the rules with the most state run out of registers.
-template <typename Rule>
-constexpr int kUnroll = Rule::kNumSlots > 2 ? 2 : 4;
-
 struct Entry {
   const void* gradient;
   void* value;
@@ -102,7 +98,9 @@ __global__ __launch_bounds__(kThreads) void update_kernel(
   int64_t packed = begin;
   if (entry.aligned) {
     packed = end - (end - begin) % kPack;
-#pragma unroll kUnroll < Rule>
+    // Packs in flight; the rules with the most state run out of registers.
+    constexpr int kInFlight = Rule::kNumSlots > 2 ? 2 : 4;
+#pragma unroll kInFlight
     for (int64_t at = begin + threadIdx.x * kPack; at < packed; at += kThreads * kPack) {
       update_pack<Gradient, Sum, Rule, kPack>(entry, rule, at);
     }

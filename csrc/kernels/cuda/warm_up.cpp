@@ -60,9 +60,10 @@ class WarmUp {
     product.aligned = aligned;
     product.large_tile = large;
     step([&] { return kernels.product(product, kLoadsOnly); });
-    for (const splitop_update_rule rule : kChainRules) {
+    for (int rule = 0; rule < SPLITOP_NUM_UPDATE_RULES; ++rule) {
       WeightUpdateArgs update = {};
-      update.rule = rule;
+      update.rule = static_cast<splitop_update_rule>(rule);
+      if (!is_chain_rule(update.rule)) continue;
       update.aligned = aligned;
       update.large_tile = large;
       step([&] { return kernels.weight_update(update, kLoadsOnly); });
