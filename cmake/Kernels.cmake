@@ -6,6 +6,7 @@ set(SPLITOP_KERNEL_SOURCES
   csrc/kernels/checks.cpp
   csrc/kernels/cuda_names.cpp
   csrc/kernels/dtype.cpp
+  csrc/kernels/norms.cpp
   csrc/kernels/status.cpp
   csrc/kernels/table_update.cpp
   csrc/kernels/update_rule.cpp
@@ -14,7 +15,9 @@ set(SPLITOP_KERNEL_SOURCES
   csrc/kernels/cuda/strategy.cpp
   csrc/kernels/cpu/dense_chain.cpp
   csrc/kernels/cpu/dense_chain_tables.cpp
+  csrc/kernels/cpu/dense_sweep.cpp
   csrc/kernels/cpu/multi_tensor_update.cpp
+  csrc/kernels/cpu/squared_norms.cpp
   csrc/kernels/cpu/table_update.cpp
 )
 set(SPLITOP_KERNEL_DEFINITIONS)

@@ -50,31 +50,72 @@ bool valid_table(const splitop_table_update& table, size_t element_bytes, int32_
   }
   if (!known(table.id_type) || (table.num_ids > 0 && table.ids == nullptr)) return false;
   if (table.scope < 0 || table.scope >= SPLITOP_NUM_ROW_SCOPES || !valid_bags(table)) return false;
+  if (table.variable.clip != nullptr) return false;
   const bool no_gradient = table.gradient_rows == 0 || table.width == 0;
   if (!no_gradient && table.gradient == nullptr) return false;
   return table.rows == 0 || table.width == 0 || valid_variable(table.variable, num_slots);
 }
 
+// Types, sizes and layers of a chain; not its rule.
+bool valid_layers(const splitop_dense_chain& chain, int32_t num_slots) {
+  if (chain.num_layers < 1 || chain.layers == nullptr) return false;
+  if (chain.batch < 1 || chain.seed == nullptr) return false;
+  if (!valid_types(chain.dtype, chain.variable_dtype)) return false;
+  for (int32_t l = 0; l < chain.num_layers; ++l) {
+    if (!valid_layer(chain, l, num_slots)) return false;
+  }
+  return true;
+}
+
+bool valid_float(splitop_dtype dtype) {
+  return dtype == SPLITOP_FLOAT32 || dtype == SPLITOP_FLOAT64;
+}
+
 }  // namespace
 
 bool valid_types(splitop_dtype tensors, splitop_dtype variables) {
-  if (tensors == variables) {
-    return variables == SPLITOP_FLOAT32 || variables == SPLITOP_FLOAT64;
-  }
+  if (tensors == variables) return valid_float(variables);
   return splitop_dtype_bytes(tensors) == 2 && variables == SPLITOP_FLOAT32;
 }
 
 bool valid(const splitop_dense_chain* chain) {
-  if (chain == nullptr || chain->num_layers < 1 || chain->layers == nullptr) return false;
-  if (!valid_types(chain->dtype, chain->variable_dtype)) return false;
+  if (chain == nullptr || chain->hyper == nullptr) return false;
   const int32_t num_slots = splitop_num_slots(chain->rule);
-  if (chain->batch < 1 || chain->seed == nullptr || chain->hyper == nullptr || num_slots < 0) {
+  return num_slots >= 0 && valid_layers(*chain, num_slots);
+}
+
+bool valid(const splitop_dense_sweep* sweep) {
+  if (sweep == nullptr || sweep->gradients == nullptr || !valid_float(sweep->dtype)) return false;
+  if (sweep->norms < 0 || sweep->norms >= SPLITOP_NUM_NORMS) return false;
+  if (sweep->norms != SPLITOP_NORMS_NONE && sweep->squared_norms == nullptr) return false;
+  return valid_layers(swept_chain(*sweep), 0) &&
+         std::all_of(sweep->gradients, sweep->gradients + sweep->num_layers,
+                     [](const void* gradient) { return gradient != nullptr; });
+}
+
+bool valid(const splitop_squared_norms* norms) {
+  if (norms == nullptr || norms->num_tensors < 0 || !valid_float(norms->dtype)) return false;
+  if (norms->num_tensors == 0) return true;
+  if (norms->counts == nullptr || norms->tensors == nullptr || norms->squared_norms == nullptr) {
     return false;
   }
-  for (int32_t l = 0; l < chain->num_layers; ++l) {
-    if (!valid_layer(*chain, l, num_slots)) return false;
+  for (int32_t i = 0; i < norms->num_tensors; ++i) {
+    const int64_t count = norms->counts[i];
+    if (count < 0 || (count > 0 && norms->tensors[i] == nullptr)) return false;
   }
   return true;
+}
+
+splitop_dense_chain swept_chain(const splitop_dense_sweep& sweep) {
+  splitop_dense_chain chain = {};
+  chain.dtype = chain.variable_dtype = sweep.dtype;
+  chain.batch = sweep.batch;
+  chain.num_layers = sweep.num_layers;
+  chain.layers = sweep.layers;
+  chain.seed = sweep.seed;
+  chain.rule = SPLITOP_SGD;
+  chain.input_gradient = sweep.input_gradient;
+  return chain;
 }
 
 bool valid(const splitop_multi_tensor_update* update) {
@@ -94,7 +135,7 @@ bool valid(const splitop_multi_tensor_update* update) {
 bool valid(const splitop_multi_table_update* update) {
   if (update == nullptr || update->num_tables < 0) return false;
   if (update->num_tables > 0 && update->tables == nullptr) return false;
-  if (update->dtype != SPLITOP_FLOAT32 && update->dtype != SPLITOP_FLOAT64) return false;
+  if (!valid_float(update->dtype)) return false;
   const int32_t num_slots = splitop_num_slots(update->rule);
   if (update->hyper == nullptr || num_slots < 0) return false;
   const size_t element_bytes = splitop_dtype_bytes(update->dtype);

@@ -3,6 +3,7 @@
 #define SPLITOP_KERNELS_CHECKS_H_
 
 #include "splitop/dense_chain.h"
+#include "splitop/dense_sweep.h"
 #include "splitop/multi_tensor_update.h"
 #include "splitop/table_update.h"
 
@@ -12,10 +13,15 @@ namespace splitop {
 bool valid_types(splitop_dtype tensors, splitop_dtype variables);
 
 bool valid(const splitop_dense_chain* chain);
+bool valid(const splitop_dense_sweep* sweep);
+bool valid(const splitop_squared_norms* norms);
 bool valid(const splitop_multi_tensor_update* update);
 
 // All but what is in ids and gradient_row.
 bool valid(const splitop_multi_table_update* update);
+
+// The chain whose gradients are swept. It has no slots, and is never updated.
+splitop_dense_chain swept_chain(const splitop_dense_sweep& sweep);
 
 inline bool mixed_precision(const splitop_dense_chain& chain) {
   return chain.dtype != chain.variable_dtype;

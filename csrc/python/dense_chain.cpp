@@ -4,9 +4,6 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,6 +12,7 @@
 #include "python/dense_chain_arguments.h"
 #include "python/errors.h"
 #include "python/numpy_view.h"
+#include "python/scratch.h"
 #include "python/threads.h"
 
 namespace py = pybind11;
@@ -22,27 +20,20 @@ namespace py = pybind11;
 namespace splitop {
 namespace {
 
-splitop_status run(const splitop_dense_chain& chain, const splitop_executor& executor) {
-  const py::gil_scoped_release release;
-  const size_t bytes = splitop_cpu_dense_chain_scratch_bytes(&chain, executor.num_workers);
-  const std::unique_ptr<void, void (*)(void*)> scratch(
-      std::aligned_alloc(64, (bytes + 63) / 64 * 64), std::free);
-  if (scratch == nullptr) throw std::bad_alloc();
-  return splitop_cpu_dense_chain(&chain, scratch.get(), bytes, &executor);
-}
-
 std::optional<py::array> dense_chain(py::handle seed, const std::vector<DenseLayer>& layers,
                                      const std::string& rule, py::handle hyper, bool input_gradient,
-                                     int num_threads) {
+                                     py::handle clips, int num_threads) {
   DenseChainArguments arguments(numpy_view, {SPLITOP_FLOAT32, SPLITOP_FLOAT64}, seed, layers, rule,
                                 hyper, input_gradient);
+  if (!clips.is_none()) arguments.set_clips(clips);
   const splitop_executor executor = threads_executor(num_threads);
   std::optional<py::array> result;
   if (input_gradient) {
     result = py::array(py::dtype(arguments.dtype()), arguments.input_gradient_shape());
     arguments.chain().input_gradient = result->mutable_data();
   }
-  raise_unless_ok(run(arguments.chain(), executor));
+  raise_unless_ok(run_with_scratch<splitop_cpu_dense_chain_scratch_bytes, splitop_cpu_dense_chain>(
+      arguments.chain(), executor));
   return result;
 }
 
@@ -51,12 +42,14 @@ std::optional<py::array> dense_chain(py::handle seed, const std::vector<DenseLay
 void bind_dense_chain(py::module_& module) {
   module.def("dense_chain", &dense_chain, py::arg("seed"), py::arg("layers"), py::kw_only(),
              py::arg("rule"), py::arg("hyper"), py::arg("input_gradient") = false,
-             py::arg("num_threads") = 1,
+             py::arg("clips") = py::none(), py::arg("num_threads") = 1,
              "Seeded backward pass and update of a chain of dense layers, in place.\n\n"
              "seed: dL/dy of the first layer, [batch, outputs], float32 or float64.\n"
              "layers: Layer objects from the top (next to the intermediate vector) down, of\n"
              "NumPy arrays.\n"
              "rule: its name; hyper: its scalars (splitop/update_rule.h).\n"
+             "clips: for each kernel, then for each bias, what its gradient is multiplied by, and\n"
+             "to which magnitude it is then clipped, [variables, 2]; or None.\n"
              "Returns dL/dx of the last layer, [batch, inputs], if input_gradient, else None.\n"
              "Raises ValueError or TypeError, before anything is written.");
 }

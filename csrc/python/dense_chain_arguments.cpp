@@ -93,6 +93,15 @@ void DenseChainArguments::set_variables(const DenseLayer& from, const ArrayView&
                          from.bias_decayed);
 }
 
+void DenseChainArguments::set_clips(py::handle clips) {
+  std::vector<splitop_variable*> variables;
+  for (splitop_dense_layer& layer : layers_) variables.push_back(&layer.kernel);
+  for (splitop_dense_layer& layer : layers_) {
+    if (layer.bias.value != nullptr) variables.push_back(&layer.bias);
+  }
+  set_variable_clips(arrays_, clips, variable_dtype_, variables);
+}
+
 const void* DenseChainArguments::kernel_copy(const DenseLayer& from, const Shape& shape,
                                              const std::string& name) {
   if (from.kernel_copy.is_none()) {

@@ -23,6 +23,9 @@ class DenseChainArguments {
   DenseChainArguments(const DenseChainArguments&) = delete;
   DenseChainArguments& operator=(const DenseChainArguments&) = delete;
 
+  // For each kernel, then for each bias, a factor and a bound: [variables, 2].
+  void set_clips(pybind11::handle clips);
+
   // Valid as long as this object; its input gradient is set by the caller.
   splitop_dense_chain& chain() { return chain_; }
 

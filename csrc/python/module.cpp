@@ -8,6 +8,7 @@ PYBIND11_MODULE(_kernels, module) {
   splitop::bind_isas(module);
   splitop::bind_layer(module);
   splitop::bind_dense_chain(module);
+  splitop::bind_dense_sweep(module);
   splitop::bind_multi_tensor_update(module);
   splitop::bind_table_update(module);
   splitop::bind_cuda_state(module);

@@ -23,8 +23,10 @@ using Objects = UpdateArguments::Objects;
 
 void multi_tensor_update(const Objects& gradients, const Objects& variables,
                          const std::vector<Objects>& slots, const std::string& rule,
-                         py::handle hyper, const std::vector<bool>& decayed, int num_threads) {
-  const UpdateArguments arguments(numpy_view, gradients, variables, slots, rule, hyper, decayed);
+                         py::handle hyper, const std::vector<bool>& decayed, py::handle clips,
+                         int num_threads) {
+  UpdateArguments arguments(numpy_view, gradients, variables, slots, rule, hyper, decayed);
+  if (!clips.is_none()) arguments.set_clips(clips);
   const splitop_executor executor = threads_executor(num_threads);
   splitop_status status;
   {
@@ -36,11 +38,13 @@ void multi_tensor_update(const Objects& gradients, const Objects& variables,
 
 void cuda_multi_tensor_update(const Objects& gradients, const Objects& variables,
                               const std::vector<Objects>& slots, const std::string& rule,
-                              py::handle hyper, const std::vector<bool>& decayed, int64_t stream) {
+                              py::handle hyper, const std::vector<bool>& decayed, py::handle clips,
+                              int64_t stream) {
   require_cuda();
   const splitop_cuda_stream on_stream = cuda_stream(stream);
-  const UpdateArguments arguments(device_viewer(stream), gradients, variables, slots, rule, hyper,
-                                  decayed);
+  UpdateArguments arguments(device_viewer(stream), gradients, variables, slots, rule, hyper,
+                            decayed);
+  if (!clips.is_none()) arguments.set_clips(clips);
   splitop_status status;
   {
     const py::gil_scoped_release release;
@@ -54,12 +58,15 @@ void cuda_multi_tensor_update(const Objects& gradients, const Objects& variables
 void bind_multi_tensor_update(py::module_& module) {
   module.def("multi_tensor_update", &multi_tensor_update, py::arg("gradients"),
              py::arg("variables"), py::arg("slots"), py::kw_only(), py::arg("rule"),
-             py::arg("hyper"), py::arg("decayed"), py::arg("num_threads") = 1,
+             py::arg("hyper"), py::arg("decayed"), py::arg("clips") = py::none(),
+             py::arg("num_threads") = 1,
              "Updates many variables from their gradients, in place.\n\n"
              "gradients, variables: NumPy arrays, in pairs of one shape; float32 or float64.\n"
              "slots: for each variable the arrays of its state.\n"
              "rule: its name; hyper: its scalars (splitop/update_rule.h).\n"
              "decayed: for each variable whether weight decay applies to it.\n"
+             "clips: [variables, 2], what each gradient is multiplied by, and to which magnitude\n"
+             "it is then clipped; or None.\n"
              "Raises ValueError or TypeError, before anything is written, and\n"
              "NotImplementedError for gradients of 16 bits.");
 }
@@ -67,7 +74,8 @@ void bind_multi_tensor_update(py::module_& module) {
 void bind_cuda_multi_tensor_update(py::module_& module) {
   module.def("cuda_multi_tensor_update", &cuda_multi_tensor_update, py::arg("gradients"),
              py::arg("variables"), py::arg("slots"), py::kw_only(), py::arg("rule"),
-             py::arg("hyper"), py::arg("decayed"), py::arg("stream") = 0,
+             py::arg("hyper"), py::arg("decayed"), py::arg("clips") = py::none(),
+             py::arg("stream") = 0,
              "multi_tensor_update on the current CUDA device, enqueued on a stream.\n\n"
              "All arrays are in the device's memory, as for cuda_dense_chain. Gradients of\n"
              "float32 variables may be bfloat16 or float16.");

@@ -57,4 +57,10 @@ UpdateArguments::UpdateArguments(Arrays::Viewer viewer, const Objects& gradients
   update_.tensors = tensors_.data();
 }
 
+void UpdateArguments::set_clips(py::handle clips) {
+  std::vector<splitop_variable*> variables;
+  for (splitop_tensor_update& tensor : tensors_) variables.push_back(&tensor.variable);
+  set_variable_clips(arrays_, clips, splitop_dtype_name(update_.variable_dtype), variables);
+}
+
 }  // namespace splitop

@@ -22,6 +22,9 @@ class UpdateArguments {
   UpdateArguments(const UpdateArguments&) = delete;
   UpdateArguments& operator=(const UpdateArguments&) = delete;
 
+  // For each variable a factor and a bound: [variables, 2].
+  void set_clips(pybind11::handle clips);
+
   // Valid as long as this object.
   const splitop_multi_tensor_update& update() const { return update_; }
 

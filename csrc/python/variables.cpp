@@ -1,5 +1,7 @@
 #include "python/variables.h"
 
+#include "splitop/dtype.h"
+
 namespace py = pybind11;
 
 namespace splitop {
@@ -19,6 +21,14 @@ splitop_variable to_variable(Arrays& arrays, const VariableSpec& spec, const Arr
   }
   variable.decayed = decayed;
   return variable;
+}
+
+void set_variable_clips(Arrays& arrays, py::handle clips, const std::string& dtype,
+                        const std::vector<splitop_variable*>& variables) {
+  const auto count = static_cast<int64_t>(variables.size());
+  const auto* clip = static_cast<const char*>(arrays.input(clips, dtype, {count, 2}, "clips"));
+  const size_t bytes = 2 * (dtype == splitop_dtype_name(SPLITOP_FLOAT64) ? 8 : 4);
+  for (int64_t v = 0; v < count; ++v) variables[v]->clip = clip + bytes * v;
 }
 
 }  // namespace splitop

@@ -24,6 +24,10 @@ struct VariableSpec {
 splitop_variable to_variable(Arrays& arrays, const VariableSpec& spec, const ArrayView& value,
                              const std::vector<pybind11::object>& slots, bool decayed);
 
+// Sets the clip of each variable to a row of `clips`, [variables, 2].
+void set_variable_clips(Arrays& arrays, pybind11::handle clips, const std::string& dtype,
+                        const std::vector<splitop_variable*>& variables);
+
 }  // namespace splitop
 
 #endif  // SPLITOP_PYTHON_VARIABLES_H_

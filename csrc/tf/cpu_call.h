@@ -13,7 +13,7 @@
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tf/intra_op_executor.h"
-#include "tf/update_kernel.h"
+#include "tf/op_kernel.h"
 
 namespace splitop {
 

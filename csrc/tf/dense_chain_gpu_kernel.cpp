@@ -71,7 +71,8 @@ class DenseChainGpuKernel final : public DenseChainKernel {
                               .TypeConstraint<variables>("V") \
                               .HostMemory("kernels")          \
                               .HostMemory("biases")           \
-                              .HostMemory("slots"),           \
+                              .HostMemory("slots")            \
+                              .HostMemory("conditions"),      \
                           DenseChainGpuKernel)
 SPLITOP_REGISTER_GPU(float, float);
 SPLITOP_REGISTER_GPU(double, double);

@@ -13,6 +13,8 @@
 #include "tf/input_shapes.h"
 #include "tf/locked_variables.h"
 #include "tf/names.h"
+#include "tf/op_kernel.h"
+#include "tf/update_attrs.h"
 #include "tf/update_kernel.h"
 
 namespace splitop {
@@ -29,8 +31,10 @@ class DenseChainArguments {
     chain_.num_layers = attrs.num_layers();
     chain_.layers = layers_.data();
     chain_.seed = Data(attrs.SeedInput());
-    chain_.rule = attrs.rule;
-    chain_.hyper = Data(attrs.HyperInput());
+    if (attrs.updates) {
+      chain_.rule = attrs.update.rule;
+      chain_.hyper = Data(attrs.update.HyperInput());
+    }
     for (int l = 0; l < attrs.num_layers(); ++l) SetLayer(l);
   }
   DenseChainArguments(const DenseChainArguments&) = delete;
@@ -65,8 +69,8 @@ class DenseChainArguments {
   }
 
   splitop_variable Variable(const LockedVariables& variables, int variable) const {
-    return VariableArgument(variables, variable, attrs_.SlotResource(variable, 0),
-                            attrs_.slots_per_variable(), attrs_.variables[variable].decayed);
+    if (!attrs_.updates) return {variables.tensor(variable)->data(), {}, 0, nullptr};
+    return VariableArgument(context_, attrs_.update, attrs_.resources, variables, variable);
   }
 
   tensorflow::OpKernelContext* const context_;
@@ -76,9 +80,21 @@ class DenseChainArguments {
   splitop_dense_chain chain_ = {};
 };
 
-class DenseChainKernel : public UpdateKernel {
+// dL/dx of the bottom layer as output `output` of the op, if it is wanted.
+inline absl::Status AllocateInputGradient(tensorflow::OpKernelContext* context, int output,
+                                          const DenseChainAttrs& attrs, const DenseChainDims& dims,
+                                          DenseChainArguments* arguments) {
+  if (!attrs.input_gradient) return absl::OkStatus();
+  tensorflow::Tensor* tensor = nullptr;
+  TF_RETURN_IF_ERROR(context->allocate_output(
+      output, tensorflow::TensorShape({dims.batch, dims.widths.back()}), &tensor));
+  arguments->SetInputGradient(tensor->data());
+  return absl::OkStatus();
+}
+
+class DenseChainKernel : public NoThrowKernel {
  public:
-  explicit DenseChainKernel(tensorflow::OpKernelConstruction* context) : UpdateKernel(context) {
+  explicit DenseChainKernel(tensorflow::OpKernelConstruction* context) : NoThrowKernel(context) {
     OP_REQUIRES_OK(context, ReadDenseChainAttrs(context, &attrs_));
   }
 
@@ -91,22 +107,13 @@ class DenseChainKernel : public UpdateKernel {
     const InputShapes shapes = ReceivedInputShapes(context, attrs_.resources, variables);
     DenseChainShapeCheck check(attrs_, shapes);
     TF_RETURN_IF_ERROR(check.Run());
+    if (!Applies(context, attrs_.update)) return absl::OkStatus();
     DenseChainArguments arguments(context, attrs_, check.dims());
-    TF_RETURN_IF_ERROR(AllocateOutput(context, check.dims(), &arguments));
+    TF_RETURN_IF_ERROR(AllocateInputGradient(context, 0, attrs_, check.dims(), &arguments));
     return Update(context, device, &variables, &arguments);
   }
 
  private:
-  absl::Status AllocateOutput(tensorflow::OpKernelContext* context, const DenseChainDims& dims,
-                              DenseChainArguments* arguments) const {
-    if (!attrs_.input_gradient) return absl::OkStatus();
-    tensorflow::Tensor* output = nullptr;
-    TF_RETURN_IF_ERROR(context->allocate_output(
-        0, tensorflow::TensorShape({dims.batch, dims.widths.back()}), &output));
-    arguments->SetInputGradient(output->data());
-    return absl::OkStatus();
-  }
-
   DenseChainAttrs attrs_;
 };
 

@@ -35,6 +35,8 @@ REGISTER_OP("Splitop>DenseChain")
     .Input("biases: num_biases * resource")
     .Input("slots: num_slots * resource")
     .Input("hyper: V")
+    .Input("conditions: num_conditions * bool")
+    .Input("clips: num_clips * V")
     .Output("input_gradient: num_input_gradients * T")
     .Attr("T: {float, double, bfloat16, half}")
     .Attr("V: {float, double}")
@@ -43,6 +45,8 @@ REGISTER_OP("Splitop>DenseChain")
     .Attr("num_kernel_copies: int >= 0")
     .Attr("num_biases: int >= 0")
     .Attr("num_slots: int >= 0")
+    .Attr("num_conditions: int >= 0")
+    .Attr("num_clips: int >= 0")
     .Attr("num_input_gradients: int >= 0")
     .Attr(
         "activations: list({'linear', 'relu', 'relu6', 'leaky_relu', 'elu', 'selu', 'tanh', "
@@ -93,6 +97,11 @@ slots: The optimizer's state, as resource variables of their variable's type and
   biases. Updated.
 hyper: The hyperparameters of the rule, in its order. Shape [how many it has]. In the memory of the
   op's device.
+conditions: Where num_conditions is 1, whether the variables are updated; a scalar, without an input
+  gradient. If not, the checks are all that is done.
+clips: Where num_clips is 1, what the gradient of each variable is multiplied by, and then to which
+  magnitude it is clipped. Shape [kernels and then biases, 2]. In the memory of the
+  op's device; there is no GPU kernel for it.
 input_gradient: dL/dx of the bottom layer, where num_input_gradients is 1. Shape
   [batch, inputs of the bottom layer].
 T: The type of seed, layer inputs, references, kernel copies and input gradient.
@@ -102,6 +111,8 @@ num_references: Layers that are not linear.
 num_kernel_copies: Layers whose dL/dx is computed, in mixed precision; else 0.
 num_biases: Layers that have a bias.
 num_slots: Slots of all variables: (num_layers + num_biases) times those of the rule.
+num_conditions: 1 if there is a condition, else 0.
+num_clips: 1 if gradients are scaled and clipped, else 0.
 num_input_gradients: 1 if the input gradient is wanted, else 0.
 activations: The activation of each layer.
 alphas: The slope of each layer that is leaky_relu for negative inputs; not read for the others.

@@ -14,6 +14,7 @@
 #include "tf/dense_chain_attrs.h"
 #include "tf/input_shapes.h"
 #include "tf/shapes.h"
+#include "tf/update_attrs.h"
 
 namespace splitop {
 
@@ -34,10 +35,10 @@ class DenseChainShapeCheck {
   // The variables come first: they stand, so what disagrees with them is at fault. The seed
   // comes last: by then all that it must fit is known.
   absl::Status Run() {
-    TF_RETURN_IF_ERROR(CheckHyper());
+    if (attrs_.updates) TF_RETURN_IF_ERROR(CheckUpdateInputs(attrs_.update, shapes_));
     TF_RETURN_IF_ERROR(CheckKernels());
     TF_RETURN_IF_ERROR(CheckBiases());
-    TF_RETURN_IF_ERROR(CheckSlots());
+    TF_RETURN_IF_ERROR(CheckSlots(attrs_.resources, shapes_));
     TF_RETURN_IF_ERROR(CheckKernelCopies());
     TF_RETURN_IF_ERROR(CheckLayerInputs());
     TF_RETURN_IF_ERROR(CheckReferences());
@@ -49,13 +50,6 @@ class DenseChainShapeCheck {
  private:
   std::string Quoted(int layer) const {
     return absl::StrCat("\"", attrs_.layers[layer].name, "\"");
-  }
-
-  absl::Status CheckHyper() {
-    int64_t count = splitop_num_hyper(attrs_.rule);
-    return ExpectShape(shapes_[attrs_.HyperInput()], {&count}, [] {
-      return ShapeDescription{"SplitError", "input hyper", "the update rule's hyperparameters"};
-    });
   }
 
   // The columns of a layer's input say how a kernel of more dimensions splits.
@@ -98,15 +92,6 @@ class DenseChainShapeCheck {
         return ShapeDescription{"SplitError", attrs_.DescribeResource(v),
                                 absl::StrCat("units of ", Quoted(layer))};
       }));
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status CheckSlots() {
-    for (int r = attrs_.num_variables(); r < attrs_.num_resources(); ++r) {
-      const auto& variable = shapes_[attrs_.ResourceInput(attrs_.VariableOf(r))];
-      TF_RETURN_IF_ERROR(
-          ExpectSameShape(shapes_[attrs_.ResourceInput(r)], variable, attrs_.DescribeResource(r)));
     }
     return absl::OkStatus();
   }

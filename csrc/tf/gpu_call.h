@@ -20,7 +20,7 @@
 #include "splitop/status.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
-#include "tf/update_kernel.h"
+#include "tf/op_kernel.h"
 #include "xla/stream_executor/device_address.h"
 #include "xla/stream_executor/stream.h"
 

@@ -38,7 +38,8 @@ class MultiTensorUpdateGpuKernel final : public MultiTensorUpdateKernel {
                               .Device(tensorflow::DEVICE_GPU) \
                               .TypeConstraint<type>("T")      \
                               .HostMemory("variables")        \
-                              .HostMemory("slots"),           \
+                              .HostMemory("slots")            \
+                              .HostMemory("conditions"),      \
                           MultiTensorUpdateGpuKernel)
 SPLITOP_REGISTER_GPU(float);
 SPLITOP_REGISTER_GPU(double);

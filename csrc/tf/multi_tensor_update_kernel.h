@@ -11,6 +11,8 @@
 #include "tf/locked_variables.h"
 #include "tf/multi_tensor_update_attrs.h"
 #include "tf/names.h"
+#include "tf/op_kernel.h"
+#include "tf/update_attrs.h"
 #include "tf/update_kernel.h"
 
 namespace splitop {
@@ -20,15 +22,15 @@ class MultiTensorUpdateArguments {
  public:
   MultiTensorUpdateArguments(tensorflow::OpKernelContext* context,
                              const MultiTensorUpdateAttrs& attrs)
-      : attrs_(attrs), tensors_(attrs.num_variables()) {
+      : context_(context), attrs_(attrs), tensors_(attrs.num_variables()) {
     for (int v = 0; v < attrs.num_variables(); ++v) {
       const tensorflow::Tensor& gradient = context->input(attrs.GradientInput(v));
       tensors_[v].count = gradient.NumElements();
       tensors_[v].gradient = gradient.data();
     }
-    update_.gradient_dtype = update_.variable_dtype = ToSplitopDtype(attrs.dtype);
-    update_.rule = attrs.rule;
-    update_.hyper = context->input(attrs.HyperInput()).data();
+    update_.gradient_dtype = update_.variable_dtype = ToSplitopDtype(attrs.resources.dtype);
+    update_.rule = attrs.update.rule;
+    update_.hyper = context->input(attrs.update.HyperInput()).data();
     update_.num_tensors = attrs.num_variables();
     update_.tensors = tensors_.data();
   }
@@ -38,23 +40,24 @@ class MultiTensorUpdateArguments {
   // Where the variables are now.
   void SetVariables(const LockedVariables& variables) {
     for (int v = 0; v < attrs_.num_variables(); ++v) {
-      tensors_[v].variable = VariableArgument(variables, v, attrs_.SlotResource(v, 0),
-                                              attrs_.slots_per_variable(), attrs_.decayed[v]);
+      tensors_[v].variable =
+          VariableArgument(context_, attrs_.update, attrs_.resources, variables, v);
     }
   }
 
   const splitop_multi_tensor_update& call() const { return update_; }
 
  private:
+  tensorflow::OpKernelContext* const context_;
   const MultiTensorUpdateAttrs& attrs_;
   std::vector<splitop_tensor_update> tensors_;
   splitop_multi_tensor_update update_ = {};
 };
 
-class MultiTensorUpdateKernel : public UpdateKernel {
+class MultiTensorUpdateKernel : public NoThrowKernel {
  public:
   explicit MultiTensorUpdateKernel(tensorflow::OpKernelConstruction* context)
-      : UpdateKernel(context) {
+      : NoThrowKernel(context) {
     OP_REQUIRES_OK(context, ReadMultiTensorUpdateAttrs(context, &attrs_));
   }
 
@@ -66,6 +69,7 @@ class MultiTensorUpdateKernel : public UpdateKernel {
     TF_RETURN_IF_ERROR(variables.Acquire(context));
     TF_RETURN_IF_ERROR(CheckMultiTensorUpdateShapes(
         attrs_, ReceivedInputShapes(context, attrs_.resources, variables)));
+    if (!Applies(context, attrs_.update)) return absl::OkStatus();
     MultiTensorUpdateArguments arguments(context, attrs_);
     return Update(context, device, &variables, &arguments);
   }

@@ -21,9 +21,13 @@ REGISTER_OP("Splitop>MultiTensorUpdate")
     .Input("variables: num_variables * resource")
     .Input("slots: num_slots * resource")
     .Input("hyper: T")
+    .Input("conditions: num_conditions * bool")
+    .Input("clips: num_clips * T")
     .Attr("T: {float, double}")
     .Attr("num_variables: int >= 1")
     .Attr("num_slots: int >= 0")
+    .Attr("num_conditions: int >= 0")
+    .Attr("num_clips: int >= 0")
     .Attr("rule: string")
     .Attr("decayed: list(bool) >= 1")
     .Attr("variable_names: list(string) >= 1")
@@ -43,9 +47,15 @@ variables: Resource variables of type T and any shape. Updated.
 slots: The optimizer's state, as resource variables of their variable's type and shape: those of
   the first variable in the rule's order, those of the second, and so on. Updated.
 hyper: The hyperparameters of the rule, in its order. In the memory of the op's device.
+conditions: Where num_conditions is 1, whether the variables are updated; a scalar. If not, the
+  checks are all that is done.
+clips: Where num_clips is 1, what the gradient of each variable is multiplied by, and then to which
+  magnitude it is clipped. Shape [variables, 2]. In the memory of the op's device.
 T: The type of all gradients, variables, slots and hyperparameters.
 num_variables: How many variables there are.
 num_slots: Slots of all variables: num_variables times those of the rule.
+num_conditions: 1 if there is a condition, else 0.
+num_clips: 1 if gradients are scaled and clipped, else 0.
 rule: The update rule, as in Splitop>DenseChain.
 decayed: Whether weight decay applies, for each variable.
 variable_names: What the user calls each variable; for messages.

@@ -3,6 +3,7 @@
 #define SPLITOP_TF_RESOURCES_H_
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -12,6 +13,8 @@
 namespace splitop {
 
 struct Resources {
+  int num_variables = 0;
+  int slots_each = 0;   // for every variable
   int first_input = 0;  // place of the first among the op's inputs; the rest follow
   tensorflow::DataType dtype = tensorflow::DT_INVALID;  // of all of them
   const char* dtype_of = "";                            // "the seed is": whose type that is, too
@@ -19,6 +22,10 @@ struct Resources {
 
   int size() const { return static_cast<int>(descriptions.size()); }
   int Input(int resource) const { return first_input + resource; }
+  int end_input() const { return Input(size()); }  // place of the input after them
+
+  // A variable has the same place among the resources.
+  int Slot(int variable, int slot) const { return num_variables + variable * slots_each + slot; }
 
   absl::Status CheckDtype(int resource, tensorflow::DataType received) const {
     if (received == dtype) return absl::OkStatus();
@@ -29,15 +36,18 @@ struct Resources {
   }
 };
 
-// The descriptions of some variables, then those of their slots: `slots_each` for each variable.
-inline std::vector<std::string> WithSlots(std::vector<std::string> variables, int slots_each) {
-  const size_t num_variables = variables.size();
-  for (size_t v = 0; v < num_variables; ++v) {
+// variables: their descriptions.
+inline Resources MakeResources(std::vector<std::string> variables, int slots_each) {
+  Resources resources;
+  resources.num_variables = static_cast<int>(variables.size());
+  resources.slots_each = slots_each;
+  resources.descriptions = std::move(variables);
+  for (int v = 0; v < resources.num_variables; ++v) {
     for (int s = 0; s < slots_each; ++s) {
-      variables.push_back(absl::StrCat("slot ", s, " of ", variables[v]));
+      resources.descriptions.push_back(absl::StrCat("slot ", s, " of ", resources.descriptions[v]));
     }
   }
-  return variables;
+  return resources;
 }
 
 }  // namespace splitop

@@ -11,8 +11,10 @@
 #include "tf/input_shapes.h"
 #include "tf/locked_variables.h"
 #include "tf/names.h"
+#include "tf/op_kernel.h"
 #include "tf/table_update_attrs.h"
 #include "tf/table_update_shapes.h"
+#include "tf/update_attrs.h"
 #include "tf/update_kernel.h"
 
 namespace splitop {
@@ -21,11 +23,11 @@ namespace splitop {
 class TableUpdateArguments {
  public:
   TableUpdateArguments(tensorflow::OpKernelContext* context, const TableUpdateAttrs& attrs)
-      : attrs_(attrs), tables_(attrs.num_tables()) {
-    for (int t = 0; t < attrs.num_tables(); ++t) SetGradient(context, t);
-    update_.dtype = ToSplitopDtype(attrs.dtype);
-    update_.rule = attrs.rule;
-    update_.hyper = context->input(attrs.HyperInput()).data();
+      : context_(context), attrs_(attrs), tables_(attrs.num_tables()) {
+    for (int t = 0; t < attrs.num_tables(); ++t) SetGradient(t);
+    update_.dtype = ToSplitopDtype(attrs.resources.dtype);
+    update_.rule = attrs.update.rule;
+    update_.hyper = context->input(attrs.update.HyperInput()).data();
     update_.num_tables = attrs.num_tables();
     update_.tables = tables_.data();
   }
@@ -36,22 +38,22 @@ class TableUpdateArguments {
   void SetVariables(const LockedVariables& variables) {
     for (int t = 0; t < attrs_.num_tables(); ++t) {
       tables_[t].rows = variables.tensor(t)->dim_size(0);
-      tables_[t].variable = VariableArgument(variables, t, attrs_.SlotResource(t, 0),
-                                             attrs_.slots_per_table(), attrs_.tables[t].decayed);
+      tables_[t].variable =
+          VariableArgument(context_, attrs_.update, attrs_.resources, variables, t);
     }
   }
 
   const splitop_multi_table_update& call() const { return update_; }
 
  private:
-  void SetGradient(tensorflow::OpKernelContext* context, int t) {
+  void SetGradient(int t) {
     const TableAttrs& attrs = attrs_.tables[t];
     splitop_table_update& table = tables_[t];
-    const tensorflow::Tensor& gradient = context->input(attrs_.GradientInput(t));
+    const tensorflow::Tensor& gradient = context_->input(attrs_.GradientInput(t));
     table.gradient = gradient.data();
     table.gradient_rows = gradient.dim_size(0);
     table.width = gradient.dim_size(1);
-    const tensorflow::Tensor& ids = context->input(attrs_.IdsInput(t));
+    const tensorflow::Tensor& ids = context_->input(attrs_.IdsInput(t));
     table.ids = ids.data();
     table.id_type = IndexType(ids);
     table.num_ids = ids.NumElements();
@@ -60,7 +62,7 @@ class TableUpdateArguments {
       return;
     }
     if (attrs.gradient_row >= 0) {
-      const tensorflow::Tensor& rows = context->input(attrs_.GradientRowInput(attrs.gradient_row));
+      const tensorflow::Tensor& rows = context_->input(attrs_.GradientRowInput(attrs.gradient_row));
       table.gradient_row = rows.data();
       table.gradient_row_type = IndexType(rows);
     }
@@ -73,14 +75,15 @@ class TableUpdateArguments {
     return tensor.dtype() == tensorflow::DT_INT32 ? SPLITOP_INT32 : SPLITOP_INT64;
   }
 
+  tensorflow::OpKernelContext* const context_;
   const TableUpdateAttrs& attrs_;
   std::vector<splitop_table_update> tables_;
   splitop_multi_table_update update_ = {};
 };
 
-class TableUpdateKernel : public UpdateKernel {
+class TableUpdateKernel : public NoThrowKernel {
  public:
-  explicit TableUpdateKernel(tensorflow::OpKernelConstruction* context) : UpdateKernel(context) {
+  explicit TableUpdateKernel(tensorflow::OpKernelConstruction* context) : NoThrowKernel(context) {
     OP_REQUIRES_OK(context, ReadTableUpdateAttrs(context, &attrs_));
   }
 
@@ -92,6 +95,7 @@ class TableUpdateKernel : public UpdateKernel {
     TF_RETURN_IF_ERROR(variables.Acquire(context));
     const InputShapes shapes = ReceivedInputShapes(context, attrs_.resources, variables);
     TF_RETURN_IF_ERROR(TableUpdateShapeCheck(attrs_, shapes).Run());
+    if (!Applies(context, attrs_.update)) return absl::OkStatus();
     TableUpdateArguments arguments(context, attrs_);
     const absl::Status status = Update(context, device, &variables, &arguments);
     return status.ok() ? status : Explain(context, arguments.call(), status);

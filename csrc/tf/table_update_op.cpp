@@ -24,11 +24,13 @@ REGISTER_OP("Splitop>TableUpdate")
     .Input("tables: num_tables * resource")
     .Input("slots: num_slots * resource")
     .Input("hyper: T")
+    .Input("conditions: num_conditions * bool")
     .Attr("T: {float, double}")
     .Attr("Tids: list({int32, int64}) >= 1")
     .Attr("Trows: list({int32, int64}) >= 0")
     .Attr("num_tables: int >= 1")
     .Attr("num_slots: int >= 0")
+    .Attr("num_conditions: int >= 0")
     .Attr("combiners: list(string) >= 1")
     .Attr("in_bags: list(bool) >= 1")
     .Attr("all_rows: list(bool) >= 1")
@@ -60,11 +62,14 @@ tables: Resource variables of type T and any shape [rows, ...]. Updated.
 slots: The optimizer's state, as resource variables of their table's type and shape: those of the
   first table in the rule's order, those of the second, and so on. Updated.
 hyper: The hyperparameters of the rule, in its order. In the memory of the op's device.
+conditions: Where num_conditions is 1, whether the tables are updated; a scalar. If not, the
+  checks are all that is done.
 T: The type of all gradients, tables, slots and hyperparameters.
 Tids: The type of each table's ids.
 Trows: The type of each entry of gradient_rows.
 num_tables: How many tables there are.
 num_slots: Slots of all tables: num_tables times those of the rule.
+num_conditions: 1 if there is a condition, else 0.
 combiners: For each table, how the forward pass has combined the rows of a bag: sum, mean or sqrtn.
 in_bags: Whether each table has gradient_rows.
 all_rows: Whether the rule is applied to every row of each table, with a gradient of 0 where no id

@@ -8,11 +8,11 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "splitop/update_rule.h"
 #include "tensorflow/core/framework/tensor_shape.h"
 #include "tf/input_shapes.h"
 #include "tf/shapes.h"
 #include "tf/table_update_attrs.h"
+#include "tf/update_attrs.h"
 
 namespace splitop {
 
@@ -34,15 +34,12 @@ class TableUpdateShapeCheck {
       : attrs_(attrs), shapes_(shapes) {}
 
   absl::Status Run() const {
-    int64_t count = splitop_num_hyper(attrs_.rule);
-    TF_RETURN_IF_ERROR(ExpectShape(shapes_[attrs_.HyperInput()], {&count}, [] {
-      return ShapeDescription{"SplitError", "input hyper", "the update rule's hyperparameters"};
-    }));
+    TF_RETURN_IF_ERROR(CheckUpdateInputs(attrs_.update, shapes_));
     for (int t = 0; t < attrs_.num_tables(); ++t) {
       TF_RETURN_IF_ERROR(CheckTable(t));
       TF_RETURN_IF_ERROR(CheckGradient(t));
     }
-    return absl::OkStatus();
+    return CheckSlots(attrs_.resources, shapes_);
   }
 
  private:
@@ -51,17 +48,10 @@ class TableUpdateShapeCheck {
   }
 
   absl::Status CheckTable(int table) const {
-    if (!Table(table).unknown_rank() && Table(table).dims() == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("splitop: SplitError: ", attrs_.resources.descriptions[table],
-                       " must have rows. Received: a scalar."));
-    }
-    for (int s = 0; s < attrs_.slots_per_table(); ++s) {
-      const int slot = attrs_.SlotResource(table, s);
-      TF_RETURN_IF_ERROR(ExpectSameShape(shapes_[attrs_.resources.Input(slot)], Table(table),
-                                         attrs_.resources.descriptions[slot]));
-    }
-    return absl::OkStatus();
+    if (Table(table).unknown_rank() || Table(table).dims() > 0) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("splitop: SplitError: ", attrs_.resources.descriptions[table],
+                     " must have rows. Received: a scalar."));
   }
 
   absl::Status CheckGradient(int table) const {

@@ -8,29 +8,42 @@ that has already run the graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from splitop._src.emit_tables import check_ids, table_tensors
+from splitop._src.accumulated import Accumulated
+from splitop._src.clipping import NONE, Clipping
+from splitop._src.dense_sweep import dense_sweep
+from splitop._src.emit_tables import check_ids, ids_gradient, table_tensors
 from splitop._src.errors import SplitError
 from splitop._src.graph import reach
 from splitop._src.graph.copy import copy_op
-from splitop._src.graph.devices import Place, on_device_of, place_of
+from splitop._src.graph.devices import on_device_of
 from splitop._src.graph.gradient_graph import GradientGraph, as_rows, components
 from splitop._src.graph.layers import DenseLayer
 from splitop._src.graph.tables import TableGradient
-from splitop._src.multi_tensor_update import UpdateArgs, multi_tensor_update
-from splitop._src.ops import LayerArgs, dense_chain
+from splitop._src.norms import SquaredNorms
+from splitop._src.ops import LayerArgs
 from splitop._src.optimizers import OptimizerAdapter, UpdateRule
+from splitop._src.optimizers.rules import SGD
 from splitop._src.reference import Reference
-from splitop._src.table_update import TableArgs, table_update
+from splitop._src.updates import Pair, Updates, by_place
 from splitop._src.validate import Call, Trainable, current_graph
 from splitop._src.write_order import WriteOrder
 
 Chain = tuple[DenseLayer, ...]
-Pair = tuple[Trainable, Any]  # a variable and its gradient
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _SweptLayer:
+    """A layer whose gradient is there, and which is to be updated once all norms are known."""
+
+    layer: DenseLayer
+    gradient: tf.Tensor
+    arguments: LayerArgs
 
 
 class Emission:
@@ -44,8 +57,9 @@ class Emission:
         reference: Reference,
         gradients: GradientGraph,
         chains: Sequence[Chain],
-        updated: Container[int],
+        updated: Collection[int],
         tables: Mapping[int, TableGradient],
+        clipping: Clipping,
         lazy: bool,
     ):
         """Works out what has to run; adds nothing to the graph yet.
@@ -60,23 +74,21 @@ class Emission:
             updated: Indices of the variables that are updated by the gradients of `reference`,
                 in one op.
             tables: Indices of the tables that are updated by the gradients of their rows.
+            clipping: What is done to the gradients before the update.
             lazy: Whether the rule is applied to no row but those looked up.
         """
         self.call = call
         self._adapter = adapter
-        self._rule = rule
         self._reference = reference
         self._gradients = gradients
         self._chains = tuple(chains)
+        self._tables = list(tables.items())
+        self._declined: list[Pair[Any]] = []
+        self._updated: list[Pair[Any]] = []
         fused = {index for chain in chains for layer in chain for index in layer.variables}
-        self._tables = [(call.variables[index], table) for index, table in tables.items()]
-        self._lazy = lazy
-        self._declined: list[Pair] = []
-        self._updated: list[Pair] = []
-        pairs = zip(call.variables, reference.gradients, strict=True)
-        for index, pair in enumerate(pairs):
+        for index, gradient in enumerate(reference.gradients):
             if index not in fused and index not in tables:
-                (self._updated if index in updated else self._declined).append(pair)
+                (self._updated if index in updated else self._declined).append((index, gradient))
         self._planned = len(call.graph.get_operations())
         self._needed = self._find_needed()
         self._replaced: dict[Any, Chain] = {}
@@ -89,7 +101,23 @@ class Emission:
         self._order = WriteOrder(call, reference, gradients, self._needed)
         self._tensors: dict[Any, Any] = {}
         self._operations: dict[Any, Any] = {}
-        self._hyper: dict[Any, Any] = {}
+        self._swept: list[_SweptLayer] = []
+        self._norms = SquaredNorms()
+        self._updates: Updates | None = None
+        self._accumulated: Accumulated | None = None
+        if rule is not None:
+            accumulation = adapter.accumulation()
+            if accumulation is None:
+                self._updates = Updates(adapter, rule, call, clipping, lazy, self._now)
+            else:
+                indices = sorted(fused | set(updated) | tables.keys())
+                self._accumulated = Accumulated(
+                    adapter, rule, accumulation, clipping, call, indices
+                )
+                clipping = clipping.before_accumulation()
+                self._updates = Updates(accumulation, SGD, call, clipping, False, self._now)
+        self._clipping = clipping
+        self._in_two_passes = clipping.norms != NONE or self._accumulated is not None
 
     def emits_input_gradient(self, chain: Chain) -> bool:
         """Whether something outside the chain needs the gradient of its input."""
@@ -102,9 +130,9 @@ class Emission:
             op in self._needed for op in tensor.consumers()
         )
 
-    def updates_all_rows(self, item: Trainable) -> bool:
+    def updates_all_rows(self, index: int) -> bool:
         """Whether the step updates the rows of a table that were not looked up, too."""
-        return not self._lazy and self._adapter.updates_all_rows(item.given)
+        return self._accumulated is not None or self._fused().updates_all_rows(index)
 
     def run(self, global_step: Any | None) -> tf.Operation:
         """Adds the step to the current graph; returns the operation that runs it."""
@@ -119,13 +147,22 @@ class Emission:
         with tf.name_scope("splitop/fused"):
             id_checks = self._check_ids()
             self._order.add_guards(id_checks)
-            fused = [*self._emit_chains(), *self._emit_updates(), *self._emit_tables()]
-        pairs = [
-            (self._after_reads(gradient, item), item.given) for item, gradient in self._declined
-        ]
+            needs_norms = self._clipping.norms != NONE
+            if not needs_norms:
+                self._clipping.resolve(self._norms)
+            fused = self._emit_chains()
+            if needs_norms:
+                self._add_norms()
+                self._clipping.resolve(self._norms)
+            fused += self._emit_layers()
+            fused += [self._emit_updates(pairs) for pairs in by_place(self.call, self._updated)]
+            fused += [self._emit_tables(pairs) for pairs in by_place(self.call, self._tables)]
+            if self._accumulated is not None:
+                fused = [self._accumulated.update_if_due(fused, self._clipping.condition)]
+        pairs = [self._after_reads(*pair) for pair in self._declined]
         checks = () if self._seeded_by_op is not None else self._reference.checked.checks
         with tf.control_dependencies([*checks, *id_checks]):
-            return self._adapter.finish(fused, pairs, global_step)
+            return self._adapter.finish(fused, pairs, global_step, self._clipping.condition)
 
     def _check_not_written(self) -> None:
         """The op multiplies by the kernels as they are then, so they must be those planned for."""
@@ -181,72 +218,114 @@ class Emission:
         gradients = [gradient for _, gradient in [*self._declined, *self._updated]]
         return gradients + [tensor for _, table in self._tables for tensor in table.tensors]
 
-    def _emit_chains(self) -> list[Any]:
-        """Emits chains and copies in an order that has all inputs ready."""
+    def _fused(self) -> Updates:
+        assert self._updates is not None
+        return self._updates
+
+    def _emit_chains(self) -> list[tf.Operation]:
+        """Emits chains and copies in an order that has all inputs ready.
+
+        Returns:
+            What updates variables: nothing if all norms have to be known before.
+        """
         fused = []
         pending = list(self._chains)
         bottoms = {ref.deref().op: chain for ref, chain in self._replaced.items()}
         for op in self._gradients.in_order(self._needed | bottoms.keys()):
             if op in bottoms:
-                fused.append(self._emit_chain(bottoms[op]))
+                fused += self._emit_chain(bottoms[op])
                 pending.remove(bottoms[op])
             elif op in self._below:
                 self._copy(op)
-        return fused + [self._emit_chain(chain) for chain in pending]
+        for chain in pending:
+            fused += self._emit_chain(chain)
+        return fused
 
-    def _emit_chain(self, chain: Chain) -> tf.Operation:
+    def _emit_chain(self, chain: Chain) -> list[tf.Operation]:
         top, bottom = chain[0], chain[-1].input_gradient
-        kernel = self._variable(top.kernel).variable
         seed = top.top
         if chain is self._seeded_by_op:
             seed = self._reference.checked.seeds[0].raw
         wants_gradient = bottom is not None and bottom.ref() in self._replaced
-        assert self._rule is not None
-        with on_device_of(self.call.graph, kernel):
+        with on_device_of(self.call.graph, self._variable(top.kernel).variable):
             rows = as_rows(self._now(seed), top.outputs)
-            layers = [
-                self._layer_args(layer, layer is not chain[-1] or wants_gradient) for layer in chain
+            arguments = [
+                self._fused().layer(layer, layer is not chain[-1] or wants_gradient)
+                for layer in chain
             ]
-            hyper = self._hyper_of(kernel)
-            with tf.control_dependencies(self._before_update(chain)):
-                operation, input_gradient = dense_chain(
-                    rows,
-                    layers,
-                    rule=self._rule.name,
-                    hyper=hyper,
-                    input_gradient=wants_gradient,
-                    seed_name=self._seed_name(top),
-                    name="dense_chain",
+            if self._in_two_passes:
+                fused, input_gradient = [], self._sweep(chain, rows, arguments, wants_gradient)
+            else:
+                before = self._before_update(chain)
+                operation, input_gradient = self._fused().chain(
+                    rows, chain, arguments, before, wants_gradient, self._seed_name(top)
                 )
+                fused = [operation]
             if bottom is not None and input_gradient is not None:
                 if not chain[-1].input_gradient_is_matrix:
                     input_gradient = tf.reshape(input_gradient, tf.shape(chain[-1].x))
                 self._tensors[bottom.ref()] = input_gradient
-        return operation
+        return fused
 
-    def _layer_args(self, layer: DenseLayer, wants_gradient: bool) -> LayerArgs:
-        kernel = self._variable(layer.kernel)
-        bias = None if layer.bias is None else self._variable(layer.bias)
-        activation = layer.activation
-        reference = kernel_copy = None
-        if activation is not None:
-            reference = as_rows(self._now(activation.reference), layer.outputs)
-        if wants_gradient and layer.kernel_copy is not None:
-            kernel_copy = as_rows(self._now(layer.kernel_copy), layer.outputs)
-        return LayerArgs(
-            x=as_rows(self._now(layer.x), layer.inputs),
-            reference=reference,
-            activation="linear" if activation is None else activation.kind,
-            alpha=0.0 if activation is None else activation.alpha,
-            kernel=kernel.variable,
-            bias=None if bias is None else bias.variable,
-            kernel_slots=self._adapter.slots(kernel.given),
-            bias_slots=() if bias is None else self._adapter.slots(bias.given),
-            kernel_decayed=self._adapter.decayed(kernel.given),
-            bias_decayed=False if bias is None else self._adapter.decayed(bias.given),
-            name=kernel.name,
-            kernel_copy=kernel_copy,
+    def _sweep(
+        self, chain: Chain, rows: Any, arguments: Sequence[LayerArgs], wants_gradient: bool
+    ) -> tf.Tensor | None:
+        """Emits the backward pass of a chain without its update; returns dL/dx if wanted."""
+        kernels = [self._variable(layer.kernel).variable for layer in chain]
+        sweep = dense_sweep(
+            rows,
+            [
+                dataclasses.replace(args, kernel=kernel)
+                for args, kernel in zip(arguments, kernels, strict=True)
+            ],
+            norms=self._clipping.norms,
+            input_gradient=wants_gradient,
+            seed_name=self._seed_name(chain[0]),
+            name="dense_sweep",
         )
+        for position, layer in enumerate(chain):
+            if sweep.squared_norms is not None:
+                own = sweep.squared_norms[: len(layer.variables), position]
+                self._norms.add(layer.variables, own)
+            linear = dataclasses.replace(
+                arguments[position], reference=None, activation="linear", kernel_copy=None
+            )
+            self._swept.append(_SweptLayer(layer, sweep.gradients[position], linear))
+        return sweep.input_gradient
+
+    def _emit_layers(self) -> list[tf.Operation]:
+        """Emits the updates of the layers that were swept."""
+        fused = []
+        for swept in self._swept:
+            chain = (swept.layer,)
+            with on_device_of(self.call.graph, swept.arguments.kernel):
+                operation, _ = self._fused().chain(
+                    swept.gradient,
+                    chain,
+                    [swept.arguments],
+                    self._before_update(chain),
+                    input_gradient=False,
+                    seed_name=swept.gradient.name,
+                )
+            fused.append(operation)
+        return fused
+
+    def _add_norms(self) -> None:
+        """Adds the norms of all gradients that no chain has."""
+        for index, table in self._tables:
+            self._norms.add_gradients([(index, self._ids_gradient(index, table))], self.call)
+        for pairs in by_place(self.call, self._updated):
+            now = [(index, self._now(gradient)) for index, gradient in pairs]
+            self._norms.add_gradients(now, self.call)
+        for index, gradient in self._declined:
+            values = components(gradient)[0]
+            self._norms.add_gradients([(index, self._now(values))], self.call)
+
+    def _ids_gradient(self, index: int, table: TableGradient) -> tf.Tensor:
+        """A tensor with the norm of what an optimizer is given for a table."""
+        width = self._variable(index).variable.shape[1:].num_elements()
+        gradient, _, gradient_rows = table_tensors(table, width, self._now)
+        return ids_gradient(gradient, gradient_rows, table.combiner)
 
     def _copy(self, op: Any) -> None:
         """Adds the same operation on the inputs as they are now."""
@@ -260,13 +339,6 @@ class Emission:
     def _now(self, tensor: Any) -> Any:
         """The tensor that stands for a tensor of the reference graph in this step."""
         return self._tensors.get(tensor.ref(), tensor)
-
-    def _hyper_of(self, variable: Any) -> Any:
-        """The hyperparameters in a variable's dtype, where it is."""
-        key = (variable.dtype, place_of(variable))
-        if key not in self._hyper:
-            self._hyper[key] = self._adapter.hyper(variable.dtype)
-        return self._hyper[key]
 
     def _variable(self, index: int) -> Trainable:
         return self.call.variables[index]
@@ -283,86 +355,39 @@ class Emission:
         variables = [self._variable(index).variable for index in indices]
         return self._order.before_update(variables, later=self._below)
 
-    def _emit_updates(self) -> list[tf.Operation]:
-        """Emits one op for all updated variables of a device and a dtype."""
-        return [
-            self._emit_update(pairs, self._update_args, multi_tensor_update)
-            for pairs in _by_place(self._updated)
-        ]
+    def _emit_updates(self, pairs: Sequence[Pair[Any]]) -> tf.Operation:
+        """Emits one op for updated variables of one device and dtype."""
+        return self._fused().tensors(pairs, self._after_readers(pairs))
+
+    def _emit_tables(self, pairs: Sequence[Pair[TableGradient]]) -> tf.Operation:
+        """Emits one op for tables of one device and dtype."""
+        return self._fused().tables(pairs, self._after_readers(pairs))
+
+    def _after_readers(self, pairs: Sequence[Pair[Any]]) -> list[Any]:
+        """What has to run before variables with a gradient in memory are written."""
+        variables = [self._variable(index).variable for index, _ in pairs]
+        return [self._operations.get(op, op) for op in self._order.before_update(variables)]
 
     def _check_ids(self) -> list[tf.Operation]:
         """Checks the ids of all tables, unless one op writes all variables of the step."""
         alone = not (self._chains or self._updated or self._declined)
-        if alone and len(_by_place(self._tables)) == 1:
+        if alone and len(by_place(self.call, self._tables)) == 1:
             return []
         checks = []
-        for item, table in self._tables:
+        for index, table in self._tables:
+            item = self._variable(index)
             with on_device_of(self.call.graph, item.variable):
                 checks.append(check_ids(self._now(table.ids), item.variable.shape[0], item.name))
         return checks
 
-    def _emit_tables(self) -> list[tf.Operation]:
-        """Emits one op for all tables of a device and a dtype."""
-        return [
-            self._emit_update(pairs, self._table_args, table_update)
-            for pairs in _by_place(self._tables)
-        ]
-
-    def _emit_update(
-        self,
-        pairs: Sequence[Pair],
-        args: Callable[[Trainable, Any], Any],
-        update: Callable[..., tf.Operation],
-    ) -> tf.Operation:
-        """Adds the op `update` for variables of one device and dtype, after their readers."""
-        variables = [item.variable for item, _ in pairs]
-        before = self._order.before_update(variables)
-        assert self._rule is not None
-        with on_device_of(self.call.graph, variables[0]):
-            hyper = self._hyper_of(variables[0])
-            arguments = [args(item, gradient) for item, gradient in pairs]
-            with tf.control_dependencies([self._operations.get(op, op) for op in before]):
-                return update(arguments, rule=self._rule.name, hyper=hyper, name=update.__name__)
-
-    def _update_args(self, item: Trainable, gradient: Any) -> UpdateArgs:
-        return UpdateArgs(
-            gradient=self._now(gradient),
-            variable=item.variable,
-            slots=self._adapter.slots(item.given),
-            decayed=self._adapter.decayed(item.given),
-            name=item.name,
-        )
-
-    def _table_args(self, item: Trainable, table: TableGradient) -> TableArgs:
-        width = item.variable.shape[1:].num_elements()
-        gradient, ids, gradient_rows = table_tensors(table, width, self._now)
-        return TableArgs(
-            gradient=gradient,
-            ids=ids,
-            gradient_rows=gradient_rows,
-            combiner=table.combiner,
-            all_rows=self.updates_all_rows(item),
-            sums_squares=not (table.distinct or self._adapter.adds_up_slices()),
-            table=item.variable,
-            slots=self._adapter.slots(item.given),
-            decayed=self._adapter.decayed(item.given),
-            name=item.name,
-        )
-
-    def _after_reads(self, gradient: Any, item: Trainable) -> Any:
-        """A declined variable's gradient, available once the step has read the variable."""
+    def _after_reads(self, index: int, gradient: Any) -> tuple[Any, Any]:
+        """A declined variable and its gradient, available once the step has read the variable."""
+        item = self._variable(index)
+        slices = isinstance(gradient, tf.IndexedSlices)
         with tf.control_dependencies(self._order.readers(item.variable)):
             parts = [tf.identity(self._now(part)) for part in components(gradient)]
-        return tf.IndexedSlices(*parts) if isinstance(gradient, tf.IndexedSlices) else parts[0]
-
-
-def _by_place(pairs: Sequence[Pair]) -> list[list[Pair]]:
-    """Variables of a device and a dtype together."""
-    groups: dict[tuple[tf.DType, Place], list[Pair]] = {}
-    for item, gradient in pairs:
-        key = (item.variable.dtype, place_of(item.variable))
-        groups.setdefault(key, []).append((item, gradient))
-    return list(groups.values())
+        parts[0] = self._clipping.clip_by_all(parts[0])
+        return (tf.IndexedSlices(*parts) if slices else parts[0]), item.given
 
 
 def _written(name: str, op: Any) -> str:

@@ -38,6 +38,33 @@ def table_tensors(
     return gradient, ids, tf.range(num_ids) // tf.maximum(num_ids // tf.maximum(num_bags, 1), 1)
 
 
+def bag_factors(
+    gradient_rows: tf.Tensor, num_bags: Any, combiner: str, dtype: tf.DType
+) -> tf.Tensor:
+    """What the gradient of a bag is multiplied by for each of its ids: [bags].
+
+    Args:
+        gradient_rows: The bag of each id, [ids]; negative for an id that is in none.
+        num_bags: How many bags there are.
+        combiner: How their rows were combined: "sum", "mean" or "sqrtn".
+        dtype: That of the gradient.
+    """
+    if combiner == "sum":
+        return tf.ones([num_bags], dtype)
+    sizes = tf.maximum(_bag_sizes(gradient_rows, num_bags, dtype), 1)
+    return 1 / (sizes if combiner == "mean" else tf.sqrt(sizes))
+
+
+def ids_gradient(gradient: tf.Tensor, gradient_rows: tf.Tensor | None, combiner: str) -> tf.Tensor:
+    """A tensor with the norm of the gradients of all ids, from those of their bags."""
+    if gradient_rows is None:
+        return gradient
+    num_bags = tf.shape(gradient)[0]
+    sizes = _bag_sizes(gradient_rows, num_bags, gradient.dtype)
+    factors = bag_factors(gradient_rows, num_bags, combiner, gradient.dtype)
+    return gradient * (tf.sqrt(sizes) * factors)[:, tf.newaxis]
+
+
 def check_ids(ids: Any, rows: int, name: str) -> tf.Operation:
     """Adds an operation that fails if an id is no row of the table.
 
@@ -59,3 +86,9 @@ def _indices(tensor: Any) -> Any:
     """A tensor of integers as the op takes it."""
     flat = tf.reshape(tensor, [-1])
     return flat if flat.dtype in _INDEX_DTYPES else tf.cast(flat, tf.int64)
+
+
+def _bag_sizes(gradient_rows: tf.Tensor, num_bags: Any, dtype: tf.DType) -> tf.Tensor:
+    """How many ids each bag has, [bags]; TensorFlow drops negative segment numbers."""
+    ones = tf.ones_like(gradient_rows, dtype)
+    return tf.math.unsorted_segment_sum(ones, gradient_rows, num_bags)

@@ -21,6 +21,7 @@ def plan(
     backend: str | None = None,
     check_numerics: bool = False,
     sparse: str = "exact",
+    skip_nonfinite: bool = False,
 ) -> Plan:
     """Plans a training step: what the fused op takes over, and why not the rest.
 
@@ -43,6 +44,9 @@ def plan(
             itself updates; with momentum or Adam all rows, as their averages decay in every step.
             "lazy": only those looked up, whatever the optimizer, as LazyAdam does: faster on large
             tables, and another training than the optimizer's own.
+        skip_nonfinite: Whether a step with a NaN or Inf in any gradient is left out: then no bit of
+            a variable or of the optimizer's state changes. A keras.optimizers.LossScaleOptimizer
+            always does so.
 
     Returns:
         The plan; print it for a table.
@@ -59,7 +63,12 @@ def plan(
     """
     call = check_call(iv, var_list, grad_ys, "plan")
     result, _ = make_plan(
-        optimizer, call, backend=backend, check_numerics=check_numerics, sparse=sparse
+        optimizer,
+        call,
+        backend=backend,
+        check_numerics=check_numerics,
+        sparse=sparse,
+        skip_nonfinite=skip_nonfinite,
     )
     return result
 
@@ -75,6 +84,7 @@ def minimize(
     backend: str | None = None,
     check_numerics: bool = False,
     sparse: str = "exact",
+    skip_nonfinite: bool = False,
 ) -> tf.Operation:
     """Adds one training step of a part to the graph: backward pass from the seed, and update.
 
@@ -90,6 +100,7 @@ def minimize(
         backend: See `plan`.
         check_numerics: See `plan`.
         sparse: See `plan`.
+        skip_nonfinite: See `plan`.
 
     Returns:
         The operation that runs the step. Inside a tf.function it runs by itself; a
@@ -104,6 +115,11 @@ def minimize(
     """
     call = check_call(iv, var_list, grad_ys, "minimize")
     result, _ = make_plan(
-        optimizer, call, backend=backend, check_numerics=check_numerics, sparse=sparse
+        optimizer,
+        call,
+        backend=backend,
+        check_numerics=check_numerics,
+        sparse=sparse,
+        skip_nonfinite=skip_nonfinite,
     )
     return result.apply(global_step=global_step)

@@ -9,8 +9,13 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src import library
-from splitop._src.errors import SplitError
-from splitop._src.ops import resource_handle
+from splitop._src.ops import (
+    check_gradient_dtype,
+    check_in_graph,
+    check_not_empty,
+    optional,
+    resource_handle,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +38,13 @@ class UpdateArgs:
 
 
 def multi_tensor_update(
-    updates: Sequence[UpdateArgs], *, rule: str, hyper: tf.Tensor, name: str | None = None
+    updates: Sequence[UpdateArgs],
+    *,
+    rule: str,
+    hyper: tf.Tensor,
+    condition: tf.Tensor | None = None,
+    clips: tf.Tensor | None = None,
+    name: str | None = None,
 ) -> tf.Operation:
     """Adds the op that updates variables by gradients that are there already.
 
@@ -45,6 +56,10 @@ def multi_tensor_update(
         updates: At least one; no variable may appear twice.
         rule: The update rule; `csrc/include/splitop/update_rule.h` has them all.
         hyper: The rule's hyperparameters in its order, a tensor of the variables' dtype.
+        condition: A boolean scalar: whether the variables are updated; None: they are.
+        clips: For each variable what its gradient is multiplied by, and to which magnitude it is
+            then clipped: [variables, 2] of the variables' dtype. None: the gradients stay as they
+            are.
         name: Name of the operation.
 
     Raises:
@@ -54,30 +69,19 @@ def multi_tensor_update(
         ValueError: TensorFlow's, for shapes or attributes that do not fit.
         LibraryError: The compiled library is not there.
     """
-    if tf.executing_eagerly():
-        raise SplitError(
-            "multi_tensor_update needs a tf.Graph or a tf.function. Received: an eager call."
-        )
-    if not updates:
-        raise SplitError("multi_tensor_update needs at least one variable. Received: none.")
-    _check_dtypes(updates, hyper)
+    check_in_graph("multi_tensor_update")
+    check_not_empty("multi_tensor_update", updates, "variable")
+    for update in updates:
+        check_gradient_dtype(update.gradient, hyper, update.name)
     return library.load().splitop_multi_tensor_update(
         gradients=[update.gradient for update in updates],
         variables=[resource_handle(update.variable, update.name) for update in updates],
         slots=[resource_handle(slot, "a slot") for update in updates for slot in update.slots],
         hyper=hyper,
+        conditions=optional(condition),
+        clips=optional(clips),
         rule=rule,
         decayed=[update.decayed for update in updates],
         variable_names=[update.name for update in updates],
         name=name,
     )
-
-
-def _check_dtypes(updates: Sequence[UpdateArgs], hyper: tf.Tensor) -> None:
-    """Names the user's variable where TensorFlow would name the op's inputs."""
-    for update in updates:
-        if update.gradient.dtype != hyper.dtype:
-            raise SplitError(
-                f'the gradient of "{update.name}" must be {hyper.dtype.name}, as hyper is. '
-                f"Received: {update.gradient.dtype.name}."
-            )

@@ -62,6 +62,8 @@ def dense_chain(
     hyper: tf.Tensor,
     input_gradient: bool,
     seed_name: str,
+    condition: tf.Tensor | None = None,
+    clips: tf.Tensor | None = None,
     name: str | None = None,
 ) -> tuple[tf.Operation, tf.Tensor | None]:
     """Adds the op that runs the seeded backward pass and updates all variables of a chain.
@@ -78,6 +80,11 @@ def dense_chain(
         hyper: The rule's hyperparameters in its order, a tensor of the variables' dtype.
         input_gradient: Whether dL/dx of the last layer is wanted.
         seed_name: What the user calls the seed; for messages.
+        condition: A boolean scalar: whether the variables are updated; None: they are. Not with
+            an input gradient.
+        clips: For each kernel, then for each bias, what its gradient is multiplied by, and to
+            which magnitude it is then clipped: [variables, 2] of the variables' dtype. None: the
+            gradients stay as they are. Not on GPUs.
         name: Name of the operation.
 
     Returns:
@@ -90,11 +97,12 @@ def dense_chain(
         ValueError: TensorFlow's, for shapes or attributes that do not fit.
         LibraryError: The compiled library is not there.
     """
-    if tf.executing_eagerly():
-        raise SplitError("dense_chain needs a tf.Graph or a tf.function. Received: an eager call.")
-    if not layers:
-        raise SplitError("dense_chain needs at least one layer. Received: none.")
-    _check_dtypes(seed, layers, hyper, seed_name)
+    check_chain("dense_chain", seed, layers, seed_name)
+    variables = tf.as_dtype(layers[0].kernel.dtype)
+    if hyper.dtype != variables:
+        raise SplitError(
+            f"hyper must be {variables.name}, as the variables are. Received: {hyper.dtype.name}."
+        )
     biased = [layer for layer in layers if layer.bias is not None]
     slots = [layer.kernel_slots for layer in layers] + [layer.bias_slots for layer in biased]
     result = library.load().splitop_dense_chain(
@@ -106,6 +114,8 @@ def dense_chain(
         biases=[resource_handle(layer.bias, f"bias of {layer.name}") for layer in biased],
         slots=[resource_handle(slot, "a slot") for of_variable in slots for slot in of_variable],
         hyper=hyper,
+        conditions=optional(condition),
+        clips=optional(clips),
         num_input_gradients=int(input_gradient),
         activations=[layer.activation for layer in layers],
         alphas=[layer.alpha for layer in layers],
@@ -121,20 +131,21 @@ def dense_chain(
     return (result[0].op, result[0]) if input_gradient else (result, None)
 
 
-def _check_dtypes(
-    seed: tf.Tensor, layers: Sequence[LayerArgs], hyper: tf.Tensor, seed_name: str
-) -> None:
-    """Names the user's tensor where TensorFlow would name the op's inputs."""
+def check_chain(op: str, seed: tf.Tensor, layers: Sequence[LayerArgs], seed_name: str) -> None:
+    """Checks what all ops on a chain are given; names the user's tensors, not the op's inputs.
+
+    Raises:
+        SplitError: Outside a graph, without a layer, or for a tensor of the wrong dtype.
+        SeedError: The seed's dtype does not go with that of the first kernel.
+    """
+    check_in_graph(op)
+    check_not_empty(op, layers, "layer")
     variables = tf.as_dtype(layers[0].kernel.dtype)
     if seed.dtype != variables and (variables != tf.float32 or seed.dtype not in SHORT_DTYPES):
         mixed = " (bfloat16 or float16 in mixed precision)" if variables == tf.float32 else ""
         raise SeedError(
             f'seed "{seed_name}" must be {variables.name}, as "{layers[0].name}" is{mixed}. '
             f"Received: {seed.dtype.name}."
-        )
-    if hyper.dtype != variables:
-        raise SplitError(
-            f"hyper must be {variables.name}, as the variables are. Received: {hyper.dtype.name}."
         )
     for layer in layers:
         for what, tensor in (
@@ -147,6 +158,32 @@ def _check_dtypes(
                     f"{what} must be {seed.dtype.name}, as the seed is. "
                     f"Received: {tensor.dtype.name}."
                 )
+
+
+def check_in_graph(op: str) -> None:
+    """Raises SplitError outside of a graph."""
+    if tf.executing_eagerly():
+        raise SplitError(f"{op} needs a tf.Graph or a tf.function. Received: an eager call.")
+
+
+def check_not_empty(op: str, arguments: Sequence[object], one: str) -> None:
+    """Raises SplitError for an op with nothing to do; `one`: of what it needs one."""
+    if not arguments:
+        raise SplitError(f"{op} needs at least one {one}. Received: none.")
+
+
+def check_gradient_dtype(gradient: tf.Tensor, hyper: tf.Tensor, name: str) -> None:
+    """Raises SplitError, with the user's name of the variable, for a gradient of another dtype."""
+    if gradient.dtype != hyper.dtype:
+        raise SplitError(
+            f'the gradient of "{name}" must be {hyper.dtype.name}, as hyper is. '
+            f"Received: {gradient.dtype.name}."
+        )
+
+
+def optional(tensor: tf.Tensor | None) -> list[tf.Tensor]:
+    """An op's input that may be missing: a list of at most one."""
+    return [] if tensor is None else [tensor]
 
 
 def resource_handle(variable: Any, what: str) -> tf.Tensor:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from splitop._src import backend as backends
 from splitop._src import library
+from splitop._src.clipping import Clipping
 from splitop._src.emit import Emission
 from splitop._src.errors import NotFusableError, SplitError
 from splitop._src.graph import reach
@@ -34,7 +35,12 @@ from splitop._src.graph.reasons import (
     variable_reason,
 )
 from splitop._src.graph.tables import TableGradient, match_table
-from splitop._src.optimizers import OptimizerAdapter, UpdateRule, adapter_for
+from splitop._src.optimizers import (
+    GradientOptions,
+    OptimizerAdapter,
+    UpdateRule,
+    adapter_for,
+)
 from splitop._src.reference import Reference, build_reference
 from splitop._src.table import table
 from splitop._src.validate import Call, Trainable
@@ -169,6 +175,7 @@ def make_plan(
     backend: str | None = None,
     check_numerics: bool = False,
     sparse: str = EXACT,
+    skip_nonfinite: bool = False,
     keep: Sequence[Any] = (),
 ) -> tuple[Plan, tuple[Any, ...]]:
     """Builds the reference gradients and plans what the fused op takes over.
@@ -179,6 +186,7 @@ def make_plan(
         backend: "auto", "fused", "reference", or None for the one that is set.
         check_numerics: Whether NaN or Inf in a seed is an error at run time.
         sparse: "exact" or "lazy".
+        skip_nonfinite: Whether a step is left out if a gradient is not finite.
         keep: Further tensors whose gradients are wanted. They stay on the reference path,
             so that they can be computed without training anything.
 
@@ -197,10 +205,15 @@ def make_plan(
     kept = [gradient for gradient in reference.extra if gradient is not None]
     gradients = GradientGraph(reference.ops, reference.gradients, kept)
     rule, cause = _rule_or_cause(adapter, path, call.graph, reference.ops)
+    clipping = Clipping(_gradient_options(adapter, rule, skip_nonfinite))
     if rule is None:
         found = _Found((), {}, {}, dict.fromkeys(range(len(call.variables)), cause))
     else:
-        found = _sort_out(adapter, call, reference, gradients)
+        found = _sort_out(adapter, rule, clipping, call, reference, gradients)
+        found = _without_parts_of_a_norm(adapter, clipping, found)
+    if len(found.declined) == len(call.variables):
+        # The optimizer does all by itself.
+        rule, clipping = None, Clipping(_gradient_options(adapter, None, skip_nonfinite))
     if path == backends.FUSED and found.declined:
         raise NotFusableError(_not_fusable(call, found.declined))
     lazy = sparse == LAZY
@@ -208,7 +221,16 @@ def make_plan(
         _check_lazy(adapter, call, reference, found.declined)
     chains = found.chains
     emission = Emission(
-        adapter, rule, call, reference, gradients, chains, found.updated, found.tables, lazy
+        adapter,
+        rule,
+        call,
+        reference,
+        gradients,
+        chains,
+        found.updated,
+        found.tables,
+        clipping,
+        lazy,
     )
     names = [item.name for item in call.variables]
     plan = Plan(
@@ -222,13 +244,21 @@ def make_plan(
             PlannedTable(
                 table=names[index],
                 combiner=table.combiner if table.in_bags else None,
-                all_rows=emission.updates_all_rows(call.variables[index]),
+                all_rows=emission.updates_all_rows(index),
             )
             for index, table in sorted(found.tables.items())
         ),
         _emission=emission,
     )
     return plan, reference.extra
+
+
+def _gradient_options(
+    adapter: OptimizerAdapter, rule: UpdateRule | None, skip_nonfinite: bool
+) -> GradientOptions:
+    """What is done to the gradients outside of the optimizer's own step."""
+    options = GradientOptions() if rule is None else adapter.gradient_options()
+    return dataclasses.replace(options, finite_only=True) if skip_nonfinite else options
 
 
 def _check_sparse(sparse: str) -> None:
@@ -240,14 +270,21 @@ def _check_lazy(
     adapter: OptimizerAdapter, call: Call, reference: Reference, declined: dict[int, str]
 ) -> None:
     """No optimizer of TensorFlow's has a lazy step, so that there is none to fall back on."""
-    for index, why in sorted(declined.items()):
-        item = call.variables[index]
-        if not isinstance(reference.gradients[index], tf.IndexedSlices):
+    accumulation = adapter.accumulation()
+    for index, gradient in enumerate(reference.gradients):
+        if not isinstance(gradient, tf.IndexedSlices):
             continue
-        if adapter.updates_all_rows(item.given):
+        item = call.variables[index]
+        if accumulation is not None:
+            raise NotFusableError(
+                f'sparse="lazy" updates the rows of "{item.name}" that one step has looked up, but '
+                "the optimizer adds up the gradients of several. Received: "
+                f"gradient_accumulation_steps={accumulation.steps}."
+            )
+        if index in declined and adapter.updates_all_rows(item.given):
             raise NotFusableError(
                 f'sparse="lazy" was asked for, but the table "{item.name}" can\'t be fused, and '
-                f"the reference path updates all rows. Received: {why}."
+                f"the reference path updates all rows. Received: {declined[index]}."
             )
 
 
@@ -279,7 +316,12 @@ class _Found:
 
 
 def _sort_out(
-    adapter: OptimizerAdapter, call: Call, reference: Reference, gradients: GradientGraph
+    adapter: OptimizerAdapter,
+    rule: UpdateRule,
+    clipping: Clipping,
+    call: Call,
+    reference: Reference,
+    gradients: GradientGraph,
 ) -> _Found:
     """Finds the chains of dense layers, and the reasons of the variables that are in none."""
     kernels: dict[int, KernelGradient] = {}
@@ -287,6 +329,7 @@ def _sort_out(
     tables: dict[int, TableGradient] = {}
     updated: dict[int, str] = {}
     declined: dict[int, str] = {}
+    in_memory = clipping.changes_gradients or adapter.accumulation() is not None
     for index, (item, gradient) in enumerate(zip(call.variables, reference.gradients, strict=True)):
         reason = _update_reason(adapter, item, gradient)
         if reason is not None:
@@ -294,14 +337,14 @@ def _sort_out(
             continue
         if isinstance(gradient, tf.IndexedSlices):
             table = match_table(gradients, gradient, item.variable.shape[1:])
-            reason = _repeated_ids_reason(adapter, table)
+            reason = _repeated_ids_reason(adapter, rule, table)
             if reason is None:
                 tables[index] = table
             else:
                 declined[index] = reason
             continue
         match = (
-            _gpu_rule_reason(adapter, item.variable)
+            _gpu_reason(rule, in_memory, item.variable)
             or gradient_reason(gradient, item.variable)
             or _reread_reason(call.graph, item.variable, gradients)
             or _match(gradients, item.variable, gradient)
@@ -318,6 +361,22 @@ def _sort_out(
     return _Found(link_chains(gradients, layers), tables, updated, declined)
 
 
+def _without_parts_of_a_norm(
+    adapter: OptimizerAdapter, clipping: Clipping, found: _Found
+) -> _Found:
+    """Everything is declined where the fused op would have to know accumulators of TensorFlow's."""
+    if adapter.accumulation() is None or not clipping.by_global_norm or not found.declined:
+        return found
+    why = found.declined[min(found.declined)]
+    trained = [i for chain in found.chains for layer in chain for i in layer.variables]
+    cause = (
+        "the global norm is that of gradients that are added up, and TensorFlow's own ops add up "
+        f"some of them ({why})"
+    )
+    fused = dict.fromkeys([*trained, *found.tables, *found.updated], cause)
+    return _Found((), {}, {}, {**fused, **found.declined})
+
+
 def _update_reason(adapter: OptimizerAdapter, item: Trainable, gradient: Any) -> str | None:
     """Why the ops can't update a variable, whatever computes its gradient; or None."""
     return (
@@ -328,19 +387,21 @@ def _update_reason(adapter: OptimizerAdapter, item: Trainable, gradient: Any) ->
     )
 
 
-def _gpu_rule_reason(adapter: OptimizerAdapter, variable: Any) -> str | None:
+def _gpu_reason(rule: UpdateRule, in_memory: bool, variable: Any) -> str | None:
     """Why a GPU can't fuse the backward pass with this optimizer's update, or None."""
-    rule = adapter.rule()
-    assert not isinstance(rule, str)
-    if rule.gpu_chains or not may_be_on_gpu(variable):
+    if not may_be_on_gpu(variable):
         return None
-    return f"on GPUs the backward pass is not fused with the update rule {rule.name}"
+    if not rule.gpu_chains:
+        return f"on GPUs the backward pass is not fused with the update rule {rule.name}"
+    if in_memory:
+        return "on GPUs a gradient that is scaled, clipped, checked or added up is in memory first"
+    return None
 
 
-def _repeated_ids_reason(adapter: OptimizerAdapter, table: TableGradient) -> str | None:
+def _repeated_ids_reason(
+    adapter: OptimizerAdapter, rule: UpdateRule, table: TableGradient
+) -> str | None:
     """Why the op can't do what the optimizer does with several gradients of one row, or None."""
-    rule = adapter.rule()
-    assert not isinstance(rule, str)
     if table.distinct or adapter.adds_up_slices() or rule.sums_squares:
         return None
     return (

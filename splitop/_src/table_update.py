@@ -9,8 +9,13 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src import library
-from splitop._src.errors import SplitError
-from splitop._src.ops import resource_handle
+from splitop._src.ops import (
+    check_gradient_dtype,
+    check_in_graph,
+    check_not_empty,
+    optional,
+    resource_handle,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +52,12 @@ class TableArgs:
 
 
 def table_update(
-    tables: Sequence[TableArgs], *, rule: str, hyper: tf.Tensor, name: str | None = None
+    tables: Sequence[TableArgs],
+    *,
+    rule: str,
+    hyper: tf.Tensor,
+    condition: tf.Tensor | None = None,
+    name: str | None = None,
 ) -> tf.Operation:
     """Adds the op that updates embedding tables by the gradients of the rows looked up.
 
@@ -59,6 +69,7 @@ def table_update(
         tables: At least one; no variable may appear twice.
         rule: The update rule; `csrc/include/splitop/update_rule.h` has them all.
         hyper: The rule's hyperparameters in its order, a tensor of the tables' dtype.
+        condition: A boolean scalar: whether the tables are updated; None: they are.
         name: Name of the operation.
 
     Raises:
@@ -67,16 +78,10 @@ def table_update(
         ValueError: TensorFlow's, for shapes or attributes that do not fit.
         LibraryError: The compiled library is not there.
     """
-    if tf.executing_eagerly():
-        raise SplitError("table_update needs a tf.Graph or a tf.function. Received: an eager call.")
-    if not tables:
-        raise SplitError("table_update needs at least one table. Received: none.")
+    check_in_graph("table_update")
+    check_not_empty("table_update", tables, "table")
     for table in tables:
-        if table.gradient.dtype != hyper.dtype:
-            raise SplitError(
-                f'the gradient of "{table.name}" must be {hyper.dtype.name}, as hyper is. '
-                f"Received: {table.gradient.dtype.name}."
-            )
+        check_gradient_dtype(table.gradient, hyper, table.name)
     return library.load().splitop_table_update(
         gradients=[table.gradient for table in tables],
         ids=[table.ids for table in tables],
@@ -84,6 +89,7 @@ def table_update(
         tables=[resource_handle(table.table, table.name) for table in tables],
         slots=[resource_handle(slot, "a slot") for table in tables for slot in table.slots],
         hyper=hyper,
+        conditions=optional(condition),
         combiners=[table.combiner for table in tables],
         in_bags=[table.gradient_rows is not None for table in tables],
         all_rows=[table.all_rows for table in tables],

@@ -68,6 +68,7 @@ def split_minimize(
     backend: str | None = None,
     check_numerics: bool = False,
     sparse: str = "exact",
+    skip_nonfinite: bool = False,
 ) -> SplitOps:
     """Builds the two-run flow of a model that is cut at `iv`, in a TF1 graph.
 
@@ -92,6 +93,8 @@ def split_minimize(
         backend: See `splitop.plan`.
         check_numerics: Whether NaN or Inf in the seed is an error in run 2.
         sparse: Which rows of embedding tables a step updates: see `splitop.plan`.
+        skip_nonfinite: Whether a part's step with a NaN or Inf in a gradient is left out: see
+            `splitop.plan`.
 
     Returns:
         The operations and the two plans.
@@ -122,6 +125,7 @@ def split_minimize(
         backend=backend,
         check_numerics=check_numerics,
         sparse=sparse,
+        skip_nonfinite=skip_nonfinite,
         keep=ivs,
     )
     iv_gradients = [
@@ -142,6 +146,7 @@ def split_minimize(
             backend=backend,
             check_numerics=check_numerics,
             sparse=sparse,
+            skip_nonfinite=skip_nonfinite,
         )
         return plan
 

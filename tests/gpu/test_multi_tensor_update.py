@@ -83,7 +83,7 @@ def test_any_tensors(
     assert_steps_accurate(device, dtype, shapes, rule, random_seed, offsets)
 
 
-@pytest.mark.parametrize("count", [0, 1, 32, 33, 511, 512, 1500])
+@pytest.mark.parametrize("count", [0, 1, 32, 33, 448, 449, 1500])
 def test_any_number_of_tensors(device: Device, count: int) -> None:
     shapes = [(1 + i % 7,) for i in range(count)]
     update, state = make_update(PRECISIONS["float32"], shapes, "adam")

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from splitop._src.errors import SplitError, VariableListError
-from splitop._src.optimizers import adapter_for, rules
+from splitop._src.optimizers import GradientOptions, adapter_for, rules
 from tests import oracle
 
 v1 = tf.compat.v1.train
@@ -74,6 +74,8 @@ def test_the_rules_are_those_of_the_oracle() -> None:
         (lambda: ko.Nadam(), rules.NADAM),
         (lambda: ko.Ftrl(), rules.FTRL),
         (lambda: ko.Lion(), rules.LION),
+        (lambda: ko.LossScaleOptimizer(ko.SGD()), rules.SGD),
+        (lambda: ko.Adam(clipnorm=1.0, gradient_accumulation_steps=2), rules.ADAM),
     ],
 )
 def test_rule(make: Any, rule: Any) -> None:
@@ -91,13 +93,16 @@ def test_rule(make: Any, rule: Any) -> None:
                 ko.Muon,
                 ko.ScheduleFreeAdamW,
                 lambda: ko.Lamb(clipnorm=1.0),
-                lambda: ko.LossScaleOptimizer(ko.Adam()),
                 lambda: ko.MultiOptimizer(ko.Adam()),
             )
         ),
         (
             lambda: MyAdam(),
             f"optimizer MyAdam (a subclass of Adam) has no fused rule {KERAS_FUSED}",
+        ),
+        (
+            lambda: ko.LossScaleOptimizer(ko.Lamb()),
+            f"optimizer Lamb has no fused rule {KERAS_FUSED}",
         ),
         (lambda: MyOwn(0.1), f"optimizer MyOwn has no fused rule {KERAS_FUSED}"),
         (
@@ -108,24 +113,37 @@ def test_rule(make: Any, rule: Any) -> None:
             lambda: MyMomentum(0.1, 0.9),
             f"optimizer MyMomentum (a subclass of MomentumOptimizer) has no fused rule {TF1_FUSED}",
         ),
-        (lambda: ko.SGD(clipnorm=1.0), "optimizer SGD with clipnorm=1.0 has no fused rule"),
-        (lambda: ko.Lion(clipvalue=0.5), "optimizer Lion with clipvalue=0.5 has no fused rule"),
-        (
-            lambda: ko.Adam(global_clipnorm=2.0),
-            "optimizer Adam with global_clipnorm=2.0 has no fused rule",
-        ),
-        (
-            lambda: ko.Nadam(loss_scale_factor=8.0),
-            "optimizer Nadam with loss_scale_factor=8.0 has no fused rule",
-        ),
-        (
-            lambda: ko.Adam(clipnorm=1.0, gradient_accumulation_steps=2),
-            "optimizer Adam with clipnorm=1.0, gradient_accumulation_steps=2 has no fused rule",
-        ),
     ],
 )
 def test_no_rule(make: Any, reason: str) -> None:
     assert adapter_for(make()).rule() == reason
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (lambda: v1.AdamOptimizer(), GradientOptions()),
+        (lambda: ko.SGD(), GradientOptions()),
+        (lambda: ko.SGD(clipnorm=1.5), GradientOptions("norm", 1.5)),
+        (lambda: ko.Lion(clipvalue=0.5), GradientOptions("value", 0.5)),
+        (lambda: ko.Adam(global_clipnorm=2), GradientOptions("global_norm", 2.0)),
+        # Keras clips to no bound that is not positive.
+        (lambda: ko.Adam(global_clipnorm=0.0), GradientOptions()),
+        (lambda: ko.Adam(clipvalue=-1.0), GradientOptions()),
+    ],
+)
+def test_gradient_options(make: Any, options: GradientOptions) -> None:
+    assert adapter_for(make()).gradient_options() == options
+
+
+def test_loss_scales() -> None:
+    fixed = adapter_for(ko.Nadam(loss_scale_factor=8.0)).gradient_options()
+    assert fixed.loss_scale is not None
+    assert fixed.loss_scale() == 8
+    assert not fixed.finite_only
+    dynamic = adapter_for(ko.LossScaleOptimizer(ko.SGD(clipnorm=1.5))).gradient_options()
+    assert (dynamic.clip, dynamic.bound, dynamic.finite_only) == ("norm", 1.5, True)
+    assert dynamic.loss_scale is not None
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,10 @@ class TestErrors:
         ("make", "words"),
         [
             (KO.Adamax, r"Received: .*looked up twice one by one: the rule adamax"),
-            (lambda: KO.Adam(clipnorm=1.0), r"Received: optimizer Adam with clipnorm=1\.0"),
+            (
+                lambda: KO.Adam(gradient_accumulation_steps=2),
+                r"Received: gradient_accumulation_steps=2",
+            ),
         ],
     )
     def test_a_table_that_is_declined(self, make: Any, words: str) -> None:

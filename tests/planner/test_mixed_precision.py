@@ -218,8 +218,3 @@ class TestDeclined:
             kernel = tf1.get_variable("k", [8, 4], tf.bfloat16)
         plan = make_plan(tf.matmul(placeholder(8, dtype=tf.bfloat16), kernel))
         assert plan.declined == {"k:0": "its dtype is bfloat16; fused are float32 and float64"}
-
-    def test_loss_scale_optimizer(self) -> None:
-        optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
-        plan = make_plan(dense(placeholder(8), "low", 7), optimizer=optimizer)
-        assert all("LossScaleOptimizer has no fused rule" in why for why in plan.declined.values())

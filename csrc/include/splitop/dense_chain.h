@@ -75,7 +75,8 @@ SPLITOP_API size_t splitop_cuda_dense_chain_scratch_bytes(const splitop_dense_ch
 
 // Enqueues the chain on the stream (cuda.h). scratch: the device's memory, 256-byte aligned. All
 // arguments are checked before anything is enqueued. The result is the same, bit for bit, from run
-// to run on one kind of device. SPLITOP_UNSUPPORTED for other rules than sgd, momentum and adam.
+// to run on one kind of device. SPLITOP_UNSUPPORTED for other rules than sgd, momentum and adam,
+// and for gradients that are clipped.
 SPLITOP_API splitop_status splitop_cuda_dense_chain(const splitop_dense_chain* chain, void* scratch,
                                                     size_t scratch_bytes,
                                                     const splitop_cuda_options* options,

@@ -65,7 +65,7 @@ typedef struct splitop_table_update {
   int32_t sums_squares;                  // [in] nonzero: where the rule has g * g it takes the sum
                                          //      of the squares of the terms of g_r, as the Keras
                                          //      optimizers do; not for adadelta and adamax
-  splitop_variable variable;             // [in,out] [rows, width]
+  splitop_variable variable;             // [in,out] [rows, width]; its clip must be NULL
 } splitop_table_update;
 
 typedef struct splitop_multi_table_update {

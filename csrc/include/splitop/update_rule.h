@@ -105,6 +105,9 @@ typedef struct splitop_variable {
   void* value;                     // [in,out] dense, row-major; NULL: no such variable
   void* slots[SPLITOP_MAX_SLOTS];  // [in,out] as many as the rule has, laid out as value
   int32_t decayed;                 // [in] nonzero: weight decay applies to it
+  const void* clip;  // [in] two scalars of the variable's type, where the hyperparameters are: its
+                     //      gradient is multiplied by the first one, then clipped to the range
+                     //      from minus the second one to the second one; NULL: neither
 } splitop_variable;
 
 #ifdef __cplusplus

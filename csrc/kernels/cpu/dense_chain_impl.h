@@ -14,6 +14,8 @@
 #include "kernels/activation_gradients.h"
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/gram.h"
+#include "kernels/cpu/squares.h"
 #include "kernels/cpu/table_rows.h"
 #include "kernels/cpu/transpose.h"
 #include "kernels/cpu/variable_update.h"
@@ -94,7 +96,7 @@ void activate(splitop_activation activation, const T* reference, int64_t stride,
   });
 }
 
-// One square of dL/dy becomes one of G, in both layouts. Its column sums are added to
+// One square of dL/dy becomes one of G, in all layouts. Its column sums are added to
 // bias_gradient: a sum of sums, whose error grows more slowly with the batch.
 template <typename T>
 void finish_square(const Gradient<T>& g, int64_t row, int64_t first, bool by_column_is_set,
@@ -112,7 +114,12 @@ void finish_square(const Gradient<T>& g, int64_t row, int64_t first, bool by_col
     for (int64_t j = 0; j < kSize; ++j) sum[j] += square.at[i][j];
   }
   for (int64_t j = 0; j < kSize; ++j) bias_gradient[j] += sum[j];
-  store_rows(square, height, kSize, g.by_batch + first * g.batch + row * kSize, kSize);
+  if (g.by_batch != nullptr) {
+    store_rows(square, height, kSize, g.by_batch + first * g.batch + row * kSize, kSize);
+  }
+  if (g.row_major != nullptr) {
+    store_rows(square, height, width, g.row_major + row * g.cols + first, g.cols);
+  }
   if (g.keep_by_column && !by_column_is_set) {
     store_transposed(square, width, g.by_column + row * g.cols + first * kSize);
   }
@@ -137,13 +144,11 @@ void finish_columns(const Gradient<T>& gradient, const T* seed, int64_t begin, i
       } else {
         load_transposed(gradient.by_column + row * gradient.cols + first * kSize, width, square);
       }
-      if (gradient.output != nullptr) {
-        store_rows(square, height, width, gradient.output + corner, gradient.cols);
-      } else {
-        finish_square(gradient, row, first, seed == nullptr, square,
-                      bias_gradient + (first - begin));
-      }
+      finish_square(gradient, row, first, seed == nullptr, square, bias_gradient + (first - begin));
     }
+  }
+  for (int64_t j = begin; gradient.column_sums != nullptr && j < end; ++j) {
+    gradient.column_sums[j] = bias_gradient[j - begin];
   }
   if (gradient.bias.value != nullptr) {
     update_variable(rule, gradient.bias, hyper, begin, end - begin, bias_gradient);
@@ -202,14 +207,16 @@ void prefetch_tile(const splitop_variable& variable, int32_t num_slots, int64_t 
   }
 }
 
-// Rows [begin, end) of dL/dW = x^T G, kUpdateCols columns at a time, and their update.
-template <typename T>
-void weight_update(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+// Rows [begin, end) of dL/dW = x^T G, kUpdateCols columns at a time. `ahead(rows, element)` is
+// called before a tile of so many rows is made, from that element of W on; `consume(row, first,
+// width, gradient)` has the elements [first, first + width) of a row.
+template <typename T, typename Ahead, typename Consume>
+void weight_gradient(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch,
+                     const Ahead& ahead, const Consume& consume) {
   constexpr int64_t kCols = kTileCols<T>;
   const Gradient<T>& g = *job.gradient;
   T* gradient = scratch;  // [end - begin, kUpdateCols]
   T* packed = scratch + kMaxRowBlock<T> * kUpdateCols;
-  const int32_t num_slots = splitop_num_slots(job.rule);
   pack_input(job, begin, end, packed);
   for (int64_t first = 0; first < job.outputs; first += kUpdateCols) {
     const int64_t width = min64(kUpdateCols, job.outputs - first);
@@ -219,19 +226,42 @@ void weight_update(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratc
         const T* panel = g.by_batch + (first + j) * g.batch + k * kCols;
         for (int64_t i = begin; i < end; i += kTileRows) {
           const int rows = static_cast<int>(min64(kTileRows, end - i));
-          if (k == 0) {
-            prefetch_tile<T>(job.kernel, num_slots, rows, job.outputs, i * job.outputs + first + j);
-          }
+          if (k == 0) ahead(rows, i * job.outputs + first + j);
           tile<T>(rows, depth, {packed + (i - begin) * g.batch + k * kTileRows, 1, kTileRows},
                   panel, gradient + (i - begin) * kUpdateCols + j, kUpdateCols, k > 0);
         }
       }
     }
     for (int64_t i = begin; i < end; ++i) {
-      update_variable(job.rule, job.kernel, job.hyper, i * job.outputs + first, width,
-                      gradient + (i - begin) * kUpdateCols);
+      consume(i, first, width, gradient + (i - begin) * kUpdateCols);
     }
   }
+}
+
+// Rows [begin, end) of dL/dW, and their update.
+template <typename T>
+void weight_update(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+  const int32_t num_slots = splitop_num_slots(job.rule);
+  weight_gradient(
+      job, begin, end, scratch,
+      [&](int rows, int64_t element) {
+        prefetch_tile<T>(job.kernel, num_slots, rows, job.outputs, element);
+      },
+      [&](int64_t row, int64_t first, int64_t width, const T* gradient) {
+        update_variable(job.rule, job.kernel, job.hyper, row * job.outputs + first, width,
+                        gradient);
+      });
+}
+
+template <typename T>
+void weight_squares(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch,
+                    double* squares) {
+  for (int64_t i = begin; i < end; ++i) squares[i] = 0;
+  weight_gradient(
+      job, begin, end, scratch, [](int, int64_t) {},
+      [&](int64_t row, int64_t, int64_t width, const T* gradient) {
+        squares[row] += sum_squares(gradient, width);
+      });
 }
 
 // ---- the table ----
@@ -242,18 +272,26 @@ int64_t worker_scratch(int64_t batch) {
 }
 
 template <typename T>
+void input_gradient_rows(const LayerJob<T>& job, int64_t begin, int64_t end) {
+  input_gradient(job, begin, end);
+  finish_columns<T>(*job.below, nullptr, begin, end, job.rule, job.hyper);
+}
+
+template <typename T>
 void layer_rows(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch) {
-  if (job.below != nullptr) {
-    input_gradient(job, begin, end);
-    finish_columns<T>(*job.below, nullptr, begin, end, job.rule, job.hyper);
-  }
+  if (job.below != nullptr) input_gradient_rows(job, begin, end);
   weight_update(job, begin, end, scratch);
 }
 
 template <typename T>
-constexpr DenseChainKernels<T> kKernels = {kTileCols<T>,      kMaxRowBlock<T>, worker_scratch<T>,
-                                           finish_columns<T>, layer_rows<T>,   update_variable<T>,
-                                           looked_up_rows<T>, all_rows<T>};
+constexpr DenseChainKernels<T> kKernels = {
+    kTileCols<T>,      kMaxRowBlock<T>,
+    worker_scratch<T>, finish_columns<T>,
+    layer_rows<T>,     input_gradient_rows<T>,
+    weight_squares<T>, weight_squares_in_double<T>,
+    gram_block<T>,     static_cast<int64_t>(sizeof(GramBuffers)),
+    sum_squares<T>,    update_variable<T>,
+    looked_up_rows<T>, all_rows<T>};
 
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
 static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);

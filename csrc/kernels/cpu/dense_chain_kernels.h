@@ -20,10 +20,11 @@ struct Gradient {
   T alpha;
   const T* reference;     // [batch, cols], row-major; unused where linear
   splitop_variable bias;  // updated when G is complete; value NULL: none
-  T* by_batch;            // [ceil(cols / W)][batch][W]: the right side of x^T G
+  T* by_batch;            // [ceil(cols / W)][batch][W]: the right side of x^T G; NULL: not needed
   T* by_column;           // [ceil(batch / W)][cols][W]: G^T, the right side of W G^T
   bool keep_by_column;    // a product reads by_column after the activation's gradient
-  T* output;              // [batch, cols], row-major: dL/dx of the chain; then no panels are kept
+  T* row_major;           // [batch, cols]: G as a result; NULL: not wanted
+  T* column_sums;         // [cols]: dL/db as a result; NULL: not wanted
 };
 
 // The backward pass of one layer, the rows of whose kernel can be worked on independently.
@@ -37,6 +38,24 @@ struct LayerJob {
   const Gradient<T>* below;     // of the layer below, to be made from W G^T; NULL: not needed
   splitop_update_rule rule;
   const T* hyper;
+};
+
+// What the gradient x^T G of a kernel is made of.
+template <typename T>
+struct GradientSource {
+  int64_t batch;
+  int64_t inputs;
+  int64_t outputs;
+  const T* x;         // [batch, inputs], row-major
+  const T* gradient;  // G: [batch, outputs], row-major
+};
+
+constexpr int64_t kGramRows = 48;  // and columns of a GramBlock, at most
+
+// Pairs of rows of the batch: (row, col) to (row + rows, col + cols), exclusive.
+struct GramBlock {
+  int64_t row, col;
+  int64_t rows, cols;
 };
 
 // The update of a table's rows. `words` below are (row << position_bits | position) for each
@@ -66,6 +85,24 @@ struct DenseChainKernels {
   // Rows [begin, end) of the layer's kernel, a range as above: the same columns of the
   // gradient below, then the weight gradient and its update.
   void (*layer_rows)(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch);
+
+  // The same without the weight gradient and its update; `below` is needed.
+  void (*input_gradient_rows)(const LayerJob<T>& job, int64_t begin, int64_t end);
+
+  // The sums of the squares of each of the rows [begin, end) of the weight gradient, which is
+  // thrown away: squares[begin] on. scratch is as for layer_rows.
+  void (*weight_squares)(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch,
+                         double* squares);
+
+  // The same in double, several times as slow.
+  void (*weight_squares_in_double)(const GradientSource<T>& source, int64_t begin, int64_t end,
+                                   double* squares);
+
+  // A block's part of the squared norm of the weight gradient. scratch: gram_scratch bytes.
+  double (*gram_block)(const GradientSource<T>& source, const GramBlock& block, void* scratch);
+  int64_t gram_scratch;
+
+  double (*sum_squares)(const T* values, int64_t count);
 
   // Updates `count` elements of a variable, from `offset` on, by their gradient g.
   void (*update)(splitop_update_rule rule, const splitop_variable& variable, const T* hyper,

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "kernels/cpu/vector.h"
+#include "kernels/gradient_clip.h"
 #include "kernels/update_rules.h"
 #include "splitop/update_rule.h"
 
@@ -47,11 +49,34 @@ struct Elements {
         s2(Rule::kNumSlots > 2 ? static_cast<T*>(variable.slots[2]) + offset : w) {}
 };
 
+constexpr int64_t kClippedElements = 256;  // of a gradient that are held at a time
+
+template <typename T>
+void clip_gradient(const GradientClip<T>& clip, int64_t count, const T* __restrict g,
+                   T* __restrict clipped) {
+  for (int64_t j = 0; j < count; ++j) clipped[j] = clip(g[j]);
+}
+
+template <typename Rule, typename T>
+void update_clipped(const Rule& rule, const splitop_variable& variable, int64_t offset,
+                    int64_t count, const T* g) {
+  const GradientClip<T> clip(static_cast<const T*>(variable.clip));
+  alignas(kVectorBytes) T clipped[kClippedElements];
+  for (int64_t first = 0; first < count; first += kClippedElements) {
+    const int64_t left = count - first;
+    const int64_t block = left < kClippedElements ? left : kClippedElements;
+    clip_gradient(clip, block, g + first, clipped);
+    const Elements<Rule, T> at(variable, offset + first);
+    update_row(rule, block, clipped, at.w, at.s0, at.s1, at.s2);
+  }
+}
+
 // Updates `count` elements of a variable, from `offset` on.
 template <typename Rule, typename T>
 void update_variable(const splitop_variable& variable, const T* hyper, int64_t offset,
                      int64_t count, const T* g) {
   const Rule rule(hyper, variable.decayed != 0);
+  if (variable.clip != nullptr) return update_clipped(rule, variable, offset, count, g);
   const Elements<Rule, T> at(variable, offset);
   update_row(rule, count, g, at.w, at.s0, at.s1, at.s2);
 }

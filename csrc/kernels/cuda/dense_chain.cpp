@@ -421,6 +421,13 @@ class ChainRun {
   splitop_status status_ = SPLITOP_OK;
 };
 
+bool clips(const splitop_dense_chain& chain) {
+  return std::any_of(chain.layers, chain.layers + chain.num_layers,
+                     [](const splitop_dense_layer& layer) {
+                       return layer.kernel.clip != nullptr || layer.bias.clip != nullptr;
+                     });
+}
+
 splitop_status make_plan(const splitop_dense_chain* chain, const splitop_cuda_options* options,
                          ChainPlan* plan) {
   if (!valid(chain) || options == nullptr) return SPLITOP_INVALID_ARGUMENT;
@@ -428,7 +435,9 @@ splitop_status make_plan(const splitop_dense_chain* chain, const splitop_cuda_op
     return SPLITOP_INVALID_ARGUMENT;
   }
   splitop_cuda_device device;
-  if (!current_device(&device) || !is_chain_rule(chain->rule)) return SPLITOP_UNSUPPORTED;
+  if (!current_device(&device) || !is_chain_rule(chain->rule) || clips(*chain)) {
+    return SPLITOP_UNSUPPORTED;
+  }
   return Planner(*chain, *options, device).run(plan) ? SPLITOP_OK : SPLITOP_UNSUPPORTED;
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/cuda/element.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/multi_tensor_update.h"
+#include "kernels/gradient_clip.h"
 #include "kernels/update_rules.h"
 
 namespace splitop::cuda {
@@ -23,6 +24,7 @@ struct Entry {
   const void* gradient;
   void* value;
   void* slots[SPLITOP_MAX_SLOTS];
+  const void* clip;
   int64_t count;
   int32_t gradient_rows;
   int32_t decayed;
@@ -75,6 +77,11 @@ __device__ __forceinline__ void update_pack(const Entry& entry, const Rule& rule
     const auto pack = *reinterpret_cast<const Pack<Gradient, kPack>*>(gradient);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) g.at[i] += widen(pack.at[i]);
+  }
+  if (entry.clip != nullptr) {
+    const GradientClip<Sum> clip(static_cast<const Sum*>(entry.clip));
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) g.at[i] = clip(g.at[i]);
   }
 #pragma unroll
   for (int i = 0; i < kPack; ++i) {
@@ -139,6 +146,7 @@ splitop_status launch_table(const void* hyper, const TensorUpdate* first, int co
         update.gradient,
         update.variable.value,
         {update.variable.slots[0], update.variable.slots[1], update.variable.slots[2]},
+        update.variable.clip,
         update.count,
         update.gradient_rows,
         update.variable.decayed,

@@ -22,7 +22,7 @@ struct TensorUpdate {
 };
 
 // The longest list that each of the kernel's tables holds; the last one is of a whole launch.
-constexpr int kUpdateTables[] = {32, 511};
+constexpr int kUpdateTables[] = {32, 448};
 
 // hyper: device memory.
 splitop_status enqueue_updates(splitop_dtype gradient_dtype, splitop_dtype variable_dtype,

@@ -9,12 +9,13 @@ from keras.optimizers import Optimizer as KerasOptimizer
 
 from splitop._src.errors import SplitError
 from splitop._src.names import describe
-from splitop._src.optimizers.base import OptimizerAdapter
+from splitop._src.optimizers.accumulation import Accumulation
+from splitop._src.optimizers.base import GradientOptions, OptimizerAdapter
 from splitop._src.optimizers.keras_adapters import keras_adapter
 from splitop._src.optimizers.rules import UpdateRule
 from splitop._src.optimizers.tf1_adapters import tf1_adapter
 
-__all__ = ["OptimizerAdapter", "UpdateRule", "adapter_for"]
+__all__ = ["Accumulation", "GradientOptions", "OptimizerAdapter", "UpdateRule", "adapter_for"]
 
 
 def adapter_for(optimizer: Any) -> OptimizerAdapter:

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from splitop._src.errors import SplitError, VariableListError
 from splitop._src.names import describe
+from splitop._src.optimizers.accumulation import Accumulation
 from splitop._src.optimizers.rules import UpdateRule
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientOptions:
+    """What an optimizer does to the gradients of a step before its update rule.
+
+    Attributes:
+        clip: "value", "norm" (of each gradient) or "global_norm"; None: nothing is clipped.
+        bound: To which magnitude or norm.
+        loss_scale: Gives a scalar tensor by which every gradient is divided, before it is clipped;
+            None: there is none.
+        finite_only: Whether a step is left out if a gradient is not finite.
+    """
+
+    clip: str | None = None
+    bound: float = 0.0
+    loss_scale: Callable[[], tf.Tensor] | None = None
+    finite_only: bool = False
 
 
 class OptimizerAdapter(abc.ABC):
@@ -33,6 +53,14 @@ class OptimizerAdapter(abc.ABC):
     def rule(self) -> UpdateRule | str:
         """The update rule of the op, or the reason why this optimizer has none here."""
 
+    def gradient_options(self) -> GradientOptions:
+        """What is done to the gradients before the rule; `finish` does so to the declined ones."""
+        return GradientOptions()
+
+    def accumulation(self) -> Accumulation | None:
+        """How gradients are added up over several steps; None: every step updates."""
+        return None
+
     @abc.abstractmethod
     def declines(self, variable: Any) -> str | None:
         """Why this one variable can't be updated by the op, or None."""
@@ -48,6 +76,10 @@ class OptimizerAdapter(abc.ABC):
             VariableListError: A variable that this optimizer can't update.
             SplitError: The optimizer's state can't be used, or can't be created, in this graph.
         """
+
+    def variable(self, variable: Any) -> tf.Variable:
+        """What the rule updates."""
+        return tf_variable(variable)
 
     @abc.abstractmethod
     def slots(self, variable: Any) -> tuple[tf.Variable, ...]:
@@ -94,6 +126,7 @@ class OptimizerAdapter(abc.ABC):
         fused: Sequence[tf.Operation],
         declined: Sequence[tuple[Any, Any]],
         global_step: Any | None,
+        condition: tf.Tensor | None = None,
     ) -> tf.Operation:
         """Updates the declined (gradient, variable) pairs and ends the step.
 
@@ -103,6 +136,9 @@ class OptimizerAdapter(abc.ABC):
             declined: Pairs for the optimizer's own `apply_gradients`; a gradient is a tensor
                 or a tf.IndexedSlices.
             global_step: Variable to increment by one, or None.
+            condition: A boolean scalar, on which the fused updates depend as well: if it does not
+                hold, no variable changes and no counter advances (but those of a loss scale);
+                None: it always holds.
 
         Returns:
             One operation that runs the whole step; every counter advances once.
@@ -183,11 +219,36 @@ def check_in_reach(variables: Sequence[tf.Variable], owner: str) -> None:
             )
 
 
-def increment(counter: Any) -> tf.Operation:
-    """An operation that adds one to a variable."""
+def increment(counter: Any, condition: tf.Tensor | None = None) -> tf.Operation:
+    """An operation that adds one to a variable, if the condition holds."""
     variable = tf_variable(counter)
     check_in_reach([variable], f"global_step '{variable.name}'")
-    return variable.assign_add(1, read_value=False)
+    by = 1 if condition is None else tf.cast(condition, variable.dtype)
+    return variable.assign_add(by, read_value=False)
+
+
+def run_if(condition: tf.Tensor | None, run: Callable[[], tf.Operation | None]) -> Any:
+    """Has what `run` adds to the graph run if the condition holds; None: always.
+
+    What has to come before must not be left to control dependencies inside of `run`: TensorFlow
+    drops those on operations outside of a branch.
+
+    Args:
+        condition: A boolean scalar, or None.
+        run: Gives an operation, or None in a tf.function, which runs all that it adds.
+
+    Returns:
+        What `run` gives, or an operation that runs it.
+    """
+    if condition is None:
+        return run()
+
+    def branch() -> tf.Tensor:
+        operation = run()
+        with tf.control_dependencies([] if operation is None else [operation]):
+            return tf.constant(True)
+
+    return tf.cond(tf.identity(condition), branch, lambda: tf.constant(False)).op
 
 
 def _is_distributed(variable: tf.Variable) -> bool:

@@ -10,25 +10,22 @@ import tensorflow as tf
 
 from splitop._src.errors import SplitError, VariableListError
 from splitop._src.names import variable_name
+from splitop._src.optimizers.accumulation import Accumulation
 from splitop._src.optimizers.base import (
+    GradientOptions,
     OptimizerAdapter,
     check_in_reach,
     creating_slots,
     increment,
+    run_if,
     storage_reason,
     strategy_reason,
     tf_variable,
 )
 from splitop._src.optimizers.rules import UpdateRule
 
-# Options that change the update, and that no rule of the op has.
-_UNFUSED_OPTIONS = (
-    "clipnorm",
-    "clipvalue",
-    "global_clipnorm",
-    "loss_scale_factor",
-    "gradient_accumulation_steps",
-)
+# Keras' names of the ways to clip, and those of GradientOptions.
+_CLIPS = (("clipnorm", "norm"), ("global_clipnorm", "global_norm"), ("clipvalue", "value"))
 
 
 class KerasAdapter(OptimizerAdapter):
@@ -54,18 +51,35 @@ class KerasAdapter(OptimizerAdapter):
     def rule(self) -> UpdateRule | str:
         if isinstance(self.fused_rule, str):
             return self.fused_rule
-        return self._option_reason() or strategy_reason() or self.fused_rule
+        return strategy_reason() or self.fused_rule
 
-    def _option_reason(self) -> str | None:
-        options = {name: getattr(self._optimizer, name, None) for name in _UNFUSED_OPTIONS}
-        used = ", ".join(
-            f"{name}={value}"
-            for name, value in options.items()
-            if value is not None and value is not False
-        )
-        if not used:
-            return None
-        return f"optimizer {type(self._optimizer).__name__} with {used} has no fused rule"
+    def gradient_options(self) -> GradientOptions:
+        optimizer = self._optimizer
+        loss_scale = None
+        if optimizer.loss_scale_factor is not None:
+
+            def loss_scale() -> tf.Tensor:
+                return tf.constant(optimizer.loss_scale_factor, tf.float32)
+
+        for option, clip in _CLIPS:
+            bound = getattr(optimizer, option)
+            if bound and bound > 0:
+                return GradientOptions(clip, float(bound), loss_scale)
+        return GradientOptions(loss_scale=loss_scale)
+
+    def accumulation(self) -> Accumulation | None:
+        steps = self._optimizer.gradient_accumulation_steps
+        return Accumulation(steps, self._is_due, self._accumulator) if steps else None
+
+    def _is_due(self) -> tf.Tensor:
+        optimizer = self._optimizer
+        taken = tf_variable(optimizer._iterations).read_value() + 1
+        return tf.equal(taken % optimizer.gradient_accumulation_steps, 0)
+
+    def _accumulator(self, variable: Any) -> tf.Variable:
+        optimizer = self._optimizer
+        index = optimizer._get_variable_index(tf_variable(variable))
+        return tf_variable(optimizer._accumulated_gradients[index])
 
     def declines(self, variable: Any) -> str | None:
         reason = storage_reason(tf_variable(variable))
@@ -126,7 +140,10 @@ class KerasAdapter(OptimizerAdapter):
     def existing_slots(self, variable: Any) -> tuple[tf.Variable, ...]:
         optimizer = self._optimizer
         known = optimizer._trainable_variables_indices if optimizer.built else ()
-        return self.slots(variable) if optimizer._var_key(tf_variable(variable)) in known else ()
+        if optimizer._var_key(tf_variable(variable)) not in known:
+            return ()
+        slots = self.slots(variable)
+        return (*slots, self._accumulator(variable)) if self.accumulation() else slots
 
     def decayed(self, variable: Any) -> bool:
         # Keras matches the names to exclude with those of the tf.Variables.
@@ -138,7 +155,8 @@ class KerasAdapter(OptimizerAdapter):
         return True  # Keras adds the slices to a dense slot.
 
     def adds_up_slices(self) -> bool:
-        return self.linear_in_slices
+        # Multiplied by the global factor, they become a dense gradient.
+        return self.linear_in_slices or self.gradient_options().clip == "global_norm"
 
     def hyper(self, dtype: tf.DType) -> tf.Tensor:
         optimizer = self._optimizer
@@ -159,26 +177,34 @@ class KerasAdapter(OptimizerAdapter):
         fused: Sequence[tf.Operation],
         declined: Sequence[tuple[Any, Any]],
         global_step: Any | None,
+        condition: tf.Tensor | None = None,
     ) -> tf.Operation:
         operations = list(fused)
         if declined or self.advances_more or self._optimizer.use_ema:
-            operations += self._run(fused, declined)
+            operations += self._run(fused, declined, condition)
         else:
             with tf.control_dependencies(fused):
-                operations.append(increment(self._optimizer._iterations))
+                operations.append(increment(self._optimizer._iterations, condition))
         if global_step is not None:
             with tf.control_dependencies(operations):
-                operations.append(increment(global_step))
+                operations.append(increment(global_step, condition))
         return tf.group(*operations)
 
     def _run(
-        self, fused: Sequence[tf.Operation], declined: Sequence[tuple[Any, Any]]
+        self,
+        fused: Sequence[tf.Operation],
+        declined: Sequence[tuple[Any, Any]],
+        condition: tf.Tensor | None = None,
     ) -> Sequence[Any]:
         """Runs Keras' part of the step; returns what is there only after it."""
+
+        def own_step() -> None:
+            self._own_step(fused, declined)
+
         graph = tf.compat.v1.get_default_graph()
         if getattr(graph, "_add_control_dependencies", False):
             # A tf.function runs all updates in the order of the program; so these reads are last.
-            self._own_step(fused, declined)
+            run_if(condition, own_step)
             written = [variable for _, variable in declined]
             if self._optimizer.use_ema:
                 written += self._optimizer._trainable_variables
@@ -187,7 +213,7 @@ class KerasAdapter(OptimizerAdapter):
         # Keras relies on that order, which a TF1 graph doesn't keep: give it a tf.function.
         @tf.function(autograph=False)
         def run() -> tf.Tensor:
-            self._own_step(fused, declined)
+            run_if(condition, own_step)
             return tf.constant(True)
 
         with tf.control_dependencies(None):
@@ -206,12 +232,33 @@ class KerasAdapter(OptimizerAdapter):
             # With nothing left to update, apply_gradients would leave out what comes after it.
             for gradient, variable in declined:
                 variable.assign(gradient)
-            optimizer._backend_apply_gradients([], [])
-            optimizer._iterations.assign_add(1)
+            self._advance()
         else:
             optimizer.apply_gradients(declined)
         if optimizer.use_ema and optimizer.ema_overwrite_frequency and _equality_is_identity():
             self._overwrite_with_averages([variable for _, variable in declined])
+
+    def _advance(self) -> None:
+        """What Keras does in a step besides its updates."""
+        optimizer = self._optimizer
+        if self.advances_more:
+            due = self._is_due() if self.accumulation() else None
+            run_if(due, lambda: optimizer._backend_update_step([], [], optimizer.learning_rate))
+        if optimizer.use_ema:
+            optimizer._update_model_variables_moving_average(optimizer._trainable_variables)
+            if optimizer.ema_overwrite_frequency and not _equality_is_identity():
+                self._overwrite_if_due(optimizer.iterations + 1)
+        optimizer._iterations.assign_add(1)
+
+    def _overwrite_if_due(self, iterations: Any) -> None:
+        optimizer = self._optimizer
+        due = tf.equal(tf.convert_to_tensor(iterations) % optimizer.ema_overwrite_frequency, 0)
+        run_if(
+            due,
+            lambda: optimizer._overwrite_model_variables_with_average_value(
+                optimizer._trainable_variables
+            ),
+        )
 
     def _overwrite_with_averages(self, declined: Sequence[Any]) -> None:
         """What Keras has left out if it compares the iterations by `==` in a TF1 graph."""

@@ -17,6 +17,7 @@ from splitop._src.errors import SplitError
 from splitop._src.optimizers import rules
 from splitop._src.optimizers.base import no_rule_reason, tf_variable
 from splitop._src.optimizers.keras import KerasAdapter
+from splitop._src.optimizers.loss_scale import LossScaleAdapter
 
 
 def _cast(value: Any, like: tf.Tensor) -> tf.Tensor:
@@ -29,7 +30,7 @@ def _constant(value: float, like: tf.Tensor) -> tf.Tensor:
 
 def _step(optimizer: Any, dtype: tf.DType) -> tf.Tensor:
     """Number of the step to come, from 1."""
-    return tf.cast(tf_variable(optimizer.iterations) + 1, dtype)
+    return tf.cast(tf.convert_to_tensor(optimizer.iterations) + 1, dtype)
 
 
 class SGDAdapter(KerasAdapter):
@@ -237,4 +238,6 @@ def keras_adapter(optimizer: Any) -> KerasAdapter:
             "Keras must run on TensorFlow: set KERAS_BACKEND=tensorflow before importing it. "
             f"Received: backend={keras.backend.backend()!r}"
         )
+    if type(optimizer) is keras.optimizers.LossScaleOptimizer:
+        return LossScaleAdapter(optimizer, keras_adapter(optimizer.inner_optimizer))
     return _ADAPTERS.get(type(optimizer), UnfusedAdapter)(optimizer)

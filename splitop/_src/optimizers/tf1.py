@@ -11,6 +11,7 @@ from splitop._src.optimizers.base import (
     OptimizerAdapter,
     creating_slots,
     increment,
+    run_if,
     storage_reason,
     strategy_reason,
     tf_variable,
@@ -83,23 +84,28 @@ class TF1Adapter(OptimizerAdapter):
         fused: Sequence[tf.Operation],
         declined: Sequence[tuple[Any, Any]],
         global_step: Any | None,
+        condition: tf.Tensor | None = None,
     ) -> tf.Operation:
-        if not declined:
-            return self._end_step(fused, global_step)
         pairs = [(gradient, tf_variable(variable)) for gradient, variable in declined]
         if global_step is not None:
             global_step = tf_variable(global_step)
-        # Counters that apply_gradients advances are read by the fused ops: it goes after them.
-        with tf.control_dependencies(fused):
+
+        def apply() -> tf.Operation:
             return self._optimizer.apply_gradients(pairs, global_step)
 
-    def _end_step(self, fused: Sequence[tf.Operation], global_step: Any | None) -> tf.Operation:
+        # Counters that the step advances are read by the fused ops: it goes after them.
+        with tf.control_dependencies(fused):
+            if pairs:
+                return run_if(condition, apply)
+            step = run_if(condition, lambda: self._end_step(global_step))
+        tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.TRAIN_OP, step)
+        return step
+
+    def _end_step(self, global_step: Any | None) -> tf.Operation:
         """What apply_gradients does after its updates."""
         with tf.name_scope(self._optimizer.get_name()) as scope:
-            step = self._optimizer._finish(list(fused), "update")
+            step = self._optimizer._finish([tf.no_op()], "update")
             if global_step is not None:
                 with tf.control_dependencies([step]):
                     step = increment(global_step)
-            step = tf.group(step, name=scope)
-        tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.TRAIN_OP, step)
-        return step
+            return tf.group(step, name=scope)

@@ -1,0 +1,179 @@
+// The walk down a chain of dense layers that every CPU function of it makes: the gradients in the
+// scratch, and how the work on a layer is cut into tasks.
+#ifndef SPLITOP_KERNELS_CPU_CHAIN_WALK_H_
+#define SPLITOP_KERNELS_CPU_CHAIN_WALK_H_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/checks.h"
+#include "kernels/cpu/dense_chain_kernels.h"
+#include "kernels/cpu/parallel.h"
+#include "splitop/dense_chain.h"
+
+namespace splitop {
+
+constexpr size_t kScratchAlignment = 64;
+
+inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+// Two gradients are alive at a time, the layer's and the one below it; each has a buffer by
+// batch and one by column, in elements. Then every worker has its own part.
+struct ScratchLayout {
+  int64_t by_batch = 0;
+  int64_t by_column = 0;
+  int64_t worker = 0;
+  int32_t num_workers = 1;  // more would find no task
+
+  int64_t gradients() const { return 2 * (by_batch + by_column); }
+  int64_t total() const { return gradients() + num_workers * worker; }
+};
+
+template <typename T>
+ScratchLayout scratch_layout(const DenseChainKernels<T>& kernels, const splitop_dense_chain& chain,
+                             int32_t num_workers) {
+  const int64_t unit = kScratchAlignment / sizeof(T);
+  const int64_t padded_batch = round_up(chain.batch, kernels.tile_cols);
+  ScratchLayout layout;
+  int64_t tasks = 1;
+  for (int32_t l = 0; l < chain.num_layers; ++l) {
+    const splitop_dense_layer& layer = chain.layers[l];
+    const int64_t padded_outputs = round_up(layer.outputs, kernels.tile_cols);
+    layout.by_batch = std::max(layout.by_batch, round_up(chain.batch * padded_outputs, unit));
+    const int64_t widest = std::max(layer.inputs, layer.outputs);
+    if (needs_input_gradient(chain, l)) {
+      layout.by_column = std::max(layout.by_column, round_up(padded_batch * widest, unit));
+    }
+    tasks = std::max(tasks, ceil_div(widest, kernels.tile_cols));
+  }
+  layout.worker = round_up(kernels.worker_scratch(chain.batch), unit);
+  layout.num_workers = static_cast<int32_t>(std::min<int64_t>(num_workers, tasks));
+  return layout;
+}
+
+// The size of a task's block: the one that leaves the busiest worker the least (a short last
+// block counts as a whole one), the larger one where two are equal.
+inline int64_t block_size(int64_t count, int64_t unit, int64_t largest, int32_t workers) {
+  if (workers == 1) return largest;
+  const auto busiest = [&](int64_t block) {
+    return ceil_div(ceil_div(count, block), workers) * block;
+  };
+  int64_t best = largest;
+  for (int64_t block = largest - unit; block >= unit; block -= unit) {
+    if (busiest(block) < busiest(best)) best = block;
+  }
+  return best;
+}
+
+// Derived says what a layer's gradient is for, gradient_of(l), and what is done with it,
+// layer(l, job, flops).
+template <typename Derived, typename T>
+class ChainWalk {
+ public:
+  ChainWalk(const DenseChainKernels<T>& kernels, const ScratchLayout& layout,
+            const splitop_dense_chain& chain, void* scratch, const splitop_executor& executor)
+      : kernels_(kernels),
+        layout_(layout),
+        chain_(chain),
+        executor_(executor),
+        scratch_(static_cast<T*>(scratch)) {}
+
+  void run() {
+    Gradient<T> gradient = derived().gradient_of(0);
+    top(gradient);
+    for (int32_t l = 0; l < chain_.num_layers; ++l) {
+      if (l + 1 < chain_.num_layers) {
+        const Gradient<T> below = derived().gradient_of(l + 1);
+        visit(l, gradient, &below);
+        gradient = below;
+      } else if (chain_.input_gradient != nullptr) {
+        const Gradient<T> below = input_gradient();
+        visit(l, gradient, &below);
+      } else {
+        visit(l, gradient, nullptr);
+      }
+    }
+  }
+
+ protected:
+  // G of a layer, in the scratch; its bias is not set.
+  Gradient<T> layer_gradient(int32_t l) const {
+    const splitop_dense_layer& layer = chain_.layers[l];
+    Gradient<T> g = buffers(l, layer.outputs);
+    g.activation = layer.activation;
+    g.alpha = static_cast<T>(layer.alpha);
+    g.reference = static_cast<const T*>(layer.reference);
+    g.by_batch = scratch_ + (l % 2) * layout_.by_batch;
+    g.keep_by_column = needs_input_gradient(chain_, l);
+    return g;
+  }
+
+  // Runs body(begin, end, worker) for blocks of [0, count).
+  template <typename Body>
+  void parallel_blocks(int64_t count, double flops, const Body& body) const {
+    const int64_t block =
+        block_size(count, kernels_.tile_cols, kernels_.max_row_block, layout_.num_workers);
+    parallel_tasks(executor_, layout_.num_workers, ceil_div(count, block), flops,
+                   [&](int64_t task, int32_t worker) {
+                     const int64_t begin = task * block;
+                     body(begin, std::min(begin + block, count), worker);
+                   });
+  }
+
+  T* worker_scratch(int32_t worker) const {
+    return scratch_ + layout_.gradients() + worker * layout_.worker;
+  }
+
+  const DenseChainKernels<T>& kernels_;
+  const ScratchLayout layout_;
+  const splitop_dense_chain& chain_;
+  const splitop_executor& executor_;
+
+ private:
+  Derived& derived() { return static_cast<Derived&>(*this); }
+
+  // dL/dx of the chain.
+  Gradient<T> input_gradient() const {
+    const int32_t last = chain_.num_layers - 1;
+    Gradient<T> g = buffers(last + 1, chain_.layers[last].inputs);
+    g.row_major = static_cast<T*>(chain_.input_gradient);
+    return g;
+  }
+
+  // Buffers alternate: the gradient at depth l and the one below it are alive together.
+  Gradient<T> buffers(int32_t depth, int64_t cols) const {
+    Gradient<T> g{};
+    g.batch = chain_.batch;
+    g.cols = cols;
+    g.by_column = scratch_ + 2 * layout_.by_batch + (depth % 2) * layout_.by_column;
+    return g;
+  }
+
+  void top(const Gradient<T>& gradient) const {
+    const T* seed = static_cast<const T*>(chain_.seed);
+    const T* hyper = static_cast<const T*>(chain_.hyper);
+    // An element costs about as much as ten multiply-adds: loads, transposition, activation.
+    const double flops = 20.0 * static_cast<double>(gradient.batch * gradient.cols);
+    parallel_blocks(gradient.cols, flops, [&](int64_t begin, int64_t end, int32_t) {
+      kernels_.top_columns(gradient, seed, begin, end, chain_.rule, hyper);
+    });
+  }
+
+  // flops: of one product of the layer.
+  void visit(int32_t l, const Gradient<T>& gradient, const Gradient<T>* below) {
+    const splitop_dense_layer& layer = chain_.layers[l];
+    const LayerJob<T> job{
+        layer.inputs, layer.outputs, static_cast<const T*>(layer.x),     layer.kernel, &gradient,
+        below,        chain_.rule,   static_cast<const T*>(chain_.hyper)};
+    const double flops = 2 * static_cast<double>(chain_.batch) * static_cast<double>(layer.inputs) *
+                         static_cast<double>(layer.outputs);
+    derived().layer(l, job, flops);
+  }
+
+  T* const scratch_;
+};
+
+}  // namespace splitop
+
+#endif  // SPLITOP_KERNELS_CPU_CHAIN_WALK_H_

@@ -1,0 +1,223 @@
+// The dense sweep on CPUs: a walk down the chain that keeps every G, and the norms of the weight
+// gradients that it makes possible.
+#include "splitop/dense_sweep.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/checks.h"
+#include "kernels/cpu/chain_walk.h"
+#include "kernels/cpu/dense_chain_kernels.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/sum_of_squares.h"
+
+namespace splitop {
+namespace {
+
+// x^T G costs this much to throw away before it is worth a thought.
+constexpr double kCheapProduct = 1e5;
+
+// ||x||^2 ||G||^2 may be so many times the squared norm for each element of x^T G.
+constexpr double kCancellation = 2;
+
+// The numbers that the norms of a layer are summed up from, in an order that no executor changes:
+// one for each block of pairs, row of the weight gradient, or block of x or G.
+int64_t num_parts(const splitop_dense_chain& chain) {
+  const int64_t blocks = ceil_div(chain.batch, kGramRows);
+  int64_t parts = blocks * (blocks + 1) / 2;
+  for (int32_t l = 0; l < chain.num_layers; ++l) {
+    const splitop_dense_layer& layer = chain.layers[l];
+    parts = std::max({parts, layer.inputs, square_blocks(chain.batch * layer.inputs),
+                      square_blocks(chain.batch * layer.outputs)});
+  }
+  return parts;
+}
+
+struct SweepLayout {
+  ScratchLayout walk;
+  int64_t column_sums = 0;  // elements
+  int64_t parts = 0;        // doubles
+
+  template <typename T>
+  size_t bytes() const {
+    return sizeof(T) * (walk.total() + column_sums) + sizeof(double) * parts;
+  }
+};
+
+template <typename T>
+SweepLayout sweep_layout(const DenseChainKernels<T>& kernels, const splitop_dense_chain& chain,
+                         int32_t num_workers) {
+  const int64_t unit = kScratchAlignment / sizeof(T);
+  SweepLayout layout;
+  layout.walk = scratch_layout(kernels, chain, num_workers);
+  // Pairs of rows of the batch may be more tasks than there are columns.
+  layout.walk.num_workers = num_workers;
+  layout.walk.worker =
+      std::max(layout.walk.worker, kernels.gram_scratch / static_cast<int64_t>(sizeof(T)));
+  for (int32_t l = 0; l < chain.num_layers; ++l) {
+    layout.column_sums = std::max(layout.column_sums, round_up(chain.layers[l].outputs, unit));
+  }
+  layout.parts = num_parts(chain);
+  return layout;
+}
+
+template <typename T>
+class SweepRun : public ChainWalk<SweepRun<T>, T> {
+ public:
+  SweepRun(const DenseChainKernels<T>& kernels, const SweepLayout& layout,
+           const splitop_dense_sweep& sweep, const splitop_dense_chain& chain, void* scratch,
+           const splitop_executor& executor)
+      : ChainWalk<SweepRun, T>(kernels, layout.walk, chain, scratch, executor),
+        sweep_(sweep),
+        column_sums_(static_cast<T*>(scratch) + layout.walk.total()),
+        parts_(reinterpret_cast<double*>(column_sums_ + layout.column_sums)) {}
+
+  Gradient<T> gradient_of(int32_t l) const {
+    Gradient<T> g = this->layer_gradient(l);
+    g.row_major = static_cast<T*>(sweep_.gradients[l]);
+    if (sweep_.norms == SPLITOP_NORMS_NONE) {
+      g.by_batch = nullptr;
+    } else {
+      g.column_sums = column_sums_;
+    }
+    return g;
+  }
+
+  void layer(int32_t l, const LayerJob<T>& job, double flops) {
+    // The column sums of G are overwritten by those of the layer below.
+    if (sweep_.norms != SPLITOP_NORMS_NONE) set_norms(l, job, flops);
+    if (job.below == nullptr) return;
+    this->parallel_blocks(job.inputs, flops, [&](int64_t begin, int64_t end, int32_t) {
+      this->kernels_.input_gradient_rows(job, begin, end);
+    });
+  }
+
+ private:
+  void set_norms(int32_t l, const LayerJob<T>& job, double flops) {
+    const int64_t batch = this->chain_.batch;
+    sweep_.squared_norms[this->chain_.num_layers + l] =
+        this->kernels_.sum_squares(column_sums_, job.outputs);
+    const GradientSource<T> source{batch, job.inputs, job.outputs, job.x,
+                                   static_cast<const T*>(sweep_.gradients[l])};
+    // |sum over the batch of x g| <= ||x|| ||G||, and so are all its partial sums.
+    const double bound =
+        squares(source.x, batch * job.inputs) * squares(source.gradient, batch * job.outputs);
+    const double most = std::numeric_limits<T>::max();
+    double* const norm = &sweep_.squared_norms[l];
+    if (!std::isfinite(bound) || bound > most * most) {
+      *norm = product_norm(job, flops);
+    } else if (sweep_.norms == SPLITOP_NORMS_BOUNDS) {
+      *norm = bound;
+    } else {
+      *norm = gram_is_cheaper(job, flops) ? gram_norm(source)
+                                          : exact_product_norm(job, source, bound, flops);
+    }
+  }
+
+  // The rounding errors of the elements are about epsilon * ||x|| ||G|| together. They make up so
+  // much less of the norm as there are elements, unless x^T G is much smaller than x and G.
+  double exact_product_norm(const LayerJob<T>& job, const GradientSource<T>& source, double bound,
+                            double flops) {
+    const double norm = product_norm(job, flops);
+    const double elements = static_cast<double>(job.inputs * job.outputs);
+    if (sizeof(T) == sizeof(double) || norm * elements * kCancellation >= bound) return norm;
+    this->parallel_blocks(job.inputs, 4 * flops, [&](int64_t begin, int64_t end, int32_t) {
+      this->kernels_.weight_squares_in_double(source, begin, end, parts_);
+    });
+    return sum_of_parts(job.inputs);
+  }
+
+  double squares(const T* values, int64_t count) {
+    return sum_of_squares(this->kernels_, this->executor_, values, count, parts_);
+  }
+
+  double gram_flops(int64_t inputs, int64_t outputs) const {
+    const double batch = static_cast<double>(this->chain_.batch);
+    return batch * (batch + kGramRows) * static_cast<double>(inputs + outputs);
+  }
+
+  // A product in double takes as long as sizeof(double) / sizeof(T) of them in T.
+  bool gram_is_cheaper(const LayerJob<T>& job, double product_flops) const {
+    const double cost = gram_flops(job.inputs, job.outputs) * sizeof(double) / sizeof(T);
+    return cost < std::max(product_flops, kCheapProduct);
+  }
+
+  double gram_norm(const GradientSource<T>& source) {
+    const int64_t batch = this->chain_.batch;
+    const int64_t blocks = ceil_div(batch, kGramRows);
+    const int64_t tasks = blocks * (blocks + 1) / 2;
+    parallel_tasks(
+        this->executor_, this->layout_.num_workers, tasks,
+        2 * gram_flops(source.inputs, source.outputs), [&](int64_t task, int32_t worker) {
+          int64_t row = 0;
+          while ((row + 1) * (row + 2) / 2 <= task) ++row;
+          const int64_t col = task - row * (row + 1) / 2;
+          parts_[task] =
+              this->kernels_.gram_block(source, gram_block(row, col), this->worker_scratch(worker));
+        });
+    const double norm = sum_of_parts(tasks);
+    return norm < 0 ? 0 : norm;  // by rounding; NaN stays NaN
+  }
+
+  GramBlock gram_block(int64_t row, int64_t col) const {
+    const auto rows = [&](int64_t block) {
+      return std::min(kGramRows, this->chain_.batch - block * kGramRows);
+    };
+    return {row * kGramRows, col * kGramRows, rows(row), rows(col)};
+  }
+
+  double product_norm(const LayerJob<T>& job, double flops) {
+    this->parallel_blocks(job.inputs, flops, [&](int64_t begin, int64_t end, int32_t worker) {
+      this->kernels_.weight_squares(job, begin, end, this->worker_scratch(worker), parts_);
+    });
+    return sum_of_parts(job.inputs);
+  }
+
+  double sum_of_parts(int64_t count) const {
+    double sum = 0;
+    for (int64_t i = 0; i < count; ++i) sum += parts_[i];
+    return sum;
+  }
+
+  const splitop_dense_sweep& sweep_;
+  T* const column_sums_;
+  double* const parts_;
+};
+
+template <typename T>
+size_t sweep_bytes(const splitop_dense_sweep& sweep, int32_t num_workers) {
+  return sweep_layout(dense_chain_kernels<T>(), swept_chain(sweep), num_workers)
+      .template bytes<T>();
+}
+
+template <typename T>
+splitop_status run_sweep(const splitop_dense_sweep& sweep, void* scratch, size_t scratch_bytes,
+                         const splitop_executor& executor) {
+  const DenseChainKernels<T>& table = dense_chain_kernels<T>();
+  const splitop_dense_chain chain = swept_chain(sweep);
+  const SweepLayout layout = sweep_layout(table, chain, executor.num_workers);
+  if (scratch_bytes < layout.bytes<T>()) return SPLITOP_INVALID_ARGUMENT;
+  SweepRun<T>(table, layout, sweep, chain, scratch, executor).run();
+  return SPLITOP_OK;
+}
+
+}  // namespace
+}  // namespace splitop
+
+size_t splitop_cpu_dense_sweep_scratch_bytes(const splitop_dense_sweep* sweep,
+                                             int32_t num_workers) {
+  if (!splitop::valid(sweep) || num_workers < 1) return 0;
+  return sweep->dtype == SPLITOP_FLOAT32 ? splitop::sweep_bytes<float>(*sweep, num_workers)
+                                         : splitop::sweep_bytes<double>(*sweep, num_workers);
+}
+
+splitop_status splitop_cpu_dense_sweep(const splitop_dense_sweep* sweep, void* scratch,
+                                       size_t scratch_bytes, const splitop_executor* executor) {
+  if (!splitop::valid(sweep) || scratch == nullptr || !splitop::valid(executor)) {
+    return SPLITOP_INVALID_ARGUMENT;
+  }
+  return sweep->dtype == SPLITOP_FLOAT32
+             ? splitop::run_sweep<float>(*sweep, scratch, scratch_bytes, *executor)
+             : splitop::run_sweep<double>(*sweep, scratch, scratch_bytes, *executor);
+}

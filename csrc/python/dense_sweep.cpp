@@ -1,0 +1,103 @@
+// The dense sweep and the squared norms of tensors, on the CPU.
+#include "splitop/dense_sweep.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "python/bindings.h"
+#include "python/dense_chain_arguments.h"
+#include "python/dtypes.h"
+#include "python/errors.h"
+#include "python/names.h"
+#include "python/numpy_view.h"
+#include "python/scratch.h"
+#include "python/threads.h"
+
+namespace py = pybind11;
+
+namespace splitop {
+namespace {
+
+using Swept = std::tuple<std::vector<py::array>, std::optional<py::array>, py::array>;
+
+Swept dense_sweep(const py::array& seed, const std::vector<DenseLayer>& layers, const std::string& norms,
+                  bool input_gradient, int num_threads) {
+  const py::array hyper(seed.dtype(), std::vector<py::ssize_t>{splitop_num_hyper(SPLITOP_SGD)});
+  DenseChainArguments arguments(numpy_view, {SPLITOP_FLOAT32, SPLITOP_FLOAT64}, seed, layers, "sgd",
+                                hyper, input_gradient);
+  const splitop_dense_chain& chain = arguments.chain();
+  const py::dtype dtype(arguments.dtype());
+  splitop_dense_sweep sweep = {};
+  sweep.dtype = chain.dtype;
+  sweep.batch = chain.batch;
+  sweep.num_layers = chain.num_layers;
+  sweep.layers = chain.layers;
+  sweep.seed = chain.seed;
+  sweep.norms = from_name(norms, splitop_norms_name, SPLITOP_NUM_NORMS, "norms");
+  std::vector<py::array> gradients;
+  std::vector<void*> outputs;
+  for (int32_t l = 0; l < chain.num_layers; ++l) {
+    gradients.emplace_back(dtype, Shape{chain.batch, chain.layers[l].outputs});
+    outputs.push_back(gradients.back().mutable_data());
+  }
+  sweep.gradients = outputs.data();
+  std::optional<py::array> result;
+  if (input_gradient) {
+    result = py::array(dtype, arguments.input_gradient_shape());
+    sweep.input_gradient = result->mutable_data();
+  }
+  py::array_t<double> squared_norms(Shape{2, chain.num_layers});
+  sweep.squared_norms = squared_norms.mutable_data();
+  const splitop_executor executor = threads_executor(num_threads);
+  raise_unless_ok(run_with_scratch<splitop_cpu_dense_sweep_scratch_bytes, splitop_cpu_dense_sweep>(
+      sweep, executor));
+  return {gradients, result, squared_norms};
+}
+
+py::array_t<double> squared_norms(const std::vector<py::object>& tensors, int num_threads) {
+  Arrays arrays(numpy_view);
+  std::vector<int64_t> counts;
+  std::vector<const void*> inputs;
+  splitop_squared_norms norms = {};
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const std::string name = "tensors[" + std::to_string(i) + "]";
+    const ArrayView view = arrays.view(tensors[i], name);
+    const splitop_dtype dtype = dtype_of(view, {SPLITOP_FLOAT32, SPLITOP_FLOAT64}, name);
+    if (i == 0) norms.dtype = dtype;
+    inputs.push_back(arrays.input(view, splitop_dtype_name(norms.dtype), view.shape, name));
+    counts.push_back(view.size());
+  }
+  py::array_t<double> result(static_cast<py::ssize_t>(tensors.size()));
+  norms.num_tensors = static_cast<int32_t>(tensors.size());
+  norms.counts = counts.data();
+  norms.tensors = inputs.data();
+  norms.squared_norms = result.mutable_data();
+  const splitop_executor executor = threads_executor(num_threads);
+  raise_unless_ok(
+      run_with_scratch<splitop_cpu_squared_norms_scratch_bytes, splitop_cpu_squared_norms>(
+          norms, executor));
+  return result;
+}
+
+}  // namespace
+
+void bind_dense_sweep(py::module_& module) {
+  module.def("dense_sweep", &dense_sweep, py::arg("seed"), py::arg("layers"), py::kw_only(),
+             py::arg("norms") = "exact", py::arg("input_gradient") = false,
+             py::arg("num_threads") = 1,
+             "Seeded backward pass of a chain of dense layers, without the update.\n\n"
+             "seed, layers: as for dense_chain, without slots; biases are not looked at.\n"
+             "norms: 'none', 'bounds' or 'exact' (splitop/dense_sweep.h).\n"
+             "Returns dL/dz of each layer; dL/dx of the last layer or None; and the squared norms\n"
+             "of the gradients of the kernels, then of the biases, [2, layers].");
+  module.def("squared_norms", &squared_norms, py::arg("tensors"), py::kw_only(),
+             py::arg("num_threads") = 1,
+             "The sum of the squares of each array, in double; all of float32 or all of float64.");
+}
+
+}  // namespace splitop

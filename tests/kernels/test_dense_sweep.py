@@ -1,0 +1,234 @@
+"""The dense sweep's kernels against the float64 oracle, through the C ABI."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from splitop.lib import _kernels
+from tests import oracle
+from tests.accuracy import FEW, assert_accurate, update_few_ulp
+from tests.kernels import plain
+from tests.kernels.problems import Problem, make_problem, problems, run_kernel, to_kernel_layer
+
+
+def sweep(problem: Problem, **options):
+    """dL/dz of each layer, dL/dx, and the squared norms."""
+    layers = [to_kernel_layer(layer, kernel_slots=[], bias_slots=[]) for layer in problem.layers]
+    return _kernels.dense_sweep(problem.seed, layers, **{"input_gradient": True, **options})
+
+
+def exact_norms(problem: Problem, gradients) -> np.ndarray:
+    """The norms of the gradients of kernels and biases, [2, layers], from dL/dz."""
+    norms = []
+    for layer, gradient in zip(problem.layers, gradients, strict=True):
+        g = gradient.astype(np.longdouble)
+        of_kernel = layer.x.astype(np.longdouble).T @ g
+        norms.append((np.sqrt((of_kernel**2).sum()), np.sqrt((g.sum(0) ** 2).sum())))
+    return np.array(norms).T
+
+
+def coefficients(norms: np.ndarray, bound: float, dtype) -> np.ndarray:
+    """What a gradient is multiplied by so that its norm is no larger than the bound."""
+    return (bound / np.maximum(norms, bound)).astype(dtype)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(problem=problems(), norms=st.sampled_from(["none", "bounds", "exact"]))
+def test_gradients_are_those_of_the_chain(problem: Problem, norms: str) -> None:
+    before = [layer.kernel.tobytes() for layer in problem.layers]
+    gradients, below, _ = sweep(problem, norms=norms, num_threads=2)
+    assert [layer.kernel.tobytes() for layer in problem.layers] == before
+    # Each layer's own step by its gradient gives the bits of the whole chain's step.
+    chain, input_gradient = run_kernel(problem)
+    np.testing.assert_array_equal(below, input_gradient)
+    for layer, gradient, expected in zip(problem.layers, gradients, chain, strict=True):
+        linear = dataclasses.replace(layer, activation="linear", reference=None)
+        alone = Problem(gradient, (linear,), problem.rule, problem.hyper)
+        (after,), _ = run_kernel(alone, input_gradient=False)
+        np.testing.assert_array_equal(after.kernel, expected.kernel)
+        if layer.bias is not None:
+            np.testing.assert_array_equal(after.bias, expected.bias)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch", [1, 2, 48, 49, 700])
+@pytest.mark.parametrize("widths", [(1, 1), (300, 7), (5, 257), (97, 33, 130), (260, 515)])
+def test_clip_coefficients(isa: str, dtype, batch: int, widths: tuple[int, ...]) -> None:
+    depth = len(widths) - 1
+    problem = make_problem(dtype, batch, widths, ["tanh"] * depth, [True] * depth, "sgd")
+    gradients, _, squared = sweep(problem, num_threads=2)
+    exact = exact_norms(problem, gradients)
+    # The sums of the biases are in the dtype of G, those of float64 in float64: a few ulp of their
+    # terms, which may cancel.
+    rounding = np.zeros_like(exact)
+    for i, (layer, g) in enumerate(zip(problem.layers, gradients, strict=True)):
+        rounding[1, i] = np.linalg.norm(abs(g).sum(0))
+        if dtype == np.float64:
+            rounding[0, i] = np.linalg.norm(abs(layer.x).T @ abs(g))
+    rounding *= FEW * np.finfo(dtype).eps / exact
+    for bound in (0.7 * exact.min(), 1.5 * exact.max()):
+        received = coefficients(np.sqrt(squared), bound, dtype)
+        expected = coefficients(exact, bound, dtype)
+        allowed = FEW * np.spacing(expected) + rounding * expected
+        assert np.all(abs(received - expected) <= allowed), (received, expected)
+
+
+def test_coefficients_of_a_gradient_that_cancels() -> None:
+    # The rows of x and G are such that x^T G is a thousandth of its terms.
+    random = np.random.default_rng(0)
+    problem = make_problem(np.float32, 64, (128, 96), ["linear"], [False], "sgd")
+    (layer,) = problem.layers
+    half = layer.x[:32]
+    noise = 1e-3 * random.normal(size=half.shape)
+    x = np.concatenate([half, half + noise]).astype(np.float32)
+    seed = np.concatenate([problem.seed[:32], -problem.seed[:32]])
+    problem = dataclasses.replace(problem, seed=seed, layers=(dataclasses.replace(layer, x=x),))
+    gradients, _, squared = sweep(problem)
+    exact = exact_norms(problem, gradients)[0]
+    expected = coefficients(exact, 0.5 * exact[0], np.float32)
+    received = coefficients(np.sqrt(squared[0]), 0.5 * exact[0], np.float32)
+    assert abs(received - expected) <= FEW * np.spacing(expected)
+
+
+@pytest.mark.parametrize("batch", [40, 500])
+def test_same_bits_whatever_the_thread_count(isa: str, batch: int) -> None:
+    problem = make_problem(
+        np.float32, batch, (515, 301, 77), ["relu", "sigmoid"], [True] * 2, "sgd"
+    )
+    gradients, below, norms = sweep(problem, num_threads=1)
+    for num_threads in (2, 3, 7):
+        again = sweep(problem, num_threads=num_threads)
+        assert [g.tobytes() for g in again[0]] == [g.tobytes() for g in gradients]
+        assert again[1].tobytes() == below.tobytes()
+        assert again[2].tobytes() == norms.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("norms", ["bounds", "exact"])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("layer", [0, 1, 2])
+@pytest.mark.parametrize("where", ["seed", "x", "reference"])
+def test_what_is_not_finite_shows(dtype, norms: str, bad: float, layer: int, where: str) -> None:
+    problem = make_problem(dtype, 50, (30, 20, 40, 10), ["tanh"] * 3, [True] * 3, "sgd")
+    layers = list(problem.layers)
+    if where == "seed":
+        seed = problem.seed.copy()
+        seed[7, 3] = bad
+        problem = dataclasses.replace(problem, seed=seed)
+    else:
+        values = getattr(layers[layer], where).copy()
+        values[7, 3] = bad
+        layers[layer] = dataclasses.replace(layers[layer], **{where: values})
+        problem = dataclasses.replace(problem, layers=tuple(layers))
+    *_, squared = sweep(problem, norms=norms)
+    finite = np.isfinite(squared[0])
+    first = 0 if where == "seed" else layer
+    assert finite[:first].all()
+    assert not finite[first]
+    # What stands in x goes no further; a bad G does.
+    assert finite[first + 1 :].all() == (where == "x") or first == 2
+
+
+def test_a_product_that_overflows_shows_and_one_that_does_not_is_finite() -> None:
+    problem = make_problem(np.float32, 4, (5, 3), ["linear"], [False], "sgd")
+    (layer,) = problem.layers
+    ones = np.ones_like(layer.x)
+    for size, finite in ((1e18, True), (1e20, False)):
+        large = dataclasses.replace(
+            problem,
+            seed=np.full_like(problem.seed, size),
+            layers=(dataclasses.replace(layer, x=ones * np.float32(size)),),
+        )
+        for norms in ("bounds", "exact"):
+            *_, squared = sweep(large, norms=norms)
+            assert np.isfinite(squared[0, 0]) == finite, (size, norms)
+
+
+def test_bounds_are_none_below_the_norms() -> None:
+    problem = make_problem(np.float32, 50, (30, 20, 40), ["tanh"] * 2, [True] * 2, "sgd")
+    *_, bounds = sweep(problem, norms="bounds")
+    *_, exact = sweep(problem, norms="exact")
+    assert (bounds[0] >= exact[0]).all()
+    np.testing.assert_array_equal(bounds[1], exact[1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rule", oracle.RULES)
+def test_clipped_chain(isa: str, dtype, rule: str) -> None:
+    problem = make_problem(dtype, 37, (61, 300, 19), ["tanh"] * 2, [True] * 2, rule)
+    clips = np.array([[0.5, np.inf], [2.0, 0.75], [1.0, 0.01], [0.25, np.inf]], dtype)
+    received, _ = run_kernel(problem, clips=clips, num_threads=2)
+    gradients, _, _ = sweep(problem)
+    for position, (layer, gradient) in enumerate(zip(problem.layers, gradients, strict=True)):
+        wide = gradient.astype(np.float64)
+        of_kernel, of_bias = clips[position], clips[2 + position]
+        for kind, g, clip in (
+            ("kernel", layer.x.astype(np.float64).T @ wide, of_kernel),
+            ("bias", wide.sum(0), of_bias),
+        ):
+            scale, bound = clip.astype(np.float64)
+            how = (getattr(layer, f"{kind}_decayed"), rule, problem.hyper)
+            variable = (getattr(layer, kind), getattr(layer, f"{kind}_slots"))
+            value, slots = oracle.update(*variable, np.clip(g * scale, -bound, bound), *how)
+            after = getattr(received[position], kind)
+            exact = {"value": value} | {f"slot {s}": slot for s, slot in enumerate(slots)}
+            got = {"value": after} | {
+                f"slot {s}": slot
+                for s, slot in enumerate(getattr(received[position], f"{kind}_slots"))
+            }
+            assert_clipped_accurate(variable, g, scale, bound, how, got, exact, layer, wide)
+
+
+def assert_clipped_accurate(variable, g, scale, bound, how, got, exact, layer, wide) -> None:
+    """The accuracy rule for one variable whose gradient was scaled and clipped."""
+    dtype = variable[0].dtype
+    terms = abs(layer.x.astype(np.float64)).T @ abs(wide) if g.ndim == 2 else abs(wide).sum(0)
+    error = scale * FEW * np.finfo(dtype).eps * terms
+    clipped = np.clip(g * scale, -bound, bound)
+    few = update_few_ulp("value", *variable, clipped, *how, error)
+    few = {name.removeprefix("value "): value for name, value in few.items()}
+    value, slots = plain.update(*variable, clipped.astype(dtype), *how)
+    expected = {"value": value} | {f"slot {s}": slot for s, slot in enumerate(slots)}
+    assert_accurate(got, expected, exact, few)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_squared_norms(isa: str, dtype, num_threads: int) -> None:
+    random = np.random.default_rng(0)
+    shapes = [(), (0,), (1,), (15,), (16,), (17,), (3, 0, 2), (300, 201), (1 << 14,), (16385, 3)]
+    arrays = [random.normal(size=shape).astype(dtype) for shape in shapes]
+    received = _kernels.squared_norms(arrays, num_threads=num_threads)
+    expected = [np.sum(array.astype(np.float64) ** 2) for array in arrays]
+    np.testing.assert_allclose(received, expected, rtol=1e-13)
+    assert received.tobytes() == _kernels.squared_norms(arrays, num_threads=7).tobytes()
+
+
+def test_errors() -> None:
+    problem = make_problem(np.float32, 4, (5, 3), ["linear"], [True], "sgd")
+    with pytest.raises(ValueError, match="norms"):
+        sweep(problem, norms="some")
+    with pytest.raises(ValueError, match=r"clips.*\(2, 2\)|clips.*\[2, 2\]"):
+        run_kernel(problem, clips=np.ones((1, 2), np.float32))
+    with pytest.raises(TypeError, match="clips"):
+        run_kernel(problem, clips=np.ones((2, 2)))
+    with pytest.raises((TypeError, ValueError), match=r"tensors\[1\]"):
+        _kernels.squared_norms([np.ones(3, np.float32), np.ones(3)])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch", [20, 3000])
+def test_an_infinite_input_of_a_row_without_a_gradient_shows(dtype, batch: int) -> None:
+    problem = make_problem(dtype, batch, (30, 20), ["linear"], [True], "sgd")
+    (layer,) = problem.layers
+    x, seed = layer.x.copy(), problem.seed.copy()
+    x[3, 5], seed[3] = np.inf, 0
+    layers = (dataclasses.replace(layer, x=x),)
+    for norms in ("bounds", "exact"):
+        *_, squared = sweep(dataclasses.replace(problem, seed=seed, layers=layers), norms=norms)
+        assert np.isnan(squared[0, 0])

@@ -1,0 +1,292 @@
+"""Gradients that are scaled, clipped, checked or added up before the update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import splitop
+from tests.planner.models import Weights, dense
+from tests.planner.steps import FLAVOURS, Steps, assert_same_values, run_steps
+from tests.planner.training import seed_for
+
+tf1, optimizers = tf.compat.v1, keras.optimizers
+
+BATCH, STEPS = 6, 5
+PLANTED = 1e6  # in the last column of x: a sign for `_plant`
+
+
+@tf.custom_gradient
+def _plant(h: Any, sign: Any) -> Any:
+    def gradient(dy: Any) -> tuple[Any, None]:
+        bad = tf.where(sign, tf.constant(np.nan, dy.dtype), tf.constant(0, dy.dtype))
+        return dy + tf.scatter_nd([[1, 2]], [bad], tf.shape(dy)), None
+
+    return tf.identity(h), gradient
+
+
+def _mixed(w: Weights, x: Any, planted: int | None = None, bound: bool = True) -> Any:
+    """A table, two chains around a norm, and one variable, `bound`, that is declined."""
+    signs = [tf.reduce_max(x[:, -1]) > PLANTED / 2] if planted is not None else []
+
+    def layer(h: Any, position: int) -> Any:
+        return _plant(h, signs[0]) if position == planted else h
+
+    ids = tf.cast(tf.abs(x[:, :3]) * 3, tf.int32) % 7
+    rows = layer(tf.reshape(tf.gather(w("table", 7, 4), ids), [-1, 12]), 0)
+    h = dense(w, "a", tf.concat([x[:, :7], rows], 1), 9, "tanh")
+    h = layer(dense(w, "b", layer(h, 1), 6, "softplus"), 2)
+    h = w.layer("norm", keras.layers.LayerNormalization, h)
+    if bound:
+        h = w.layer("bound", keras.layers.Dense, h, units=7, kernel_constraint="unit_norm")
+    return dense(w, "top", layer(h, 3), 5, "tanh")
+
+
+def _batches(steps: int = STEPS) -> list[np.ndarray]:
+    return list(np.random.default_rng(1).normal(size=(steps, BATCH, 8)))
+
+
+def _both(make: Callable[[], Any], batches: Any = None, **options: Any) -> tuple[Steps, Steps]:
+    fused, reference = (
+        run_steps(
+            options.get("flavour", "keras"),
+            options.get("build", _mixed),
+            make,
+            _batches() if batches is None else batches,
+            backend=backend,
+            skip_nonfinite=options.get("skip_nonfinite", False),
+        )
+        for backend in ("auto", "reference")
+    )
+    assert_same_values(fused, reference)
+    return fused, reference
+
+
+KERAS: dict[str, Callable[..., Any]] = {
+    "sgd": lambda **o: optimizers.SGD(0.05, **o),
+    "momentum": lambda **o: optimizers.SGD(0.05, momentum=0.9, nesterov=True, **o),
+    "adamw": lambda **o: optimizers.AdamW(0.01, weight_decay=0.1, **o),
+    "adagrad": lambda **o: optimizers.Adagrad(0.05, **o),
+    "nadam": lambda **o: optimizers.Nadam(0.01, **o),
+}
+# Bounds that some gradients are above and some below.
+CLIPS = {
+    "clipnorm": {"clipnorm": 1.3},
+    "global_clipnorm": {"global_clipnorm": 2.0},
+    "clipvalue": {"clipvalue": 0.2},
+    "loose": {"global_clipnorm": 1e6},
+}
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize("name", KERAS)
+def test_clips_as_keras_does(name: str, clip: str) -> None:
+    fused, _ = _both(lambda: KERAS[name](**CLIPS[clip]))
+    by_norm = clip != "clipvalue"
+    assert fused.fused_ops["DenseSweep"] == (len(fused.plan.chains) if by_norm else 0)
+    assert fused.fused_ops["SquaredNorms"] > 0 if by_norm else fused.fused_ops["SquaredNorms"] == 0
+    assert list(fused.plan.declined) == ["bound/kernel"]
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_clipping_changes_the_training(clip: str) -> None:
+    clipped, plain = (
+        dict(run_steps("keras", _mixed, make, _batches(), backend="auto").values)
+        for make in (lambda: KERAS["sgd"](**CLIPS[clip]), KERAS["sgd"])
+    )
+    moved = [
+        name for name in ("table", "a_k", "b_b") if not np.allclose(clipped[name], plain[name])
+    ]
+    assert bool(moved) == (clip != "loose")
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_nothing_is_added_where_nothing_is_asked_for(flavour: str) -> None:
+    make = {"keras": KERAS["momentum"], "tf1": lambda: tf1.train.AdamOptimizer(0.01)}[flavour]
+    steps = run_steps(flavour, _mixed, make, _batches(1), backend="auto")
+    assert steps.fused_ops == {
+        "DenseChain": len(steps.plan.chains),
+        "MultiTensorUpdate": 1,
+        "TableUpdate": 1,
+    }
+
+
+def test_a_loss_scale_divides_the_gradients() -> None:
+    def dense_only(w: Weights, x: Any) -> Any:
+        return dense(w, "top", dense(w, "low", x, 7, "tanh"), 5)
+
+    for options in ({}, CLIPS["global_clipnorm"], CLIPS["clipvalue"]):
+        _both(lambda o=options: KERAS["momentum"](loss_scale_factor=3.0, **o), build=dense_only)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"global_clipnorm": 0.3}, {"clipnorm": 0.3}, {"use_ema": True}]
+)
+@pytest.mark.parametrize("growth", [2, 100])
+def test_loss_scale_optimizer(options: dict[str, Any], growth: int) -> None:
+    batches = _batches(7)
+    batches[2][0, -2] = np.inf
+
+    def make() -> Any:
+        inner = optimizers.Adam(0.01, **options)
+        return optimizers.LossScaleOptimizer(inner, 8.0, dynamic_growth_steps=growth)
+
+    fused, _ = _both(make, batches)
+    values = dict(fused.values)
+    (scale,) = (value for name, value in values.items() if name.endswith("dynamic_scale"))
+    # Doubled after every second good step since the bad one; the bad one halves it.
+    assert scale == (8 * 2 * 0.5 * 2 * 2 if growth == 2 else 4)
+
+
+@pytest.mark.parametrize(("clip", "steps"), [(None, 2), (None, 3), *((clip, 2) for clip in CLIPS)])
+@pytest.mark.parametrize("name", ["momentum", "nadam"])
+def test_accumulates_as_keras_does(name: str, clip: str | None, steps: int) -> None:
+    options = {} if clip is None else CLIPS[clip]
+    fused, _ = _both(
+        lambda: KERAS[name](gradient_accumulation_steps=steps, **options),
+        build=lambda w, x: _mixed(w, x, bound=False),
+    )
+    assert fused.plan.declined == {}
+    assert fused.fused_ops["DenseSweep"] == len(fused.plan.chains)
+
+
+@pytest.mark.parametrize("clip", [None, "clipnorm", "clipvalue"])
+def test_accumulates_beside_variables_that_are_declined(clip: str | None) -> None:
+    options = {} if clip is None else CLIPS[clip]
+    fused, _ = _both(lambda: KERAS["nadam"](gradient_accumulation_steps=2, **options))
+    assert list(fused.plan.declined) == ["bound/kernel"]
+
+
+def test_a_global_norm_of_accumulators_that_tensorflow_has() -> None:
+    options = {"gradient_accumulation_steps": 2, "global_clipnorm": 0.2}
+    fused, _ = _both(lambda: KERAS["adamw"](**options))
+    assert fused.plan.fused == ()
+    assert r"add up some of them (has a constraint)" in fused.plan.declined["table:0"]
+
+
+def test_accumulates_and_averages_weights() -> None:
+    options = {"use_ema": True, "ema_overwrite_frequency": 1, "gradient_accumulation_steps": 2}
+    _both(lambda: KERAS["adamw"](**options))
+
+
+def test_accumulates_under_a_loss_scale() -> None:
+    batches = _batches(8)
+    batches[3][0, -2] = np.nan
+
+    def make() -> Any:
+        inner = optimizers.Adam(0.01, gradient_accumulation_steps=2, clipnorm=0.2)
+        return optimizers.LossScaleOptimizer(inner, 8.0, dynamic_growth_steps=3)
+
+    _both(make, batches)
+
+
+def test_lazy_rows_can_not_be_accumulated() -> None:
+    make = lambda: KERAS["adamw"](gradient_accumulation_steps=2)  # noqa: E731
+    with pytest.raises(splitop.NotFusableError, match=r'"table:0".*gradient_accumulation_steps=2'):
+        run_steps("keras", _mixed, make, _batches(1), sparse="lazy")
+
+
+class MyMomentum(tf1.train.MomentumOptimizer):
+    """An optimizer of the user's own."""
+
+
+SKIPPING: dict[str, dict[str, Callable[[], Any]]] = {
+    "keras": {
+        "sgd": KERAS["sgd"],
+        "adamw": KERAS["adamw"],
+        "nadam": KERAS["nadam"],
+        "clipped": lambda: KERAS["momentum"](global_clipnorm=0.5),
+        "ema": lambda: KERAS["adamw"](use_ema=True, ema_overwrite_frequency=2),
+        "accumulating": lambda: KERAS["momentum"](gradient_accumulation_steps=2),
+        "no rule": lambda: optimizers.Lamb(0.01),
+    },
+    "tf1": {
+        "sgd": lambda: tf1.train.GradientDescentOptimizer(0.05),
+        "adam": lambda: tf1.train.AdamOptimizer(0.01),
+        "ftrl": lambda: tf1.train.FtrlOptimizer(0.05),
+        "no rule": lambda: MyMomentum(0.05, 0.9),
+    },
+}
+
+
+def _assert_same_bits(actual: Steps, expected: Steps) -> None:
+    for (name, value), (_, before) in zip(actual.values, expected.values, strict=True):
+        assert np.asarray(value).tobytes() == np.asarray(before).tobytes(), name
+
+
+@pytest.mark.parametrize(("backend", "planted"), [("auto", 0), ("auto", 2), ("reference", 1)])
+@pytest.mark.parametrize(
+    ("flavour", "name"), [(flavour, name) for flavour in FLAVOURS for name in SKIPPING[flavour]]
+)
+def test_a_step_that_is_not_finite_changes_no_bit(
+    flavour: str, name: str, planted: int, backend: str
+) -> None:
+    def build(w: Weights, x: Any) -> Any:
+        return _mixed(w, x, planted)
+
+    good = _batches(3)
+    bad = good[1].copy()
+    bad[2, -1] = PLANTED
+    make, options = SKIPPING[flavour][name], {"backend": backend, "skip_nonfinite": True}
+    before = run_steps(flavour, build, make, good, **options)
+    after = run_steps(flavour, build, make, [*good, bad], **options)
+    _assert_same_bits(after, before)
+
+
+@pytest.mark.parametrize("planted", range(4))
+def test_what_is_planted_spoils_an_unchecked_step(planted: int) -> None:
+    def build(w: Weights, x: Any) -> Any:
+        return _mixed(w, x, planted)
+
+    bad = _batches(1)[0]
+    bad[2, -1] = PLANTED
+    spoilt = run_steps("keras", build, KERAS["momentum"], [bad])
+    assert not all(np.isfinite(value).all() for _, value in spoilt.values)
+
+
+@pytest.mark.parametrize("planted", range(4))
+def test_training_goes_on_after_a_step_that_was_left_out(planted: int) -> None:
+    def build(w: Weights, x: Any) -> Any:
+        return _mixed(w, x, planted)
+
+    first, bad, last = _batches(3)
+    bad[2, -1] = PLANTED
+    make = KERAS["momentum"]
+    skipped = run_steps("keras", build, make, [first, bad, last], skip_nonfinite=True)
+    without = run_steps("keras", build, make, [first, last], skip_nonfinite=True)
+    _assert_same_bits(skipped, without)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_finite_steps_are_those_without_the_check(flavour: str) -> None:
+    make = SKIPPING[flavour]["adamw" if flavour == "keras" else "adam"]
+    checked = run_steps(flavour, _mixed, make, _batches(), skip_nonfinite=True)
+    unchecked = run_steps(flavour, _mixed, make, _batches())
+    assert_same_values(checked, unchecked)
+
+
+def test_global_step_stands_still_when_a_step_is_left_out() -> None:
+    with tf.Graph().as_default(), tf1.Session() as session:
+        x, w = tf1.placeholder(tf.float64, [None, 8]), Weights()
+        iv = dense(w, "top", x, 5)
+        global_step = tf1.train.get_or_create_global_step()
+        step = splitop.minimize(
+            tf1.train.AdamOptimizer(0.1),
+            iv,
+            w.variables,
+            seed_for(iv),
+            global_step=global_step,
+            skip_nonfinite=True,
+        )
+        session.run(tf1.global_variables_initializer())
+        good, bad = np.ones((2, 8)), np.full((2, 8), np.inf)
+        counts = []
+        for batch in (good, bad, good):
+            session.run(step, {x: batch})
+            counts.append(int(session.run(global_step)))
+        assert counts == [1, 1, 2]
