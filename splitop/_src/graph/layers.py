@@ -76,7 +76,7 @@ def read_layer(
     root = gradients.root(product.output_gradient)
     activation = match_activation(gradients, root)
     if activation is not None:
-        needed_elsewhere = activation.op in gradients.kept or not own.issuperset(
+        needed_elsewhere = activation.ops & gradients.kept or not own.issuperset(
             gradients.consumers(root)
         )
         if needed_elsewhere:
@@ -93,7 +93,7 @@ def read_layer(
         input_gradient=None if below is None else below.tensor,
         input_gradient_is_matrix=below is not None and below.is_matrix,
         kernel_copy=below.factor if below is not None and below.is_copy else None,
-        entry=frozenset(own if activation is None else {activation.op}),
+        entry=frozenset(own) if activation is None else activation.ops,
     )
 
 
