@@ -520,8 +520,8 @@ MODELS = {
     ),
     "shared_layer": Model(
         _shared_layer,
-        (("top_k",), ("low_k",)),
-        {"shared_k": "more than one place", "shared_b": "a sum of 2 terms"},
+        (("top_k",), ("shared_k",), ("low_k",)),
+        modes=BOTH,
     ),
     "shared_bias": Model(_shared_bias, (("top_k",), ("low_k",)), {"both_b": "more than one place"}),
     "residual": Model(
