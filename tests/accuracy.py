@@ -86,12 +86,14 @@ def few_ulp(
     dy_error = np.zeros_like(dy)
     errors = {}
     for i, layer in enumerate(layers):
-        factor = np.ones_like(dy)
+        factor = factor_size = np.ones_like(dy)
         if layer.reference is not None:
             reference = np.asarray(layer.reference, np.float64)
-            factor = oracle.ACTIVATIONS[layer.activation].factor(reference, layer.alpha)
+            activation = oracle.ACTIVATIONS[layer.activation]
+            factor = activation.factor(reference, layer.alpha)
+            factor_size = activation.factor_size(reference, layer.alpha)
         g = dy * factor
-        g_error = dy_error * abs(factor) + few * abs(dy) * np.maximum(abs(factor), few)
+        g_error = dy_error * abs(factor) + few * abs(dy) * np.maximum(factor_size, few)
         if layer.reference is not None:
             g_error += precision.rounding(g)
         x = np.asarray(layer.x, np.float64)

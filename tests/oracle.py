@@ -7,6 +7,7 @@ TensorFlow. All functions return new float64 arrays and leave their arguments al
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ Array = np.ndarray
 
 SELU_SCALE = 1.0507009873554804934193349852946
 SELU_ALPHA = 1.6732632423543772848170429916717
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +28,37 @@ class Activation:
         forward: (z, alpha) -> y.
         factor: (reference, alpha) -> dy/dz.
         reads: Which tensor is the reference: "y", "z" or, for linear, "".
+        terms: What `factor` is summed up from, by absolute value, where terms may cancel.
     """
 
     forward: Callable[[Array, float], Array]
     factor: Callable[[Array, float], Array]
     reads: str
+    terms: Callable[[Array, float], Array] | None = None
 
     def reference(self, z: Array, alpha: float) -> Array | None:
         """The tensor that the gradient reads; None for linear."""
         return {"": None, "z": z, "y": self.forward(z, alpha)}[self.reads]
 
+    def factor_size(self, reference: Array, alpha: float) -> Array:
+        """What the rounding of `factor` is relative to."""
+        return (
+            abs(self.factor(reference, alpha))
+            if self.terms is None
+            else self.terms(reference, alpha)
+        )
+
 
 def _sigmoid(z: Array) -> Array:
     return np.exp(-np.logaddexp(0, -z))  # does not overflow
+
+
+def _normal_cdf(z: Array) -> Array:
+    return np.array(_erfc(-z * math.sqrt(0.5)) / 2, z.dtype)
+
+
+def _normal_density(z: Array) -> Array:
+    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -62,6 +83,18 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanh": Activation(lambda z, a: np.tanh(z), lambda r, a: 1 - r * r, "y"),
     "sigmoid": Activation(lambda z, a: _sigmoid(z), lambda r, a: r * (1 - r), "y"),
     "softplus": Activation(lambda z, a: np.logaddexp(0, z), lambda r, a: _sigmoid(r), "z"),
+    "silu": Activation(
+        lambda z, a: z * _sigmoid(z),
+        lambda r, a: _sigmoid(r) * (1 + r * _sigmoid(-r)),
+        "z",
+        lambda r, a: _sigmoid(r) * (1 + abs(r) * _sigmoid(-r)),
+    ),
+    "gelu": Activation(
+        lambda z, a: z * _normal_cdf(z),
+        lambda r, a: _normal_cdf(r) + r * _normal_density(r),
+        "z",
+        lambda r, a: _normal_cdf(r) + abs(r) * _normal_density(r),
+    ),
 }
 
 

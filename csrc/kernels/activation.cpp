@@ -20,6 +20,10 @@ const char* splitop_activation_name(splitop_activation activation) {
       return "sigmoid";
     case SPLITOP_SOFTPLUS:
       return "softplus";
+    case SPLITOP_SILU:
+      return "silu";
+    case SPLITOP_GELU:
+      return "gelu";
     default:
       return nullptr;
   }

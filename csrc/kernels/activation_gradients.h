@@ -3,8 +3,7 @@
 #ifndef SPLITOP_KERNELS_ACTIVATION_GRADIENTS_H_
 #define SPLITOP_KERNELS_ACTIVATION_GRADIENTS_H_
 
-#include <math.h>
-
+#include "kernels/elementary.h"
 #include "kernels/host_device.h"
 #include "splitop/activation.h"
 
@@ -14,8 +13,7 @@ namespace splitop {
 constexpr double kSeluScale = 1.0507009873554804934193349852946;
 constexpr double kSeluScaleAlpha = 1.7580993408473768599402175208123;
 
-SPLITOP_HOST_DEVICE float exponential(float x) { return expf(x); }
-SPLITOP_HOST_DEVICE double exponential(double x) { return exp(x); }
+constexpr double kNormalDensity = 0.3989422804014326779399461;  // at 0: 1 / sqrt(2 pi)
 
 // dL/dz from g = dL/dy and the activation's reference r.
 template <splitop_activation A, typename T>
@@ -36,6 +34,15 @@ SPLITOP_HOST_DEVICE T activation_gradient(T g, T r, T alpha) {
     return r * (T(1) - r) * g;
   } else if constexpr (A == SPLITOP_SOFTPLUS) {
     return g / (T(1) + exponential(-r));
+  } else if constexpr (A == SPLITOP_SILU) {
+    const T e = exponential(r < T(0) ? r : -r);
+    const T larger = T(1) / (T(1) + e);  // of s and 1 - s, so that neither is a difference
+    const T s = r < T(0) ? e * larger : larger;
+    const T rest = r < T(0) ? larger : e * larger;
+    return s * (T(1) + r * rest) * g;
+  } else if constexpr (A == SPLITOP_GELU) {
+    const T b = bell(r);
+    return (normal_cdf(r, b) + r * (T(kNormalDensity) * b)) * g;
   } else {
     return g;
   }
@@ -66,6 +73,10 @@ SPLITOP_HOST_DEVICE void with_activation(splitop_activation activation, const F&
       return f(ActivationTag<SPLITOP_SIGMOID>());
     case SPLITOP_SOFTPLUS:
       return f(ActivationTag<SPLITOP_SOFTPLUS>());
+    case SPLITOP_SILU:
+      return f(ActivationTag<SPLITOP_SILU>());
+    case SPLITOP_GELU:
+      return f(ActivationTag<SPLITOP_GELU>());
     default:
       return;
   }

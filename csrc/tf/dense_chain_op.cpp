@@ -50,7 +50,7 @@ REGISTER_OP("Splitop>DenseChain")
     .Attr("num_input_gradients: int >= 0")
     .Attr(
         "activations: list({'linear', 'relu', 'relu6', 'leaky_relu', 'elu', 'selu', 'tanh', "
-        "'sigmoid', 'softplus'}) >= 1")
+        "'sigmoid', 'softplus', 'silu', 'gelu'}) >= 1")
     .Attr("alphas: list(float) >= 1")
     .Attr("use_bias: list(bool) >= 1")
     .Attr("rule: string")
@@ -83,7 +83,7 @@ layer_inputs: x of each layer, from the top down. Shape [batch, inputs of the la
   one row.
 references: For each layer that is not linear, in layer order, what the gradient of its activation
   reads: its output y (relu, relu6, elu, selu, tanh, sigmoid) or its input z (relu, relu6,
-  leaky_relu, softplus). Shape [batch, outputs of the layer].
+  leaky_relu, softplus, silu, gelu). Shape [batch, outputs of the layer].
 kernel_copies: In mixed precision, for each layer whose dL/dx is computed (all but the bottom one,
   and that one if num_input_gradients is 1), its kernel as the forward pass has read it. Shape
   [inputs of the layer, outputs of the layer].

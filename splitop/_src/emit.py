@@ -22,7 +22,7 @@ from splitop._src.errors import SplitError
 from splitop._src.graph import reach
 from splitop._src.graph.copy import copy_op
 from splitop._src.graph.devices import on_device_of
-from splitop._src.graph.gradient_graph import GradientGraph, as_rows, components
+from splitop._src.graph.gradient_graph import GradientGraph, components, joined_rows
 from splitop._src.graph.layers import DenseLayer
 from splitop._src.graph.tables import TableGradient
 from splitop._src.norms import SquaredNorms
@@ -124,7 +124,7 @@ class Emission:
         tensor = chain[-1].input_gradient
         if tensor is None:
             return False
-        tops = {other[0].top.ref() for other in self._chains}
+        tops = {top.ref() for other in self._chains for top in other[0].tops}
         gradients = {part.ref() for given in self._plain_gradients() for part in components(given)}
         return tensor.ref() in tops | gradients or any(
             op in self._needed for op in tensor.consumers()
@@ -183,7 +183,7 @@ class Emission:
         """The gradient ops that still have to run, as they are or as copies."""
         wanted = self._plain_gradients()
         for chain in self._chains:
-            wanted.append(chain[0].top)
+            wanted += chain[0].tops
             wanted += [tensor for layer in chain for tensor in layer.forward_tensors]
         bottoms = [chain[-1].input_gradient for chain in self._chains]
         return self._gradients.closure(wanted, [bottom for bottom in bottoms if bottom is not None])
@@ -243,12 +243,12 @@ class Emission:
 
     def _emit_chain(self, chain: Chain) -> list[tf.Operation]:
         top, bottom = chain[0], chain[-1].input_gradient
-        seed = top.top
+        seeds = [self._now(tensor) for tensor in top.tops]
         if chain is self._seeded_by_op:
-            seed = self._reference.checked.seeds[0].raw
+            seeds = [self._reference.checked.seeds[0].raw]
         wants_gradient = bottom is not None and bottom.ref() in self._replaced
         with on_device_of(self.call.graph, self._variable(top.kernel).variable):
-            rows = as_rows(self._now(seed), top.outputs)
+            rows = joined_rows(seeds, top.outputs)
             arguments = [
                 self._fused().layer(layer, layer is not chain[-1] or wants_gradient)
                 for layer in chain
@@ -353,7 +353,11 @@ class Emission:
         """What has to run before a chain's variables are written."""
         indices = [index for layer in chain for index in layer.variables]
         variables = [self._variable(index).variable for index in indices]
-        return self._order.before_update(variables, later=self._below)
+        if chain in self._replaced.values():
+            return self._order.before_update(variables, later=self._below)
+        # Nothing works on what such a chain returns, so that all copies are there already.
+        before = self._order.before_update(variables)
+        return [self._operations.get(op, op) for op in before]
 
     def _emit_updates(self, pairs: Sequence[Pair[Any]]) -> tf.Operation:
         """Emits one op for updated variables of one device and dtype."""

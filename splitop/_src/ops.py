@@ -26,7 +26,7 @@ class LayerArgs:
         reference: What the activation's gradient reads, [batch, outputs]: the output y or the
             input z (`csrc/include/splitop/activation.h` says which); None if it is linear.
         activation: Name of the activation: linear, relu, relu6, leaky_relu, elu, selu, tanh,
-            sigmoid or softplus.
+            sigmoid, softplus, silu or gelu.
         alpha: Slope of leaky_relu for negative inputs; not read for the others.
         kernel: Variable [inputs, outputs], or of more dimensions that split so.
         bias: Variable of `outputs` elements, or None.

@@ -18,10 +18,12 @@ from splitop._src.graph.dense import (
     WAITS,
     BiasGradient,
     KernelGradient,
+    is_bias_of,
     match_bias,
     match_input_gradient,
     match_kernel,
     producer,
+    summands,
     uncast,
 )
 from splitop._src.graph.devices import may_be_on_gpu, place_of
@@ -31,6 +33,7 @@ from splitop._src.graph.products import BATCHED
 from splitop._src.graph.reasons import (
     gradient_reason,
     graph_reason,
+    several_places,
     sparse_reason,
     variable_reason,
 )
@@ -427,7 +430,8 @@ def _read_layer(
         if reason is not None:
             updated[index], bias = reason, None
     handle = reach.handle(call.graph, variable)
-    below = match_input_gradient(gradients, kernel[1], handle)
+    # The layer's gradients in one place may depend on dL/dx in another one.
+    below = None if kernel[1].others else match_input_gradient(gradients, kernel[1], handle)
     return read_layer(gradients, kernel, bias, below, place_of(variable))
 
 
@@ -444,7 +448,26 @@ def _match(
     gradients: GradientGraph, variable: Any, gradient: Any
 ) -> KernelGradient | BiasGradient | str:
     """What a variable is to a dense layer, or why it is nothing."""
-    gradient = uncast(gradient)
+    first, *others = (_match_term(gradients, variable, term) for term in summands(uncast(gradient)))
+    if not others:
+        return first
+    reason = several_places(gradient)
+    if isinstance(first, KernelGradient):
+        kernels = tuple(other for other in others if isinstance(other, KernelGradient))
+        same = all(kernel.inputs == first.inputs for kernel in kernels)
+        if same and len(kernels) == len(others):
+            return dataclasses.replace(first, others=kernels)
+    elif isinstance(first, BiasGradient):
+        biases = tuple(other for other in others if isinstance(other, BiasGradient))
+        if len(biases) == len(others):
+            return dataclasses.replace(first, others=biases, otherwise=reason)
+    return reason
+
+
+def _match_term(
+    gradients: GradientGraph, variable: Any, gradient: Any
+) -> KernelGradient | BiasGradient | str:
+    """What a variable is to a dense layer in one of the places where it is used."""
     if producer(gradient).control_inputs:
         return WAITS
     kernel = match_kernel(gradients, gradient, variable.shape)
@@ -461,10 +484,8 @@ def _bias_of(
     gradients: GradientGraph, kernel: KernelGradient, biases: dict[int, BiasGradient]
 ) -> tuple[int, BiasGradient] | None:
     """The bias that is added to the kernel's product."""
-    root = gradients.root(kernel.output_gradient)
     for index, bias in biases.items():
-        same = gradients.root(bias.output_gradient) is root
-        if same and bias.outputs == kernel.outputs:
+        if is_bias_of(gradients, bias, kernel):
             return index, bias
     return None
 

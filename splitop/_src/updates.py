@@ -10,7 +10,7 @@ import tensorflow as tf
 from splitop._src.clipping import Clipping
 from splitop._src.emit_tables import bag_factors, table_tensors
 from splitop._src.graph.devices import Place, on_device_of, place_of
-from splitop._src.graph.gradient_graph import as_rows
+from splitop._src.graph.gradient_graph import as_rows, joined_rows
 from splitop._src.graph.layers import DenseLayer
 from splitop._src.graph.tables import TableGradient
 from splitop._src.multi_tensor_update import UpdateArgs, multi_tensor_update
@@ -65,7 +65,7 @@ class Updates:
         bias = None if layer.bias is None else self._item(layer.bias)
         updated = self._adapter
         return LayerArgs(
-            x=as_rows(self._now(layer.x), layer.inputs),
+            x=joined_rows([self._now(x) for x in layer.xs], layer.inputs),
             reference=reference,
             activation="linear" if activation is None else activation.kind,
             alpha=0.0 if activation is None else activation.alpha,

@@ -118,7 +118,7 @@ BAD_LAYERS = {
     "too few slots": (dict(kernel_slots=[f32(4, 5)]), "kernel_slots must have 2 arrays"),
     "bias of another width": (dict(bias=f32(4)), "bias must have shape [5]. Received: [4]"),
     "no reference": (dict(activation="tanh"), "reference must be given for tanh. Received: None"),
-    "unknown activation": (dict(activation="gelu"), "activation must be one of "),
+    "unknown activation": (dict(activation="mish"), "activation must be one of "),
 }
 
 

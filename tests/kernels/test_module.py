@@ -56,7 +56,7 @@ BAD_LAYERS = {
     ),
     "bias of another width": (dict(bias=f32(4)), r"bias must have shape \[5\]. Received: \[4\]"),
     "no reference": (dict(activation="tanh"), "reference must be given for tanh. Received: None"),
-    "unknown activation": (dict(activation="gelu"), "activation must be one of .*Received: gelu"),
+    "unknown activation": (dict(activation="mish"), "activation must be one of .*Received: mish"),
 }
 
 

@@ -107,7 +107,7 @@ def assert_moved(before: State, after: State) -> None:
 def test_every_activation(
     flavour: str, rule: str, depth: int, use_bias: bool, precision: str
 ) -> None:
-    """Nine chains in one model, one an activation."""
+    """As many chains in one model as there are activations."""
     widths = (23, 17, 29, 13, 19)
     specs = [
         ChainSpec(tuple(w + c for w in widths[: depth + 1]), activation, use_bias)

@@ -33,6 +33,8 @@ FORWARD = {
     "tanh": tf.nn.tanh,
     "sigmoid": tf.nn.sigmoid,
     "softplus": tf.nn.softplus,
+    "silu": tf.nn.silu,
+    "gelu": tf.nn.gelu,
 }
 
 

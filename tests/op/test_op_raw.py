@@ -80,7 +80,7 @@ def test_runs(kernel):
             {"kernel_copies": [np.ones((3, 2), np.float32)]},
             "takes 0 kernel_copies, in mixed precision one for each kernel whose dL/dx is computed",
         ),
-        ({"activations": ["gelu"]}, "gelu"),
+        ({"activations": ["mish"]}, "mish"),
         ({"rule": "lars"}, 'unknown update rule. Received: "lars"'),
     ],
 )

@@ -179,7 +179,7 @@ def test_no_resource_variable():
 @pytest.mark.parametrize(
     ("layer", "options", "message"),
     [
-        ({"activation": "gelu"}, {}, "gelu"),
+        ({"activation": "mish"}, {}, "mish"),
         ({}, {"rule": "adagrad"}, "adagrad"),
         ({}, {"rule": "momentum"}, 'takes 2 slots, the rule "momentum" having 1 a variable'),
         ({"kernel_slots": ()}, {}, 'takes 4 slots, the rule "adam" having 2 a variable'),

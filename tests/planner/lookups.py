@@ -100,6 +100,16 @@ def _two_lookups(w: Weights, ids: Any) -> Any:
     return _top(w, rows[0] * rows[1])
 
 
+def _bag_and_plain(w: Weights, ids: Any) -> Any:
+    bag = tf.reduce_sum(tf.gather(table(w), ids), 1)
+    return _top(w, tf.concat([bag, tf.gather(table(w), ids[:, 0])], 1))
+
+
+def _two_kinds_of_bags(w: Weights, ids: Any) -> Any:
+    combined = tf.nn.embedding_lookup_sparse(table(w), _sparse(ids), None, combiner="mean")
+    return _top(w, combined * tf.reduce_mean(tf.gather(table(w), ids), 1))
+
+
 def _two_layers(w: Weights, ids: Any) -> Any:
     rows = tf.gather(table(w), ids[:, 0])
     return dense(w, "left", rows, 5, "relu") + dense(w, "right", rows, 5, "tanh")
@@ -198,6 +208,8 @@ LOOKUPS = {
         {"table": "sum"},
     ),
     "two lookups": Lookup(_two_lookups, {"table": None}),
+    "bag and plain": Lookup(_bag_and_plain, {"table": None}),
+    "two kinds of bags": Lookup(_two_kinds_of_bags, {"table": None}),
     "two layers": Lookup(_two_layers, {"table": None}, (("left_k",), ("right_k",))),
     "several tables": Lookup(_several_tables, {f"table_{i}": None for i in range(LENGTH)}),
     "tied": Lookup(_tied, {}, updated={"table": "more than one place"}),

@@ -31,6 +31,8 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "tanh": tf.nn.tanh,
     "sigmoid": tf.nn.sigmoid,
     "softplus": tf.nn.softplus,
+    "silu": tf.nn.silu,
+    "gelu": tf.nn.gelu,
 }
 
 
@@ -486,7 +488,7 @@ _NORMS = {
 MODELS = {
     "dropout": Model(_dropout, (("top_k",), ("low_k",)), modes=BOTH),
     "gelu": Model(_gelu, (("top_k",), ("low_k",))),
-    "silu": Model(_silu, (("top_k",), ("low_k",))),
+    "silu": Model(_silu, (("top_k", "low_k"),), modes=BOTH),
     "batch_norm": Model(
         _batch_norm,
         (("top_k",), ("low_k",)),
@@ -518,8 +520,8 @@ MODELS = {
     ),
     "shared_layer": Model(
         _shared_layer,
-        (("top_k",), ("low_k",)),
-        {"shared_k": "more than one place", "shared_b": "a sum of 2 terms"},
+        (("top_k",), ("shared_k",), ("low_k",)),
+        modes=BOTH,
     ),
     "shared_bias": Model(_shared_bias, (("top_k",), ("low_k",)), {"both_b": "more than one place"}),
     "residual": Model(

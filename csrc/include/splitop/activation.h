@@ -21,7 +21,9 @@ typedef enum splitop_activation {
   SPLITOP_TANH = 6,        // r = y: (1 - r * r) * g
   SPLITOP_SIGMOID = 7,     // r = y: r * (1 - r) * g
   SPLITOP_SOFTPLUS = 8,    // r = z: g / (1 + exp(-r))
-  SPLITOP_NUM_ACTIVATIONS = 9
+  SPLITOP_SILU = 9,        // r = z: s * (1 + r * (1 - s)) * g, s = 1 / (1 + exp(-r))
+  SPLITOP_GELU = 10,       // r = z: (Phi(r) + r * phi(r)) * g, the normal distribution's
+  SPLITOP_NUM_ACTIVATIONS = 11
 } splitop_activation;
 
 // "linear", "relu", ...: the enumerator's name in lower case; NULL for an unknown one.

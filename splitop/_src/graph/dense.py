@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from typing import Any
 
@@ -27,6 +28,7 @@ class KernelGradient:
         inputs: How many inputs the layer has.
         outputs: How many outputs.
         op: The product.
+        others: The products that are added to this one, where W is used in several places.
     """
 
     x: Any
@@ -34,6 +36,7 @@ class KernelGradient:
     inputs: int
     outputs: int
     op: Any
+    others: tuple[KernelGradient, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,12 +48,14 @@ class BiasGradient:
         outputs: Elements of the bias.
         op: The sum.
         otherwise: Why it is not fused if no layer has this bias.
+        others: The sums that are added to this one, where b is used in several places.
     """
 
     output_gradient: Any
     outputs: int
     op: Any
     otherwise: str = "it is not the bias of a fused dense layer"
+    others: tuple[BiasGradient, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -139,6 +144,23 @@ def match_input_gradient(
             return None
         return InputGradient(tensor, op.type == "MatMul", op.inputs[1], is_copy, op)
     return None
+
+
+def is_bias_of(gradients: GradientGraph, bias: BiasGradient, kernel: KernelGradient) -> bool:
+    """Whether a bias is added to a kernel's product, in every place."""
+    of_bias, of_kernel = (
+        collections.Counter(gradients.root(each.output_gradient).ref() for each in (of, *of.others))
+        for of in (bias, kernel)
+    )
+    return bias.outputs == kernel.outputs and of_bias == of_kernel
+
+
+def summands(gradient: Any) -> list[Any]:
+    """The terms of the sum that a gradient is, where its variable is used in several places."""
+    op = producer(gradient)
+    if op.type != "AddN" or op.control_inputs:
+        return [gradient]
+    return [term for part in op.inputs for term in summands(part)]
 
 
 def producer(gradient: Any) -> Any:

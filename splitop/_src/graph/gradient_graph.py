@@ -109,6 +109,12 @@ def as_rows(tensor: Any, columns: int) -> Any:
     return tensor if is_matrix else tf.reshape(tensor, [-1, columns])
 
 
+def joined_rows(tensors: Sequence[Any], columns: int) -> Any:
+    """The rows of all `tensors` as one matrix [rows, columns]."""
+    rows = [as_rows(tensor, columns) for tensor in tensors]
+    return rows[0] if len(rows) == 1 else tf.concat(rows, 0)
+
+
 def _is_view(op: Any) -> bool:
     """Whether an op only renames or reshapes its input: see GradientGraph.root."""
     if op.control_inputs:  # It orders something, too.

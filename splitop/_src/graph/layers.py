@@ -28,7 +28,9 @@ class DenseLayer:
         input_gradient: dL/dx, where something needs it.
         input_gradient_is_matrix: Whether that is [rows, inputs]; else it has the shape of x.
         kernel_copy: In mixed precision, what dL/dx is computed from; else None.
-        entry: The ops that use `top` and are taken over.
+        entry: The ops that use `top` and are taken over; none where there are `others`.
+        others: Where the layer is used in several places, x and `top` of each other one. It is then
+            a chain by itself, which starts at dL/dz and ends at the kernel.
     """
 
     kernel: int
@@ -43,6 +45,7 @@ class DenseLayer:
     input_gradient_is_matrix: bool
     kernel_copy: Any | None
     entry: frozenset[Any]
+    others: tuple[tuple[Any, Any], ...] = ()
 
     @property
     def variables(self) -> list[int]:
@@ -50,10 +53,20 @@ class DenseLayer:
         return [self.kernel] if self.bias is None else [self.kernel, self.bias]
 
     @property
+    def xs(self) -> list[Any]:
+        """Its input in every place where it is used."""
+        return [self.x, *(x for x, _ in self.others)]
+
+    @property
+    def tops(self) -> list[Any]:
+        """The gradient that the op is given, for every place."""
+        return [self.top, *(top for _, top in self.others)]
+
+    @property
     def forward_tensors(self) -> list[Any]:
         """What its backward pass reads of the forward pass."""
         reference = None if self.activation is None else self.activation.reference
-        read = (self.x, reference, self.kernel_copy)
+        read = (*self.xs, reference, self.kernel_copy)
         return [tensor for tensor in read if tensor is not None]
 
 
@@ -74,9 +87,9 @@ def read_layer(
     if below is not None:
         own.add(below.op)
     root = gradients.root(product.output_gradient)
-    activation = match_activation(gradients, root)
+    activation = None if product.others else match_activation(gradients, root)
     if activation is not None:
-        needed_elsewhere = activation.op in gradients.kept or not own.issuperset(
+        needed_elsewhere = activation.ops & gradients.kept or not own.issuperset(
             gradients.consumers(root)
         )
         if needed_elsewhere:
@@ -93,8 +106,16 @@ def read_layer(
         input_gradient=None if below is None else below.tensor,
         input_gradient_is_matrix=below is not None and below.is_matrix,
         kernel_copy=below.factor if below is not None and below.is_copy else None,
-        entry=frozenset(own if activation is None else {activation.op}),
+        entry=_entry(product, own, activation),
+        others=tuple((each.x, gradients.root(each.output_gradient)) for each in product.others),
     )
+
+
+def _entry(product: KernelGradient, own: set[Any], activation: Activation | None) -> frozenset[Any]:
+    """The ops that use a layer's `top` and are taken over."""
+    if product.others:
+        return frozenset()
+    return frozenset(own) if activation is None else activation.ops
 
 
 def link_chains(

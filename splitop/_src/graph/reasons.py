@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
-from splitop._src.graph.dense import producer, uncast
+from splitop._src.graph.dense import producer, summands, uncast
 from splitop._src.graph.devices import device_reason, may_be_on_gpu, place_of
 
 FUSED_DTYPES = (tf.float32, tf.float64)
@@ -48,12 +48,21 @@ def sparse_reason(gradient: Any, variable: Any) -> str | None:
     return None
 
 
+def several_places(gradient: Any) -> str:
+    """Why a sum of gradients is not fused, if its terms are not all of one dense layer."""
+    terms = len(summands(uncast(gradient)))
+    return (
+        f"it is used in more than one place: its gradient is a sum of {terms} terms, and they are "
+        "not all those of one dense layer"
+    )
+
+
 def gradient_reason(gradient: Any, variable: Any) -> str | None:
     """Why the backward pass to a gradient of this kind can't be fused, or None."""
     product = uncast(gradient)
     op = producer(product)
-    if op.type == "AddN":
-        return f"it is used in more than one place: its gradient is a sum of {len(op.inputs)} terms"
+    if op.type == "AddN" and product.dtype != variable.dtype:
+        return several_places(gradient)
     if op.type in _LOOPS:
         return f"it is used inside a loop ({op.type})"
     if op.type in _BRANCHES:
