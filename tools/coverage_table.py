@@ -36,7 +36,7 @@ Written by `make coverage` from what `splitop.plan` says on a CPU, and checked b
 see [gpu.md](gpu.md); the figures of models that hold these layers are those of `make bench`.
 
 - **fused**: the backward pass and the update, in one op.
-- **fused update**: TensorFlow computes the gradient; the update is that of one op for all variables.
+- **fused update**: TensorFlow computes the gradient; one op updates all such variables.
 - **fallback**: TensorFlow computes the gradient and the optimizer updates.
 """
 
