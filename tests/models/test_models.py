@@ -16,6 +16,7 @@ from tests.optimizers.test_numerics import KERAS_OPTIMIZERS, TF1_OPTIMIZERS
 from tests.planner.training import kernels_of, plain_names
 
 STEPS, BATCH, OTHERS = 20, 6, 3
+ROUNDED = 4  # steps whose roundings, of half an ulp each, add up to about one ulp
 RATE = 0.02
 # What Ftrl's own options do is tests/optimizers' business.
 OPTIMIZERS = {
@@ -27,9 +28,9 @@ OPTIMIZERS = {
 
 Batches = list[tuple[Arrays, np.ndarray]]
 
-# Building it takes ten times as long as building all others, and all of its variables are
-# updated alike: one optimizer for each number of slots.
-MOBILENET = ("sgd", "momentum", "adam", "amsgrad")
+# Building it takes ten times as long as building all others, and one op updates all of its
+# variables: rules without a slot and with most; those between are the small CNN's.
+MOBILENET = ("sgd", "amsgrad")
 # Slices of an id that is repeated are taken one by one, which no fused step does for these.
 ONE_BY_ONE = ("adadelta", "adamax")
 KERAS_CASES = [
@@ -101,10 +102,10 @@ def _train(
 ) -> State:
     """The state after a step on each batch; `otherwise`: had everything been rounded otherwise."""
     run.set_state(start)
-    for inputs, seed in batches:
+    for number, (inputs, seed) in enumerate(batches, 1):
         order = np.arange(BATCH) if otherwise is None else otherwise.permutation(BATCH)
         run.step([x[order] for x in inputs], seed[order])
-        if otherwise is not None:
+        if otherwise is not None and number % ROUNDED == 0:
             run.set_state(_rounded_otherwise(run.state(), otherwise))
     return run.state()
 
