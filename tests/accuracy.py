@@ -170,17 +170,21 @@ def assert_as_close_as_orders(
     received: Mapping[str, np.ndarray],
     plain: Mapping[str, np.ndarray],
     others: Sequence[Mapping[str, np.ndarray]],
+    start: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Asserts that a run is as close to the plain one as those that sum in other orders.
 
     For runs of many steps, in which errors grow: the plain path itself, with the rows of each
-    batch in another order, says how far. The arguments have the same keys.
+    batch in another order, says how far. The arguments have the same keys. With `start`, a few ulp
+    are those of the largest value at either end: a weight that has shrunk was summed up from it.
     """
     assert received.keys() == plain.keys()
     for name, value in plain.items():
         assert np.all(np.isfinite(value)), name
         apart = max(_largest_error(other[name], value) for other in others)
-        bound = 2 * apart + FEW * np.spacing(np.max(np.abs(value), initial=0))
+        held = [value] if start is None else [value, start[name]]
+        largest = max(np.max(np.abs(each), initial=0) for each in held)
+        bound = 2 * apart + FEW * np.spacing(largest)
         difference = _largest_error(received[name], value)
         assert difference <= bound, f"{name}: {difference:.3g}, others {apart:.3g}"
 
