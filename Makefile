@@ -22,7 +22,7 @@ INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help venv build emulate demo test bench sanitize cuda-report gpu
+.PHONY: help venv build emulate demo test bench coverage sanitize cuda-report gpu
 .PHONY: lint lint-python lint-cpp lint-types format clean distclean
 
 help:  ## this list
@@ -86,6 +86,9 @@ sanitize: $(INSTALLED)  ## the kernels' tests under the address and undefined-be
 
 cuda-report: build  ## registers, local memory and wide accesses of every CUDA kernel
 	$(PY) tools/cuda_report.py
+
+coverage: build  ## write docs/coverage.md: what is fused, read from plans
+	$(PY) -m tools.coverage_table
 
 gpu:  ## everything on a GPU host, without the environment; GPU_PARTS="build tests" for less
 	PYTHON=$(PYTHON) tools/gpu_suite.sh $(GPU_PARTS)

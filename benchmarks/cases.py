@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 REFERENCE = "reference"
 FUSED = "fused"
 KERAS = "keras"
 LAZY = "lazy"
+XLA = "xla"
 PATHS = (REFERENCE, FUSED, KERAS)
 EMBEDDING_PATHS = (*PATHS, LAZY)
+MODEL_PATHS = (*PATHS, XLA)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +143,51 @@ QUICK_EMBEDDING_CASES = (
 )
 
 
-AnyCase = TypeVar("AnyCase", Case, TableCase, EmbeddingCase)
+@dataclasses.dataclass(frozen=True)
+class ModelCase:
+    """A second part of `benchmarks.second_parts`, float32, Adam.
+
+    Attributes:
+        name: The function that describes the second part.
+        sizes: Its arguments.
+        batch: Samples.
+        rounds: Steps of each path that are timed.
+        warmup: Steps of each path before that.
+    """
+
+    name: str
+    sizes: dict[str, Any] = dataclasses.field(hash=False)
+    batch: int
+    rounds: int
+    warmup: int = 2
+
+
+MODEL_CASES = (
+    ModelCase("mlp", dict(features=256, units=(1024, 512, 256)), batch=128, rounds=50),
+    ModelCase(
+        "dlrm",
+        dict(tables=8, rows=100_000, width=16, features=13, units=256),
+        batch=256,
+        rounds=15,
+    ),
+    ModelCase("transformer", dict(tokens=8000, length=32, width=128, heads=4), batch=32, rounds=20),
+    ModelCase("cnn", dict(side=32, filters=32, units=128), batch=32, rounds=30),
+    ModelCase("mobilenet", dict(side=96, alpha=1.0), batch=8, rounds=10),
+    ModelCase("lstm", dict(tokens=8000, length=32, width=64, units=128), batch=32, rounds=20),
+    ModelCase("tied", dict(tokens=8000, length=8, width=128), batch=64, rounds=30),
+)
+# Without MobileNetV2: that has one size, in layers, and takes minutes to build.
+QUICK_MODEL_CASES = (
+    ModelCase("mlp", dict(features=5, units=(7, 3)), batch=8, rounds=3),
+    ModelCase("dlrm", dict(tables=2, rows=9, width=3, features=4, units=6), batch=8, rounds=3),
+    ModelCase("transformer", dict(tokens=9, length=3, width=4, heads=2), batch=8, rounds=3),
+    ModelCase("cnn", dict(side=8, filters=2, units=4), batch=8, rounds=3),
+    ModelCase("lstm", dict(tokens=9, length=3, width=4, units=4), batch=8, rounds=3),
+    ModelCase("tied", dict(tokens=9, length=3, width=4), batch=8, rounds=3),
+)
+
+
+AnyCase = TypeVar("AnyCase", Case, TableCase, EmbeddingCase, ModelCase)
 
 
 def select(quick: bool, names: Sequence[str] | None) -> list[Case]:
@@ -163,10 +209,15 @@ def select_embeddings(quick: bool, names: Sequence[str] | None) -> list[Embeddin
     return _select(QUICK_EMBEDDING_CASES if quick else EMBEDDING_CASES, quick, names)
 
 
+def select_models(quick: bool, names: Sequence[str] | None) -> list[ModelCase]:
+    """As `select`, for models of several kinds."""
+    return _select(QUICK_MODEL_CASES if quick else MODEL_CASES, quick, names)
+
+
 def _select(cases: Sequence[AnyCase], quick: bool, names: Sequence[str] | None) -> list[AnyCase]:
-    full = [*CASES, *TABLE_CASES, *EMBEDDING_CASES]
-    every = [*QUICK_CASES, *QUICK_TABLE_CASES, *QUICK_EMBEDDING_CASES] if quick else full
-    known = [case.name for case in every]
+    full = [*CASES, *TABLE_CASES, *EMBEDDING_CASES, *MODEL_CASES]
+    tiny = [*QUICK_CASES, *QUICK_TABLE_CASES, *QUICK_EMBEDDING_CASES, *QUICK_MODEL_CASES]
+    known = [case.name for case in (tiny if quick else full)]
     unknown = sorted(set(names or ()) - set(known))
     if unknown:
         raise ValueError(f"--case must be one of {known}. Received: {unknown}.")

@@ -7,7 +7,7 @@ import operator
 import pytest
 
 from benchmarks import environment, results
-from benchmarks.cases import select, select_embeddings, select_tables
+from benchmarks.cases import select, select_embeddings, select_models, select_tables
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,6 +21,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ("case", select),
         ("table_case", select_tables),
         ("embedding_case", select_embeddings),
+        ("model_case", select_models),
     ):
         if fixture in metafunc.fixturenames:
             cases = selected(option("--quick"), option("--case"))

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import splitop
 from benchmarks.cases import FUSED, KERAS, LAZY, REFERENCE, EmbeddingCase
-from benchmarks.steps import AGREEMENT
+from benchmarks.steps import AGREEMENT, apply_keras
 
 BATCHES = 8  # of ids, in turn, so that no row is in the cache from the step before
 RATE = 0.01
@@ -100,12 +100,6 @@ def _update(path: str, optimizer: str, variables: list[Any]) -> Callable[[Any, A
     own = KERAS_OPTIMIZERS[optimizer]()
     own.build(variables)
     if path == KERAS:
-        return lambda iv, seed: _apply(own, iv, seed, variables)
+        return lambda iv, seed: apply_keras(own, iv, seed, variables)
     sparse = "lazy" if path == LAZY else "exact"
     return lambda iv, seed: splitop.minimize(own, iv, variables, seed, backend=FUSED, sparse=sparse)
-
-
-def _apply(optimizer: Any, iv: tf.Tensor, seed: tf.Tensor, variables: list[Any]) -> Any:
-    gradients = tf.gradients(iv, [variable.value for variable in variables], seed)
-    optimizer.apply(gradients, variables)
-    return tf.no_op()

@@ -16,6 +16,7 @@ SECOND_PART = "second part: "
 KERNELS = "kernels: "
 TABLES = "embedding tables: "
 EMBEDDINGS = "embeddings: "
+MODELS = "models: "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +59,24 @@ def complete(output: dict[str, Any]) -> None:
         benchmark["stats"].pop("data", None)
         for key in ("options", "params", "param", "fullname"):
             benchmark.pop(key, None)
-    compared = [*comparisons(output), *embeddings(output)]
+    compared = [*comparisons(output), *embeddings(output), *models(output)]
     output["ratios"] = {case.name: case.ratio for case in compared}
 
 
 def comparisons(output: dict[str, Any]) -> list[Comparison]:
     """The cases of the second part's step, in the order they were run."""
+    return _compared_with_fused(output, SECOND_PART)
+
+
+def models(output: dict[str, Any]) -> list[Comparison]:
+    """The models of several kinds, in the order they were run."""
+    return _compared_with_fused(output, MODELS)
+
+
+def _compared_with_fused(output: dict[str, Any], kind: str) -> list[Comparison]:
     return [
         _comparison(name, paths, {path: (path, FUSED) for path in paths if path != FUSED})
-        for name, paths in _groups(output, SECOND_PART).items()
+        for name, paths in _groups(output, kind).items()
     ]
 
 

@@ -112,9 +112,11 @@ def _keras_update(variables: list[Any]) -> Callable[[Any, Any], tf.Operation]:
     optimizer = keras.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON)
     optimizer.build(variables)
 
-    def update(iv: tf.Tensor, seed: tf.Tensor) -> tf.Operation:
-        gradients = tf.gradients(iv, [variable.value for variable in variables], seed)
-        optimizer.apply(gradients, variables)
-        return tf.no_op()
+    return lambda iv, seed: apply_keras(optimizer, iv, seed, variables)
 
-    return update
+
+def apply_keras(optimizer: Any, iv: tf.Tensor, seed: tf.Tensor, variables: list[Any]) -> Any:
+    """TensorFlow's gradients and a Keras optimizer's own step."""
+    gradients = tf.gradients(iv, [variable.value for variable in variables], seed)
+    optimizer.apply(gradients, variables)
+    return tf.no_op()

@@ -8,8 +8,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import results
-from benchmarks.cases import EMBEDDING_PATHS, FUSED, KERAS, LAZY, PATHS, REFERENCE
+from benchmarks.cases import (
+    EMBEDDING_PATHS,
+    FUSED,
+    KERAS,
+    LAZY,
+    MODEL_PATHS,
+    PATHS,
+    REFERENCE,
+    XLA,
+)
 from benchmarks.results import Comparison
+
+COMPARED = (REFERENCE, KERAS, XLA)
 
 
 def main() -> None:
@@ -41,6 +52,16 @@ def text(output: dict[str, Any]) -> str:
                 *[_embedding_step_row(comparison) for comparison in embeddings],
             ]
         )
+    models = results.models(output)
+    if models:
+        parts += ["", "Models of several kinds given the seed, forward included; float32, Adam."]
+        parts += ["Milliseconds: median (quartiles). Ratio of medians: below 1, fusing loses.", ""]
+        parts += _table(
+            [
+                ["model", *MODEL_PATHS, *(f"{path}/fused" for path in COMPARED)],
+                *[_model_row(comparison) for comparison in models],
+            ]
+        )
     kernels = results.kernels(output)
     if kernels:
         parts += ["", "The kernels alone: backward pass and Adam, no forward, no TensorFlow.", ""]
@@ -69,6 +90,14 @@ def _embedding_step_row(case: Comparison) -> list[str]:
         case.name,
         *(_times(case, path) for path in EMBEDDING_PATHS),
         *(_ratio(case, path) for path in (FUSED, LAZY)),
+    ]
+
+
+def _model_row(case: Comparison) -> list[str]:
+    return [
+        case.name,
+        *(_times(case, path) for path in MODEL_PATHS),
+        *(_ratio(case, path) for path in COMPARED),
     ]
 
 

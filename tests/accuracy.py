@@ -168,5 +168,34 @@ def assert_accurate(
         assert error <= bound, f"{name} is off by {error:.3g}, allowed are {bound:.3g}"
 
 
+def assert_as_close_as_orders(
+    received: Mapping[str, np.ndarray],
+    plain: Mapping[str, np.ndarray],
+    others: Sequence[Mapping[str, np.ndarray]],
+    start: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Asserts that a run is as close to the plain one as those that sum in other orders.
+
+    For runs of many steps, in which errors grow: the plain path itself, with the rows of each
+    batch in another order, says how far. The arguments have the same keys. With `start`, a few ulp
+    are those of the largest value at either end: a weight that has shrunk was summed up from it.
+    """
+    assert received.keys() == plain.keys()
+    for name, value in plain.items():
+        assert np.all(np.isfinite(value)), name
+        apart = max(_largest_error(other[name], value) for other in others)
+        held = [value] if start is None else [value, start[name]]
+        largest = max(np.max(np.abs(each), initial=0) for each in held)
+        bound = 2 * apart + FEW * np.spacing(largest)
+        difference = _largest_error(received[name], value)
+        assert difference <= bound, f"{name}: {difference:.3g}, others {apart:.3g}"
+
+
+def rounded_otherwise(value: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Numbers as another order of operations might have rounded them: off by an ulp at most."""
+    ulp = random.integers(-1, 2, value.shape) * np.finfo(value.dtype).eps
+    return (value * (1 + ulp)).astype(value.dtype)
+
+
 def _largest_error(value: np.ndarray, exact: np.ndarray) -> float:
     return np.max(np.abs(np.asarray(value, np.float64) - exact), initial=0)

@@ -24,8 +24,10 @@ from benchmarks.cases import (
     LAZY,
     QUICK_CASES,
     QUICK_EMBEDDING_CASES,
+    QUICK_MODEL_CASES,
     QUICK_TABLE_CASES,
     REFERENCE,
+    XLA,
 )
 from benchmarks.interleave import interleave
 
@@ -46,7 +48,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert json.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
@@ -71,6 +73,9 @@ def test_quick_run_measures_every_path(quick: dict[str, Any]) -> None:
         case.paths for case in QUICK_EMBEDDING_CASES
     ]
     assert embeddings[1].ratio.keys() == {REFERENCE, FUSED, LAZY}
+    models = results.models(quick)
+    assert [case.name for case in models] == [case.name for case in QUICK_MODEL_CASES]
+    assert all(case.ratio.keys() == {REFERENCE, KERAS, XLA} for case in models)
 
 
 def test_json_says_where_it_comes_from(quick: dict[str, Any]) -> None:

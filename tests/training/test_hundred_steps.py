@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from tests.accuracy import assert_as_close_as_orders
 from tests.numerics.optimizers import KERAS, TF1
 from tests.numerics.trainers import CPU, TRAINERS, ChainSpec, Path, State, random_state
 
@@ -47,11 +48,7 @@ def test_as_close_as_two_orders_of_summation(flavour: str, rule: str) -> None:
     reference = train(flavour, rule, "reference", in_order)
     others = [train(flavour, rule, "reference", random.permutation(BATCH)) for _ in range(ORDERS)]
     fused = train(flavour, rule, "fused", in_order)
-    for name, value in reference.items():
-        apart = max(np.max(np.abs(other[name] - value)) for other in others)
-        ulp = np.spacing(np.max(np.abs(value)))
-        difference = np.max(np.abs(fused[name] - value))
-        assert difference <= 2 * apart + 4 * ulp, f"{name}: {difference:.3g}, others {apart:.3g}"
+    assert_as_close_as_orders(fused, reference, others)
 
 
 @pytest.mark.parametrize("flavour", ["tf1", "keras"])

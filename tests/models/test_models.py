@@ -1,0 +1,147 @@
+"""Models of several kinds: their plans, and twenty steps as the reference takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import splitop
+from tests.accuracy import assert_as_close_as_orders, rounded_otherwise
+from tests.models.parts import PARTS, Expected
+from tests.models.runs import RUNS, Arrays, FunctionRun, GraphRun, State
+from tests.optimizers.test_numerics import KERAS_OPTIMIZERS, TF1_OPTIMIZERS
+from tests.planner.training import kernels_of, plain_names
+
+STEPS, BATCH, OTHERS = 20, 6, 8
+ROUNDED = 4  # steps, whose roundings of half an ulp each add up to about one ulp
+RATE = 0.02
+# What Ftrl's own options do is tests/optimizers' business.
+OPTIMIZERS = {
+    flavour: {
+        name: make for name, make in made.items() if name not in ("ftrl strong", "ftrl shrinking")
+    }
+    for flavour, made in (("keras", KERAS_OPTIMIZERS), ("tf1", TF1_OPTIMIZERS))
+}
+
+Batches = list[tuple[Arrays, np.ndarray]]
+
+# Building it takes ten times as long as building all others, and one op updates all of its
+# variables: rules without a slot and with most; those between are the small CNN's.
+MOBILENET = ("sgd", "amsgrad")
+# Slices of an id that is repeated are taken one by one, which no fused step does for these.
+ONE_BY_ONE = ("adadelta", "adamax")
+KERAS_CASES = [
+    pytest.param("keras", part, name, marks=pytest.mark.slow if part == "mobilenet" else ())
+    for part in PARTS
+    for name in OPTIMIZERS["keras"]
+    if part != "mobilenet" or name in MOBILENET
+]
+TF1_CASES = [("tf1", part, name) for part in ("dlrm", "tied") for name in OPTIMIZERS["tf1"]]
+
+
+@pytest.mark.parametrize(("flavour", "part", "name"), [*KERAS_CASES, *TF1_CASES])
+def test_twenty_steps(flavour: str, part: str, name: str) -> None:
+    expected, make = PARTS[part], _maker(flavour, name)
+    fused, plain = (RUNS[flavour](expected.part, make, path) for path in ("auto", "reference"))
+    try:
+        start = plain.state()
+        # Of a row's slices, Keras' centered RMSprop takes the squares and subtracts the square of
+        # the sum, which is a root of less than 0 where an id is repeated.
+        batches = _batches(expected, plain.model, repeated="centered" not in name)
+        result = _train(plain, start, batches)
+        received = _train(fused, start, batches)
+        others = [
+            _train(plain, start, batches, np.random.default_rng(number)) for number in range(OTHERS)
+        ]
+    finally:
+        fused.close()
+        plain.close()
+    received, result, start, *others = (
+        {name: value for name, value in state.items() if expected.has_gradient(name)}
+        for state in (received, result, start, *others)
+    )
+    assert_as_close_as_orders(received, result, others, start)
+    assert all(
+        np.any(value != start[name]) for name, value in received.items() if _is_trained(value)
+    )
+    assert plain.plan.fused == ()
+    _assert_as_planned(fused.plan, expected, fused.model, flavour == "keras" and name in ONE_BY_ONE)
+
+
+def _maker(flavour: str, name: str) -> Callable[[], Any]:
+    return lambda: OPTIMIZERS[flavour][name](RATE)
+
+
+def _batches(expected: Expected, model: Any, repeated: bool) -> Batches:
+    random = np.random.default_rng(1)
+    batches = []
+    for _ in range(STEPS):
+        inputs = expected.part.inputs(model, BATCH, random)
+        if not repeated:
+            inputs = [_distinct(x, expected.part.ids, random) for x in inputs]
+        (iv,) = model.outputs
+        batches.append((inputs, 0.1 * random.normal(size=(BATCH, *iv.shape[1:]))))
+    return batches
+
+
+def _distinct(x: np.ndarray, ids: int | None, random: np.random.Generator) -> np.ndarray:
+    """Other ids, none of them twice; or `x` if it does not hold ids."""
+    if ids is None or x.dtype.kind != "i":
+        return x
+    return random.permutation(ids)[: x.size].reshape(x.shape).astype(x.dtype)
+
+
+def _train(
+    run: FunctionRun | GraphRun,
+    start: State,
+    batches: Batches,
+    otherwise: np.random.Generator | None = None,
+) -> State:
+    """The state after a step on each batch; `otherwise`: had everything been rounded otherwise."""
+    run.set_state(start)
+    for number, (inputs, seed) in enumerate(batches, 1):
+        if otherwise is None:
+            run.step(inputs, seed)
+            continue
+        order = otherwise.permutation(BATCH)
+        run.step([x[order] for x in inputs], rounded_otherwise(seed[order], otherwise))
+        if number % ROUNDED == 0:
+            run.set_state(_rounded_otherwise(run.state(), otherwise))
+    return run.state()
+
+
+def _is_trained(value: np.ndarray) -> bool:
+    """Whether it is a weight or a slot: no counter, no state of a random generator."""
+    return value.size > 1 and value.dtype.kind == "f"
+
+
+def _rounded_otherwise(state: State, random: np.random.Generator) -> State:
+    """All weights and slots; hyperparameters and counters stay as they are."""
+    return {
+        name: rounded_otherwise(value, random) if _is_trained(value) else value
+        for name, value in state.items()
+    }
+
+
+def _assert_as_planned(
+    plan: splitop.Plan, expected: Expected, model: Any, declines_tables: bool
+) -> None:
+    chains = {tuple(f"{layer}/kernel" for layer in chain) for chain in expected.chains}
+    assert kernels_of(plan) == chains
+    layers = [layer for chain in plan.chains for layer in chain.layers]
+    assert all(layer.bias == layer.kernel.replace("kernel", "bias") for layer in layers)
+    tables = [f"{table}/embeddings" for table in expected.tables]
+    declined = plain_names(plan.declined)
+    if declines_tables:
+        assert list(declined) == tables
+        assert all("looked up twice one by one" in why for why in declined.values())
+    else:
+        assert declined == {}
+        assert [each.table.removesuffix(":0") for each in plan.tables] == tables
+    reasons, updated = plain_names(plan.updated), expected.updated(model)
+    assert reasons.keys() == updated.keys()
+    for variable, words in updated.items():
+        assert words in reasons[variable], variable
