@@ -22,7 +22,11 @@ DTYPES = [name for name in PRECISIONS if name != "tf32"]  # there are no product
 
 
 def run_on_device(
-    device: Device, update: Update, state: State, offsets: Sequence[int] = (0,)
+    device: Device,
+    update: Update,
+    state: State,
+    offsets: Sequence[int] = (0,),
+    clips: np.ndarray | None = None,
 ) -> State:
     """The state after a call on copies of the arrays."""
     memory = Memory(device, offsets)
@@ -37,6 +41,7 @@ def run_on_device(
             rule=update.rule,
             hyper=memory.put(update.hyper, constant=True),
             decayed=update.decayed,
+            clips=None if clips is None else memory.put(clips, constant=True),
             stream=stream,
         )
     memory.check()
@@ -88,6 +93,20 @@ def test_any_number_of_tensors(device: Device, count: int) -> None:
     shapes = [(1 + i % 7,) for i in range(count)]
     update, state = make_update(PRECISIONS["float32"], shapes, "adam")
     assert_update_accurate(update, state, run_on_device(device, update, state))
+
+
+@pytest.mark.parametrize("offsets", [(0,), (1,)])
+def test_clips(device: Device, offsets: tuple[int, ...]) -> None:
+    update, state = make_update(PRECISIONS["float32"], [(1000,), (33,)], "momentum")
+    clips = np.array([[0.5, np.inf], [2, 0.25]], np.float32)
+    clipped = tuple(
+        np.clip(g * scale, -bound, bound)
+        for g, (scale, bound) in zip(update.gradients, clips, strict=True)
+    )
+    received = run_on_device(device, update, state, offsets, clips=clips)
+    expected = run_on_device(device, dataclasses.replace(update, gradients=clipped), state)
+    for name, value in expected.named().items():
+        np.testing.assert_array_equal(received.named()[name], value, name)
 
 
 def test_only_empty_tensors(device: Device) -> None:

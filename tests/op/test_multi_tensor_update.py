@@ -116,6 +116,8 @@ def call(**replaced):
             "variables": [variable.handle for variable in weights],
             "slots": [slot.handle for slot in slots],
             "hyper": np.array([0, 0.9, 1, -0.1, 0], np.float32),
+            "conditions": [],
+            "clips": [],
             "rule": "momentum",
             "decayed": [False, True],
             "variable_names": ["a", "b"],
@@ -127,7 +129,24 @@ def call(**replaced):
     return state
 
 
+def test_conditions_and_clips():
+    changed, kept = call(conditions=[True]), call(conditions=[False])
+    assert all((value != 1).all() for value in changed[:1])
+    for value in kept:
+        np.testing.assert_array_equal(value, np.ones(value.shape))
+    # The slot m = 0.9 m + g, of gradients of 1.
+    clipped = call(clips=[np.array([[3, np.inf], [2, 0.5]], np.float32)])
+    np.testing.assert_allclose(clipped[2], np.full(3, 0.9 + 3), rtol=1e-6)
+    np.testing.assert_allclose(clipped[3], np.full((2, 2), 0.9 + 0.5), rtol=1e-6)
+
+
 BAD = {
+    "condition": ({"conditions": [[True, False]]}, "conditions must have shape [] (a scalar)"),
+    "conditions": ({"conditions": [True, True]}, "takes 1 conditions at most. Received: 2."),
+    "clips": (
+        {"clips": [np.ones((1, 2), np.float32)]},
+        "clips must have shape [2, 2] (a factor and a bound for each variable)",
+    ),
     "gradient": (
         {"gradients": [np.ones(3, np.float32), np.ones(4, np.float32)]},
         'splitop: SplitError: the gradient of "b" must have shape [2, 2] (the shape of its '

@@ -140,6 +140,8 @@ def test_dtypes_that_do_not_go_together(graph, tensors, variables, expected):
             biases=[],
             slots=[],
             hyper=tf.ones([2], variables),
+            conditions=[],
+            clips=[],
             num_input_gradients=0,
             activations=["linear"],
             alphas=[0.0],

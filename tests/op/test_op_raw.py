@@ -38,6 +38,8 @@ def call(**replaced):
         "kernel_copies": [],
         "biases": [],
         "hyper": np.array([0, 0.9, 1, -0.1, 0], np.float32),
+        "conditions": [],
+        "clips": [],
         "num_input_gradients": 1,
         "activations": ["linear"],
         "alphas": [0.0],
@@ -82,6 +84,8 @@ def test_runs(kernel):
         ),
         ({"activations": ["mish"]}, "mish"),
         ({"rule": "lars"}, 'unknown update rule. Received: "lars"'),
+        ({"conditions": [True]}, "takes 0 input gradients with a condition. Received: 1."),
+        ({"clips": [np.ones((1, 2), np.float32)] * 2}, "takes 1 clips at most. Received: 2."),
     ],
 )
 def test_attributes_that_do_not_fit_together(kernel, replaced, message):
@@ -98,6 +102,7 @@ def test_attributes_that_do_not_fit_together(kernel, replaced, message):
         ({"layer_inputs": [np.ones((4, 2), np.float32)]}, "must have shape [?, 3]"),
         ({"layer_inputs": [np.ones((0, 3), np.float32)]}, "an empty batch trains nothing"),
         ({"hyper": np.ones(2, np.float32)}, "hyper must have shape [5]"),
+        ({"clips": [np.ones((2, 2), np.float32)]}, "clips must have shape [1, 2]"),
     ],
 )
 def test_shapes(kernel, replaced, message):
@@ -105,6 +110,80 @@ def test_shapes(kernel, replaced, message):
     with expect(InvalidArgument, message):
         call(kernels=[kernel.handle], slots=[slot_of(kernel)], **replaced)
     np.testing.assert_array_equal(kernel, before)
+
+
+def test_a_condition(kernel):
+    slot = slot_of(kernel)
+    resources = {"kernels": [kernel.handle], "slots": [slot], "num_input_gradients": 0}
+    call(**resources, conditions=[False])
+    np.testing.assert_array_equal(kernel, np.ones((3, 2)))
+    call(**resources, conditions=[True])
+    np.testing.assert_allclose(kernel, np.full((3, 2), 1 - 0.1 * 4), rtol=1e-6)
+
+
+def test_clips(kernel):
+    # The gradient is 4 everywhere.
+    clips = np.array([[0.5, 1.5]], np.float32)
+    call(kernels=[kernel.handle], slots=[slot_of(kernel)], clips=[clips])
+    np.testing.assert_allclose(kernel, np.full((3, 2), 1 - 0.1 * 1.5), rtol=1e-6)
+
+
+def sweep(kernel, **replaced):
+    arguments = {
+        "seed": np.ones((4, 2), np.float32),
+        "layer_inputs": [np.ones((4, 3), np.float32)],
+        "references": [],
+        "kernels": [kernel.handle],
+        "num_input_gradients": 1,
+        "num_squared_norms": 1,
+        "activations": ["linear"],
+        "alphas": [0.0],
+        "norms": "exact",
+        "layer_names": ["d/kernel"],
+        "seed_name": "seed",
+    }
+    return library.load().splitop_dense_sweep(**(arguments | replaced))
+
+
+def test_sweep(kernel):
+    gradients, input_gradients, norms = sweep(kernel)
+    np.testing.assert_array_equal(gradients[0], np.ones((4, 2)))
+    np.testing.assert_array_equal(input_gradients[0], np.full((4, 3), 2))
+    np.testing.assert_allclose(norms[0], [[6 * 16], [2 * 16]])
+    np.testing.assert_array_equal(kernel, np.ones((3, 2)))
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        ({"norms": "some"}, 'unknown norms. Received: "some"'),
+        ({"norms": "none"}, "takes 0 squared_norms, as norms says. Received: 1."),
+        ({"layer_names": ["a", "b"]}, "Splitop>DenseSweep takes 1 layer_names, one a layer"),
+        ({"seed": np.ones((3, 2), np.float32)}, 'SeedError: seed "seed" must have shape [4, 2]'),
+        ({"seed": np.ones((4, 2))}, 'kernel "d/kernel" must be a variable of double'),
+    ],
+)
+def test_a_bad_sweep(kernel, replaced, message):
+    doubles = {"layer_inputs": [np.ones((4, 3))]} if "double" in message else {}
+    with expect(InvalidArgument, message):
+        sweep(kernel, **replaced, **doubles)
+
+
+def test_shapes_of_a_sweep_in_a_graph():
+    with tf.Graph().as_default():
+        kernel = tf.compat.v1.get_variable("k", [3, 2], use_resource=True)
+        seed = tf.compat.v1.placeholder(tf.float32, [None, 2])
+        x = tf.compat.v1.placeholder(tf.float32, [None, 3])
+        gradients, input_gradients, norms = sweep(kernel, seed=seed, layer_inputs=[x])
+        assert gradients[0].shape.as_list() == [None, 2]
+        assert input_gradients[0].shape.as_list() == [None, 3]
+        assert norms[0].shape.as_list() == [2, 1]
+
+
+def test_squared_norms():
+    tensors = [np.full((2, 3), 2, np.float32), np.zeros((0, 4), np.float32), np.float32(3)]
+    norms = library.load().splitop_squared_norms(tensors=tensors)
+    np.testing.assert_array_equal(norms, [24, 0, 9])
 
 
 def test_dtypes_of_variables(kernel, bias):

@@ -107,6 +107,7 @@ def call(**replaced):
             "tables": [table.handle],
             "slots": [],
             "hyper": np.array([0, 0.5], np.float32),
+            "conditions": [],
             "combiners": ["sum"],
             "in_bags": [True],
             "all_rows": [False],
@@ -120,6 +121,11 @@ def call(**replaced):
         finally:
             value = table.numpy()
     return value
+
+
+def test_a_call_under_a_condition():
+    assert (call(conditions=[True]) != 1).any()
+    np.testing.assert_array_equal(call(conditions=[False]), np.ones((ROWS, 4)))
 
 
 def test_a_call():
