@@ -41,6 +41,11 @@ class Clipping:
             self.norms = BOUNDS if options.finite_only else NONE
 
     @property
+    def is_on(self) -> bool:
+        """Whether gradients are clipped in any way."""
+        return self._options.clip is not None
+
+    @property
     def by_global_norm(self) -> bool:
         """Whether the gradients of all variables are scaled by one factor."""
         return self._options.clip == "global_norm"
@@ -81,14 +86,14 @@ class Clipping:
             self.condition = tf.reduce_all(tf.math.is_finite(squared_norms))
         if self.norms == EXACT:
             unscaled = tf.sqrt(squared_norms) * (1 if inverse is None else inverse)
-            scales = self._norm_scales(unscaled)
+            scales = self._norm_scales(unscaled, norms.clipped)
             self._scales = scales if inverse is None else scales * inverse
 
-    def _norm_scales(self, norms: tf.Tensor) -> tf.Tensor:
+    def _norm_scales(self, norms: tf.Tensor, clipped: Sequence[int]) -> tf.Tensor:
         bound = tf.constant(self._options.bound, tf.float64)
         if self._options.clip == "norm":
             return bound / tf.maximum(norms, bound)
-        norm = tf.norm(norms)
+        norm = tf.norm(tf.gather(norms, clipped))
         self._global = bound * tf.minimum(1 / norm, 1 / bound) + (norm - norm)
         return tf.fill(tf.shape(norms), self._global)
 

@@ -319,6 +319,8 @@ class Emission:
             self._norms.add_gradients(now, self.call)
         for index, gradient in self._declined:
             values = components(gradient)[0]
+            if self._adapter.replaces(self._variable(index).given):
+                self._norms.add_unclipped(index)
             self._norms.add_gradients([(index, self._now(values))], self.call)
 
     def _ids_gradient(self, index: int, table: TableGradient) -> tf.Tensor:
@@ -353,7 +355,7 @@ class Emission:
         """What has to run before a chain's variables are written."""
         indices = [index for layer in chain for index in layer.variables]
         variables = [self._variable(index).variable for index in indices]
-        if chain in self._replaced.values():
+        if not self._in_two_passes and chain in self._replaced.values():
             return self._order.before_update(variables, later=self._below)
         # Nothing works on what such a chain returns, so that all copies are there already.
         before = self._order.before_update(variables)
@@ -390,7 +392,8 @@ class Emission:
         slices = isinstance(gradient, tf.IndexedSlices)
         with tf.control_dependencies(self._order.readers(item.variable)):
             parts = [tf.identity(self._now(part)) for part in components(gradient)]
-        parts[0] = self._clipping.clip_by_all(parts[0])
+        if not self._adapter.replaces(item.given):
+            parts[0] = self._clipping.clip_by_all(parts[0])
         return (tf.IndexedSlices(*parts) if slices else parts[0]), item.given
 
 

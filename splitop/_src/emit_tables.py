@@ -62,7 +62,8 @@ def ids_gradient(gradient: tf.Tensor, gradient_rows: tf.Tensor | None, combiner:
     num_bags = tf.shape(gradient)[0]
     sizes = _bag_sizes(gradient_rows, num_bags, gradient.dtype)
     factors = bag_factors(gradient_rows, num_bags, combiner, gradient.dtype)
-    return gradient * (tf.sqrt(sizes) * factors)[:, tf.newaxis]
+    # Nothing reads what an empty bag has.
+    return tf.math.multiply_no_nan(gradient, (tf.sqrt(sizes) * factors)[:, tf.newaxis])
 
 
 def check_ids(ids: Any, rows: int, name: str) -> tf.Operation:

@@ -340,6 +340,9 @@ def _sort_out(
             continue
         if isinstance(gradient, tf.IndexedSlices):
             table = match_table(gradients, gradient, item.variable.shape[1:])
+            if table.distinct and clipping.is_on and adapter.accumulation() is None:
+                # What is clipped is the sum of the gradients of a row, as TensorFlow makes it.
+                table = TableGradient(gradient.values, gradient.indices, distinct=True)
             reason = _repeated_ids_reason(adapter, rule, table)
             if reason is None:
                 tables[index] = table
@@ -407,6 +410,8 @@ def _repeated_ids_reason(
     """Why the op can't do what the optimizer does with several gradients of one row, or None."""
     if table.distinct or adapter.adds_up_slices() or rule.sums_squares:
         return None
+    if adapter.accumulation() is not None:
+        return None  # The accumulator is given their sum.
     return (
         "its gradient is sparse (IndexedSlices), and the optimizer takes the gradients of an id "
         f"that is looked up twice one by one: the rule {rule.name} has no fused step like that"

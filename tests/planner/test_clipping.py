@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import splitop
+import splitop._src.library
 from tests.planner.models import Weights, dense
 from tests.planner.steps import FLAVOURS, Steps, assert_same_values, run_steps
 from tests.planner.training import seed_for
@@ -290,3 +291,63 @@ def test_global_step_stands_still_when_a_step_is_left_out() -> None:
             session.run(step, {x: batch})
             counts.append(int(session.run(global_step)))
         assert counts == [1, 1, 2]
+
+
+class Replaced(keras.layers.Layer):
+    """Scales by a variable whose gradient is its next value, as those of float8 layers are."""
+
+    def build(self, shape: Any) -> None:
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+        self.scale.overwrite_with_gradient = True
+
+    def call(self, x: Any) -> Any:
+        return x * self.scale
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.1), 8.0),
+        lambda: optimizers.SGD(0.1, global_clipnorm=0.5),
+        lambda: optimizers.SGD(0.1, gradient_accumulation_steps=2),
+        lambda: optimizers.SGD(0.1, loss_scale_factor=4.0),
+    ],
+)
+def test_variables_that_are_replaced_by_their_gradient(make: Callable[[], Any]) -> None:
+    def build(w: Weights, x: Any) -> Any:
+        return w.layer("replaced", Replaced, dense(w, "top", x, 5, "tanh"))
+
+    fused, _ = _both(make, build=build)
+    assert list(fused.plan.declined) == ["replaced/scale"]
+
+
+def test_skipping_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splitop._src.library, "reason", lambda: "The library is gone.")
+    monkeypatch.setattr(splitop._src.library, "load", None)
+    first, bad = _batches(2)
+    bad[0] = np.nan
+    options = {"skip_nonfinite": True, "backend": "reference"}
+    before = run_steps("keras", _mixed, KERAS["adamw"], [first], **options)
+    after = run_steps("keras", _mixed, KERAS["adamw"], [first, bad], **options)
+    _assert_same_bits(after, before)
+
+
+def test_a_loss_scale_around_an_optimizer_without_a_rule() -> None:
+    batches = _batches(3)
+    batches[1][0] = np.inf
+
+    def make() -> Any:
+        return optimizers.LossScaleOptimizer(optimizers.Lamb(0.01), 8.0, dynamic_growth_steps=2)
+
+    checked = run_steps("keras", _mixed, make, batches, skip_nonfinite=True)
+    alone = run_steps("keras", _mixed, make, batches)
+    assert_same_values(checked, alone)
+
+
+def test_accumulation_under_a_loss_scale_in_a_graph() -> None:
+    with tf.Graph().as_default():
+        w, x = Weights(), tf.zeros([2, 8], tf.float64)
+        iv = dense(w, "top", x, 5)
+        inner = optimizers.SGD(0.1, gradient_accumulation_steps=2)
+        with pytest.raises(splitop.SplitError, match=r"accumulates gradients.*_steps=2"):
+            splitop.minimize(optimizers.LossScaleOptimizer(inner), iv, w.variables)

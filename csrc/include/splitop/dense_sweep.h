@@ -22,11 +22,11 @@ extern "C" {
 // What is worked out of the gradients of the variables, which never exist as whole tensors.
 typedef enum splitop_norms {
   SPLITOP_NORMS_NONE = 0,
-  // Upper bounds of the squared norms. Not finite if and only if a gradient, or a partial sum of
-  // one, may be neither.
+  // Upper bounds of the squared norms, finite only if all elements of the gradients are.
   SPLITOP_NORMS_BOUNDS = 1,
   // The squared norms. ||x^T G||^2 is <x x^T, G G^T>, or comes from a product that is thrown away,
-  // whichever is cheaper. Not finite if an element is neither.
+  // whichever is cheaper; a product that cancels is made again in double. Finite only if all
+  // elements are. (Squares of float64 elements overflow above 1e154.)
   SPLITOP_NORMS_EXACT = 2,
   SPLITOP_NUM_NORMS = 3
 } splitop_norms;

@@ -107,7 +107,8 @@ typedef struct splitop_variable {
   int32_t decayed;                 // [in] nonzero: weight decay applies to it
   const void* clip;  // [in] two scalars of the variable's type, where the hyperparameters are: its
                      //      gradient is multiplied by the first one, then clipped to the range
-                     //      from minus the second one to the second one; NULL: neither
+                     //      from minus the second one to the second one; NULL: neither. Not
+                     //      for tables
 } splitop_variable;
 
 #ifdef __cplusplus

@@ -21,44 +21,64 @@ constexpr double kCheapProduct = 1e5;
 // ||x||^2 ||G||^2 may be so many times the squared norm for each element of x^T G.
 constexpr double kCancellation = 2;
 
-// The numbers that the norms of a layer are summed up from, in an order that no executor changes:
-// one for each block of pairs, row of the weight gradient, or block of x or G.
-int64_t num_parts(const splitop_dense_chain& chain) {
-  const int64_t blocks = ceil_div(chain.batch, kGramRows);
-  int64_t parts = blocks * (blocks + 1) / 2;
-  for (int32_t l = 0; l < chain.num_layers; ++l) {
-    const splitop_dense_layer& layer = chain.layers[l];
-    parts = std::max({parts, layer.inputs, square_blocks(chain.batch * layer.inputs),
-                      square_blocks(chain.batch * layer.outputs)});
-  }
-  return parts;
+double product_flops(const splitop_dense_chain& chain, const splitop_dense_layer& layer) {
+  return 2 * static_cast<double>(chain.batch) * static_cast<double>(layer.inputs) *
+         static_cast<double>(layer.outputs);
+}
+
+// For half of the pairs of rows.
+double gram_flops(const splitop_dense_chain& chain, const splitop_dense_layer& layer) {
+  const double batch = static_cast<double>(chain.batch);
+  return batch * (batch + kGramRows) * static_cast<double>(layer.inputs + layer.outputs);
+}
+
+// A product in double takes as long as sizeof(double) / sizeof(T) of them in T.
+template <typename T>
+bool gram_is_cheaper(const splitop_dense_chain& chain, const splitop_dense_layer& layer) {
+  const double cost = gram_flops(chain, layer) * sizeof(double) / sizeof(T);
+  return cost < std::max(product_flops(chain, layer), kCheapProduct);
+}
+
+int64_t gram_tasks(int64_t batch) {
+  const int64_t blocks = ceil_div(batch, kGramRows);
+  return blocks * (blocks + 1) / 2;
 }
 
 struct SweepLayout {
   ScratchLayout walk;
+  int64_t workers = 0;      // elements for all workers, after the gradients
+  int64_t gram_worker = 0;  // elements, for each worker, in the same place; 0: never needed
   int64_t column_sums = 0;  // elements
-  int64_t parts = 0;        // doubles
+  // The numbers that the norms of a layer are summed up from, in an order that no executor changes:
+  // one for each block of pairs, row of the weight gradient, or block of x or G.
+  int64_t parts = 0;
 
   template <typename T>
   size_t bytes() const {
-    return sizeof(T) * (walk.total() + column_sums) + sizeof(double) * parts;
+    return sizeof(T) * (walk.gradients() + workers + column_sums) + sizeof(double) * parts;
   }
 };
 
 template <typename T>
-SweepLayout sweep_layout(const DenseChainKernels<T>& kernels, const splitop_dense_chain& chain,
-                         int32_t num_workers) {
+SweepLayout sweep_layout(const DenseChainKernels<T>& kernels, const splitop_dense_sweep& sweep,
+                         const splitop_dense_chain& chain, int32_t num_workers) {
   const int64_t unit = kScratchAlignment / sizeof(T);
   SweepLayout layout;
   layout.walk = scratch_layout(kernels, chain, num_workers);
-  // Pairs of rows of the batch may be more tasks than there are columns.
-  layout.walk.num_workers = num_workers;
-  layout.walk.worker =
-      std::max(layout.walk.worker, kernels.gram_scratch / static_cast<int64_t>(sizeof(T)));
+  layout.workers = layout.walk.num_workers * layout.walk.worker;
+  if (sweep.norms == SPLITOP_NORMS_NONE) return layout;
   for (int32_t l = 0; l < chain.num_layers; ++l) {
-    layout.column_sums = std::max(layout.column_sums, round_up(chain.layers[l].outputs, unit));
+    const splitop_dense_layer& layer = chain.layers[l];
+    layout.column_sums = std::max(layout.column_sums, round_up(layer.outputs, unit));
+    layout.parts = std::max({layout.parts, layer.inputs, square_blocks(chain.batch * layer.inputs),
+                             square_blocks(chain.batch * layer.outputs)});
+    if (sweep.norms == SPLITOP_NORMS_EXACT && gram_is_cheaper<T>(chain, layer)) {
+      layout.parts = std::max(layout.parts, gram_tasks(chain.batch));
+      layout.gram_worker = kernels.gram_scratch / static_cast<int64_t>(sizeof(T));
+    }
   }
-  layout.parts = num_parts(chain);
+  // Pairs of rows of the batch may be more tasks than there are columns.
+  layout.workers = std::max(layout.workers, num_workers * layout.gram_worker);
   return layout;
 }
 
@@ -70,7 +90,9 @@ class SweepRun : public ChainWalk<SweepRun<T>, T> {
            const splitop_executor& executor)
       : ChainWalk<SweepRun, T>(kernels, layout.walk, chain, scratch, executor),
         sweep_(sweep),
-        column_sums_(static_cast<T*>(scratch) + layout.walk.total()),
+        gram_scratch_(static_cast<T*>(scratch) + layout.walk.gradients()),
+        gram_worker_(layout.gram_worker),
+        column_sums_(gram_scratch_ + layout.workers),
         parts_(reinterpret_cast<double*>(column_sums_ + layout.column_sums)) {}
 
   Gradient<T> gradient_of(int32_t l) const {
@@ -109,9 +131,10 @@ class SweepRun : public ChainWalk<SweepRun<T>, T> {
       *norm = product_norm(job, flops);
     } else if (sweep_.norms == SPLITOP_NORMS_BOUNDS) {
       *norm = bound;
+    } else if (gram_is_cheaper<T>(this->chain_, this->chain_.layers[l])) {
+      *norm = gram_norm(l, source);
     } else {
-      *norm = gram_is_cheaper(job, flops) ? gram_norm(source)
-                                          : exact_product_norm(job, source, bound, flops);
+      *norm = exact_product_norm(job, source, bound, flops);
     }
   }
 
@@ -132,30 +155,17 @@ class SweepRun : public ChainWalk<SweepRun<T>, T> {
     return sum_of_squares(this->kernels_, this->executor_, values, count, parts_);
   }
 
-  double gram_flops(int64_t inputs, int64_t outputs) const {
-    const double batch = static_cast<double>(this->chain_.batch);
-    return batch * (batch + kGramRows) * static_cast<double>(inputs + outputs);
-  }
-
-  // A product in double takes as long as sizeof(double) / sizeof(T) of them in T.
-  bool gram_is_cheaper(const LayerJob<T>& job, double product_flops) const {
-    const double cost = gram_flops(job.inputs, job.outputs) * sizeof(double) / sizeof(T);
-    return cost < std::max(product_flops, kCheapProduct);
-  }
-
-  double gram_norm(const GradientSource<T>& source) {
-    const int64_t batch = this->chain_.batch;
-    const int64_t blocks = ceil_div(batch, kGramRows);
-    const int64_t tasks = blocks * (blocks + 1) / 2;
-    parallel_tasks(
-        this->executor_, this->layout_.num_workers, tasks,
-        2 * gram_flops(source.inputs, source.outputs), [&](int64_t task, int32_t worker) {
-          int64_t row = 0;
-          while ((row + 1) * (row + 2) / 2 <= task) ++row;
-          const int64_t col = task - row * (row + 1) / 2;
-          parts_[task] =
-              this->kernels_.gram_block(source, gram_block(row, col), this->worker_scratch(worker));
-        });
+  double gram_norm(int32_t l, const GradientSource<T>& source) {
+    const int64_t tasks = gram_tasks(source.batch);
+    const double flops = 2 * gram_flops(this->chain_, this->chain_.layers[l]);
+    parallel_tasks(this->executor_, this->executor_.num_workers, tasks, flops,
+                   [&](int64_t task, int32_t worker) {
+                     int64_t row = 0;
+                     while ((row + 1) * (row + 2) / 2 <= task) ++row;
+                     const int64_t col = task - row * (row + 1) / 2;
+                     parts_[task] = this->kernels_.gram_block(
+                         source, gram_block(row, col), gram_scratch_ + worker * gram_worker_);
+                   });
     const double norm = sum_of_parts(tasks);
     return norm < 0 ? 0 : norm;  // by rounding; NaN stays NaN
   }
@@ -181,13 +191,15 @@ class SweepRun : public ChainWalk<SweepRun<T>, T> {
   }
 
   const splitop_dense_sweep& sweep_;
+  T* const gram_scratch_;
+  const int64_t gram_worker_;
   T* const column_sums_;
   double* const parts_;
 };
 
 template <typename T>
 size_t sweep_bytes(const splitop_dense_sweep& sweep, int32_t num_workers) {
-  return sweep_layout(dense_chain_kernels<T>(), swept_chain(sweep), num_workers)
+  return sweep_layout(dense_chain_kernels<T>(), sweep, swept_chain(sweep), num_workers)
       .template bytes<T>();
 }
 
@@ -196,7 +208,7 @@ splitop_status run_sweep(const splitop_dense_sweep& sweep, void* scratch, size_t
                          const splitop_executor& executor) {
   const DenseChainKernels<T>& table = dense_chain_kernels<T>();
   const splitop_dense_chain chain = swept_chain(sweep);
-  const SweepLayout layout = sweep_layout(table, chain, executor.num_workers);
+  const SweepLayout layout = sweep_layout(table, sweep, chain, executor.num_workers);
   if (scratch_bytes < layout.bytes<T>()) return SPLITOP_INVALID_ARGUMENT;
   SweepRun<T>(table, layout, sweep, chain, scratch, executor).run();
   return SPLITOP_OK;

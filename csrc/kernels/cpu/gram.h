@@ -26,6 +26,8 @@ struct GramBuffers {
   double products[2][kGramRows * kGramRows];
 };
 
+static_assert(sizeof(GramBuffers) % kVectorBytes == 0);
+
 template <typename T>
 void pack_rows(const T* rows, int64_t cols, int64_t count, int64_t depth, double* left) {
   for (int64_t i = 0; i < count; ++i) {

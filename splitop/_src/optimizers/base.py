@@ -77,6 +77,10 @@ class OptimizerAdapter(abc.ABC):
             SplitError: The optimizer's state can't be used, or can't be created, in this graph.
         """
 
+    def replaces(self, variable: Any) -> bool:
+        """Whether a variable's gradient is its new value, which is neither scaled nor clipped."""
+        return False
+
     def variable(self, variable: Any) -> tf.Variable:
         """What the rule updates."""
         return tf_variable(variable)

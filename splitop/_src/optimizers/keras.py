@@ -85,9 +85,12 @@ class KerasAdapter(OptimizerAdapter):
         reason = storage_reason(tf_variable(variable))
         if reason is None and variable.constraint is not None:
             reason = "has a constraint"
-        if reason is None and self._optimizer._overwrite_variable_with_gradient(variable):
+        if reason is None and self.replaces(variable):
             reason = "is overwritten with its gradient (overwrite_with_gradient=True)"
         return reason
+
+    def replaces(self, variable: Any) -> bool:
+        return self._optimizer._overwrite_variable_with_gradient(variable)
 
     def prepare(self, variables: Sequence[Any]) -> None:
         optimizer = self._optimizer
@@ -96,7 +99,7 @@ class KerasAdapter(OptimizerAdapter):
         check_in_reach(
             [tf_variable(v) for v in optimizer.variables], f"optimizer '{optimizer.name}'"
         )
-        if optimizer.built or isinstance(self.rule(), str):
+        if optimizer.built or not self._needs_slots():
             return
         cure = "call optimizer.build(variables) before"
         with (
@@ -110,13 +113,17 @@ class KerasAdapter(OptimizerAdapter):
                 optimizer.built = False  # Keras says so before it creates the slots.
                 raise
 
+    def _needs_slots(self) -> bool:
+        """Whether they must be there before the optimizer's own step, which creates them too."""
+        return not isinstance(self.rule(), str)
+
     def _check_accumulation(self) -> None:
-        steps = self._optimizer.gradient_accumulation_steps
-        if steps and _equality_is_identity():
+        accumulation = self.accumulation()
+        if accumulation is not None and _equality_is_identity():
             raise SplitError(
                 f"optimizer '{self._optimizer.name}' accumulates gradients, with which Keras never "
                 "updates a variable in a TF1 graph: use a tf.function, outside of any tf.Graph. "
-                f"Received: gradient_accumulation_steps={steps}"
+                f"Received: gradient_accumulation_steps={accumulation.steps}"
             )
 
     def _check_known(self, variables: Sequence[Any]) -> None:
@@ -227,11 +234,10 @@ class KerasAdapter(OptimizerAdapter):
     def _own_step(self, fused: Sequence[tf.Operation], declined: Sequence[tuple[Any, Any]]) -> None:
         """All that Keras does in a step, but for the fused updates, which are there already."""
         optimizer = self._optimizer
-        replaced = [optimizer._overwrite_variable_with_gradient(v) for _, v in declined]
-        if fused and all(replaced):
+        if fused and all(self.replaces(variable) for _, variable in declined):
             # With nothing left to update, apply_gradients would leave out what comes after it.
-            for gradient, variable in declined:
-                variable.assign(gradient)
+            gradients, variables = [g for g, _ in declined], [v for _, v in declined]
+            optimizer._overwrite_variables_directly_with_gradients(gradients, variables)
             self._advance()
         else:
             optimizer.apply_gradients(declined)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from splitop._src.optimizers.accumulation import Accumulation
@@ -32,6 +33,9 @@ class LossScaleAdapter(KerasAdapter):
 
     def accumulation(self) -> Accumulation | None:
         return self._inner.accumulation()
+
+    def replaces(self, variable: Any) -> bool:
+        return self._inner.replaces(variable)
 
     def slots(self, variable: Any) -> tuple[tf.Variable, ...]:
         return self._inner.slots(variable)
@@ -61,10 +65,16 @@ class LossScaleAdapter(KerasAdapter):
         if condition is None:  # Nothing is fused: it does all by itself.
             return super().finish(fused, declined, global_step, condition)
         scale = self._scale()
-        unscaled = [(_divide(gradient, scale), variable) for gradient, variable in declined]
+        unscaled = [
+            (g if self.replaces(variable) else keras.ops.divide(g, scale), variable)
+            for g, variable in declined
+        ]
         step = self._inner.finish(fused, unscaled, global_step, condition)
         with tf.control_dependencies([step]):
             return self._move_scale(condition)
+
+    def _needs_slots(self) -> bool:
+        return True  # The scale is read before.
 
     def _scale(self) -> tf.Tensor:
         return tf_variable(self._optimizer.dynamic_scale).read_value()
@@ -81,11 +91,3 @@ class LossScaleAdapter(KerasAdapter):
         return tf.group(
             counter.assign(counted, read_value=False), scale.assign(moved, read_value=False)
         )
-
-
-def _divide(gradient: Any, scale: tf.Tensor) -> Any:
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(
-            _divide(gradient.values, scale), gradient.indices, gradient.dense_shape
-        )
-    return gradient / tf.cast(scale, gradient.dtype)
