@@ -111,9 +111,7 @@ PARTS = {
     ),
     "tied": Expected(
         second_parts.tied(tokens=20, length=3, width=5),
-        (("dense",),),
-        updated=_reasons(
-            dict.fromkeys(("embedding/embeddings", "shared/kernel", "shared/bias"), SHARED)
-        ),
+        (("dense",), ("shared",)),
+        updated=_reasons({"embedding/embeddings": SHARED}),
     ),
 }

@@ -7,7 +7,7 @@ from tensorflow.python.framework import kernels
 
 from splitop._src import library
 
-RESOURCES = ["kernels", "biases", "slots"]
+IN_HOST_MEMORY = ["kernels", "biases", "slots", "conditions"]
 
 
 def registered():
@@ -25,8 +25,8 @@ def test_dtypes_and_memory():
     assert registered() == {
         ("CPU", tf.float32, tf.float32): [],
         ("CPU", tf.float64, tf.float64): [],
-        ("GPU", tf.float32, tf.float32): RESOURCES,
-        ("GPU", tf.float64, tf.float64): RESOURCES,
-        ("GPU", tf.bfloat16, tf.float32): RESOURCES,
-        ("GPU", tf.float16, tf.float32): RESOURCES,
+        ("GPU", tf.float32, tf.float32): IN_HOST_MEMORY,
+        ("GPU", tf.float64, tf.float64): IN_HOST_MEMORY,
+        ("GPU", tf.bfloat16, tf.float32): IN_HOST_MEMORY,
+        ("GPU", tf.float16, tf.float32): IN_HOST_MEMORY,
     }
