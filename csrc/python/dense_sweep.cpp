@@ -25,8 +25,8 @@ namespace {
 
 using Swept = std::tuple<std::vector<py::array>, std::optional<py::array>, py::array>;
 
-Swept dense_sweep(const py::array& seed, const std::vector<DenseLayer>& layers, const std::string& norms,
-                  bool input_gradient, int num_threads) {
+Swept dense_sweep(const py::array& seed, const std::vector<DenseLayer>& layers,
+                  const std::string& norms, bool input_gradient, int num_threads) {
   const py::array hyper(seed.dtype(), std::vector<py::ssize_t>{splitop_num_hyper(SPLITOP_SGD)});
   DenseChainArguments arguments(numpy_view, {SPLITOP_FLOAT32, SPLITOP_FLOAT64}, seed, layers, "sgd",
                                 hyper, input_gradient);
