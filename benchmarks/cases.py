@@ -153,6 +153,8 @@ class ModelCase:
         batch: Samples.
         rounds: Steps of each path that are timed.
         warmup: Steps of each path before that.
+        xla_agreement: How far XLA's rounding may take a weight from the fused path's, as a share of
+            the longest step that Adam takes.
     """
 
     name: str
@@ -160,6 +162,7 @@ class ModelCase:
     batch: int
     rounds: int
     warmup: int = 2
+    xla_agreement: float = 1e-2
 
 
 MODEL_CASES = (
@@ -172,7 +175,8 @@ MODEL_CASES = (
     ),
     ModelCase("transformer", dict(tokens=8000, length=32, width=128, heads=4), batch=32, rounds=20),
     ModelCase("cnn", dict(side=32, filters=32, units=128), batch=32, rounds=30),
-    ModelCase("mobilenet", dict(side=96, alpha=1.0), batch=8, rounds=10),
+    # In float32 every path's step, Keras' own too, is a third of the longest away from float64's.
+    ModelCase("mobilenet", dict(side=96, alpha=1.0), batch=8, rounds=10, xla_agreement=0.5),
     ModelCase("lstm", dict(tokens=8000, length=32, width=64, units=128), batch=32, rounds=20),
     ModelCase("tied", dict(tokens=8000, length=8, width=128), batch=64, rounds=30),
 )

@@ -60,8 +60,8 @@ class EmbeddingStep:
 
     def looked_up(self) -> np.ndarray:
         """The rows of the first batch, which every path's first step updates."""
-        rows = tf.unique(tf.reshape(self._ids[0], [-1]))[0]
-        return tf.gather(self._model.layers[0].embeddings.value, rows).numpy()
+        # A gather from the variable itself would have every later read copy the whole table.
+        return self._model.layers[0].embeddings.numpy()[np.unique(self._ids[0])]
 
 
 def check_agreement(steps: dict[str, EmbeddingStep]) -> None:

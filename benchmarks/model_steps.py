@@ -21,9 +21,9 @@ from benchmarks.steps import CHECKED_STEPS, apply_keras
 LEARNING_RATE = 1e-3
 # Large enough for gradients that are zero but for rounding, those of an attention's key biases.
 EPSILON = 1e-4
-# Of the longest step that Adam takes. XLA computes activations in another order, so that it
-# switches a relu now and then, which moves a few weights.
-AGREEMENT = 1e-2
+# Of the longest step that Adam takes. For XLA see the case: it computes activations in another
+# order, so that it switches a relu now and then, which moves a few weights.
+AGREEMENT = 1e-4
 
 
 class ModelStep:
@@ -63,7 +63,7 @@ def build_steps(case: ModelCase) -> dict[str, ModelStep]:
     return {path: ModelStep(case, path) for path in MODEL_PATHS}
 
 
-def check_agreement(steps: dict[str, ModelStep]) -> None:
+def check_agreement(case: ModelCase, steps: dict[str, ModelStep]) -> None:
     """Runs a few steps, each from the same weights, and asserts that all paths move alike.
 
     The tables of `reference` are left out: of an id that is repeated, TF1 squares the sum of the
@@ -75,17 +75,18 @@ def check_agreement(steps: dict[str, ModelStep]) -> None:
             step.model.set_weights(before)
             step()
         for path in steps.keys() - {FUSED}:
-            _check_alike(path, steps[path].model, steps[FUSED].model)
+            agreement = case.xla_agreement if path == XLA else AGREEMENT
+            _check_alike(path, steps[path].model, steps[FUSED].model, agreement)
 
 
-def _check_alike(path: str, model: Any, fused: Any) -> None:
+def _check_alike(path: str, model: Any, fused: Any, agreement: float) -> None:
     pairs = zip(model.trainable_variables, fused.trainable_variables, strict=True)
     for variable, expected in pairs:
         if path == REFERENCE and variable.name == "embeddings":
             continue
         difference = np.linalg.norm(variable.numpy() - expected.numpy())
         longest = LEARNING_RATE * np.sqrt(expected.numpy().size)
-        assert difference <= AGREEMENT * longest, f"{path}, {expected.path}: {difference}"
+        assert difference <= agreement * longest, f"{path}, {expected.path}: {difference}"
 
 
 def _update(path: str, variables: list[Any]) -> Callable[[Any, Any], Any]:

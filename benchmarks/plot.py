@@ -10,17 +10,24 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import results
-from benchmarks.cases import FUSED, KERAS, REFERENCE
+from benchmarks.cases import FUSED, KERAS, LAZY, REFERENCE, XLA
 from benchmarks.results import Comparison
 
 LABELS = {
-    REFERENCE: "reference (tf.gradients, TF1 Adam op)",
     FUSED: "fused (splitop)",
-    KERAS: "Keras Adam",
+    LAZY: 'fused, sparse="lazy"',
+    REFERENCE: "reference (tf.gradients, TF1 optimizer)",
+    KERAS: "Keras",
+    XLA: "Keras, jit_compile=True",
 }
-COLORS = {REFERENCE: "#f0a03c", FUSED: "#1f4e8c", KERAS: "#9a9a9a"}
-ORDER = (FUSED, REFERENCE, KERAS)
-BAR = 0.8 / len(ORDER)
+COLORS = {
+    FUSED: "#1f4e8c",
+    LAZY: "#7fa8dc",
+    REFERENCE: "#f0a03c",
+    KERAS: "#9a9a9a",
+    XLA: "#5c8a5c",
+}
+ORDER = tuple(LABELS)
 
 
 def main() -> None:
@@ -34,52 +41,60 @@ def main() -> None:
 
 
 def save(output: dict[str, Any], png: pathlib.Path) -> None:
-    """Writes the plot."""
-    cases = results.comparisons(output)
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    figure.suptitle("The second part's step given the seed: dense layers, float32, Adam")
-    axes = figure.subplots()
-    axes.set_title(results.conditions(output), fontsize=8, color="#555555")
-    for number, path in enumerate(ORDER):
-        _draw_path(axes, cases, path, (number - 1) * BAR)
-    _draw_targets(axes, cases)
+    """Writes the plot: a panel for each kind of case that the run has."""
+    panels = [
+        ("Dense layers × width, Adam", results.comparisons(output)),
+        ("Embedding table and a dense layer", results.embeddings(output)),
+        ("Models of several kinds, Adam", results.models(output)),
+    ]
+    panels = [(title, cases) for title, cases in panels if cases]
+    if not panels:
+        raise SystemExit("There is nothing to plot: no step was measured.")
+    figure = Figure(figsize=(11, 0.6 + 4 * len(panels)), layout="constrained")
+    figure.suptitle(
+        "The second part's step given the seed, float32\n"
+        "median step time, fused = 1; bar labels: milliseconds; lines: quartiles"
+    )
+    figure.supxlabel(results.conditions(output), fontsize=8, color="#555555")
+    for axes, (title, cases) in zip(
+        figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True
+    ):
+        _draw_panel(axes, cases)
+        axes.set_title(title)
+    figure.savefig(png, dpi=130)
+
+
+def _draw_panel(axes: Any, cases: list[Comparison]) -> None:
+    paths = [path for path in ORDER if any(path in case.times for case in cases)]
+    width = 0.84 / len(paths)
+    for number, path in enumerate(paths):
+        _draw_path(axes, cases, path, number * width, width)
     axes.axhline(1, color=COLORS[FUSED], linewidth=0.8, linestyle=":", zorder=0)
-    axes.set_ylabel("median step time, fused = 1\n(bar labels: milliseconds)")
-    names = [case.name.replace("x", " × ").replace(" b", "\nbatch ") for case in cases]
-    axes.set_xticks(range(len(cases)), names)
-    axes.set_xlabel("layers × width")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+    names = [case.name.replace(" ", "\n", 1) for case in cases]
+    axes.set_xticks([at + 0.42 - width / 2 for at in range(len(cases))], names)
     axes.tick_params(axis="x", length=0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(y=0.1)
-    axes.legend(frameon=False)
-    figure.savefig(png, dpi=150)
+    axes.margins(y=0.15)
+    axes.legend(frameon=False, fontsize=8, ncols=len(paths))
 
 
-def _draw_path(axes: Any, cases: list[Comparison], path: str, offset: float) -> None:
-    fused = np.array([case.times[FUSED].median for case in cases])
-    low, median, high = np.array(
-        [(time.low, time.median, time.high) for time in (case.times[path] for case in cases)]
-    ).T
-    centres = np.arange(len(cases)) + offset
-    axes.bar(centres, median / fused, 0.92 * BAR, color=COLORS[path], label=LABELS[path])
+def _draw_path(axes: Any, cases: list[Comparison], path: str, offset: float, width: float) -> None:
+    measured = [(number, case) for number, case in enumerate(cases) if path in case.times]
+    fused = np.array([case.times[FUSED].median for _, case in measured])
+    times = [case.times[path] for _, case in measured]
+    low, median, high = np.array([(time.low, time.median, time.high) for time in times]).T
+    centres = np.array([number for number, _ in measured]) + offset
+    axes.bar(
+        centres, median / fused, 0.92 * width, color=COLORS[path], label=LABELS[path], linewidth=0
+    )
     error = ((median - low) / fused, (high - median) / fused)
-    axes.errorbar(centres, median / fused, error, fmt="none", ecolor="#333333", capsize=3)
+    axes.errorbar(centres, median / fused, error, fmt="none", ecolor="#333333", capsize=2)
     for x, top, value in zip(centres, high / fused, median, strict=True):
         axes.annotate(
-            f"{value:.3g}", (x, top), (0, 4), textcoords="offset points", ha="center", fontsize=9
-        )
-
-
-def _draw_targets(axes: Any, cases: list[Comparison]) -> None:
-    marks = [
-        (index + (ORDER.index(path) - 1) * BAR, target)
-        for index, case in enumerate(cases)
-        for path, target in case.target.items()
-    ]
-    if marks:
-        centres, targets = np.array(marks).T
-        axes.hlines(
-            targets, centres - BAR / 2, centres + BAR / 2, color="#b02020", label="ratio to reach"
+            f"{value:.3g}", (x, top), (0, 3), textcoords="offset points", ha="center", fontsize=7
         )
 
 

@@ -20,7 +20,7 @@ CLOCK = RecordedClock()
 def seconds(model_case: ModelCase) -> dict[str, list[float]]:
     """For each path, the seconds of each round: all paths in one process, in turn."""
     steps = build_steps(model_case)
-    check_agreement(steps)
+    check_agreement(model_case, steps)
     interleave(steps, model_case.warmup)
     measured = interleave(steps, model_case.rounds)
     del steps
