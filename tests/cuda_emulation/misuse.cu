@@ -140,9 +140,6 @@ __global__ void copy_from_outside_kernel(const float* from, float*) {
   copy_async_commit();
   copy_async_wait<0>();
 }
-__global__ void prefetch_outside_kernel(const float* from, float*) {
-  prefetch_l2(from + threadIdx.x + 1);
-}
 __global__ void deep_stack_kernel(const float*, float* to) {
   volatile char stack[4 << 20];
   for (size_t i = sizeof(stack); i > 0; i -= 1024) stack[i - 1] = 1;
@@ -178,7 +175,6 @@ constexpr Case kCases[] = {
     {"read_outside", read_outside_kernel},
     {"write_outside", write_outside_kernel},
     {"copy_from_outside", copy_from_outside_kernel},
-    {"prefetch_outside", prefetch_outside_kernel},
     {"deep_stack", deep_stack_kernel},
 };
 

@@ -104,7 +104,6 @@ def test_a_barrier_instead_of_a_warp_operation_aborts(misuse: pathlib.Path, seed
         ("read_outside", "READ of size 4"),
         ("write_outside", "WRITE of size 4"),
         ("copy_from_outside", "READ of size 16"),
-        ("prefetch_outside", "READ of size 1"),
     ],
 )
 def test_the_sanitizer_sees_accesses_outside(

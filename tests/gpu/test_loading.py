@@ -72,7 +72,7 @@ def test_no_room_for_a_kernel_of_an_update() -> None:
 
 def test_no_shared_memory_for_a_large_tile() -> None:
     names = failed_kernels(errors_of("no_shared_memory"), "cudaErrorInvalidValue")
-    assert names == ["weight_update_kernel"] * (len(PRECISIONS) - 1)
+    assert names == ["product_kernel"] * (len(PRECISIONS) - 1)
 
 
 def test_no_handle_of_cublas() -> None:

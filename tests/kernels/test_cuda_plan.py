@@ -108,8 +108,9 @@ def test_where_arithmetic_binds_cublas_does_it(device, rule: str, strategy: str)
 
 
 def test_few_tiles_are_small_ones() -> None:
-    assert not plan(64, 256, 256)["large_tile"]
-    assert plan(256, 4096, 4096)["large_tile"]
+    mixed = dict(dtype="bfloat16", variable_dtype="float32")
+    assert not plan(64, 256, 256, **mixed)["large_tile"]
+    assert plan(1024, 4096, 4096, **mixed)["large_tile"]
 
 
 def test_a_product_with_few_tiles_is_split() -> None:

@@ -17,7 +17,8 @@
 namespace splitop::cuda {
 namespace {
 
-constexpr size_t kAlignment = 256;  // of the parts of the scratch
+constexpr size_t kAlignment = 256;        // of the parts of the scratch
+constexpr double kUpdateShareOfL2 = 1.0;  // for the kernels of the layers of one update
 
 size_t round_up(size_t a, size_t b) { return (a + b - 1) / b * b; }
 
@@ -33,12 +34,14 @@ struct LayerPlan {
   bool aligned_gradient;  // every row that the kernel touches starts at a multiple of 16 bytes
   bool aligned_product;
   bool aligned_update;
-  size_t sums;  // place of the bias's partial sums in the scratch
+  bool last_of_update;  // the launch that updates this kernel, and some before it, comes next
+  size_t gradient_at;   // place of G in the scratch
+  size_t sums_at;       // of the bias's partial sums
 };
 
 // Places in the scratch, in bytes.
 struct ScratchLayout {
-  size_t gradient = 0;        // G of the layer at hand
+  size_t gradients = 0;       // G of the layers whose updates are to come
   size_t input_gradient = 0;  // dL/dx before the activation's gradient
   size_t chunk = 0;           // of a weight gradient
   size_t scalars = 0;
@@ -83,6 +86,7 @@ class Planner {
                      (needs_input_gradient(chain_, l) && layer.product.cublas);
       plan->layers.push_back(layer);
     }
+    group_updates(plan);
     plan_output(plan);
     lay_out(plan);
     return true;
@@ -120,6 +124,33 @@ class Planner {
     return plan_weight_update(situation_, shape, options_.strategy, &plan->update);
   }
 
+  // Small layers next to each other are updated by one launch, after dL/dx of all of them: as many
+  // as leave their kernels in the L2 cache, where dL/dx has brought them.
+  void group_updates(ChainPlan* plan) const {
+    const auto room =
+        static_cast<size_t>(kUpdateShareOfL2 * static_cast<double>(situation_.device.l2_bytes));
+    int count = 0;
+    size_t bytes = 0;
+    for (int32_t l = 0; l < chain_.num_layers; ++l) {
+      ++count;
+      bytes += kernel_bytes(l);
+      const bool joined = l + 1 < chain_.num_layers && count < kMaxLayersOfUpdate &&
+                          bytes + kernel_bytes(l + 1) <= room &&
+                          joinable(plan->layers[l].update, plan->layers[l + 1].update);
+      plan->layers[l].last_of_update = !joined;
+      if (!joined) count = 0, bytes = 0;
+    }
+  }
+
+  size_t kernel_bytes(int32_t l) const {
+    return sum_bytes() * chain_.layers[l].inputs * chain_.layers[l].outputs;
+  }
+
+  static bool joinable(const WeightUpdatePlan& a, const WeightUpdatePlan& b) {
+    return a.strategy == SPLITOP_CUDA_TILES && b.strategy == SPLITOP_CUDA_TILES &&
+           a.large_tile == b.large_tile;
+  }
+
   // Whether the product writes into the caller's tensor. Ours makes sums: what is split or of 16
   // bits takes another pass.
   bool direct_output(int32_t l, const ProductPlan& product) const {
@@ -137,13 +168,17 @@ class Planner {
   }
 
   void lay_out(ChainPlan* plan) const {
-    size_t gradient = 0, input_gradient = 0, chunk = 0, sums = 0;
+    size_t gradients = 0, input_gradient = 0, chunk = 0, sums = 0;
+    size_t waiting = 0;  // bytes of G that the next update is to read
     for (int32_t l = 0; l < chain_.num_layers; ++l) {
       const splitop_dense_layer& layer = chain_.layers[l];
       LayerPlan& p = plan->layers[l];
+      p.gradient_at = waiting;
       if (!p.keeps_seed) {
-        gradient = std::max(gradient, element_bytes() * chain_.batch * layer.outputs);
+        waiting += round_up(element_bytes() * chain_.batch * layer.outputs, kAlignment);
+        gradients = std::max(gradients, waiting);
       }
+      if (p.last_of_update) waiting = 0;
       if (needs_input_gradient(chain_, l)) {
         const size_t bytes = p.product.cublas ? element_bytes() : p.product.splits * sum_bytes();
         input_gradient = std::max(input_gradient, bytes * chain_.batch * layer.inputs);
@@ -151,14 +186,14 @@ class Planner {
       if (p.update.strategy == SPLITOP_CUDA_CHUNKS) {
         chunk = std::max(chunk, sum_bytes() * p.update.chunk_rows * layer.outputs);
       }
-      p.sums = sums;
+      p.sums_at = sums;
       if (layer.bias.value != nullptr) {
         sums += round_up(sum_bytes() * p.gradient.row_blocks * layer.outputs, kAlignment);
       }
     }
     ScratchLayout& scratch = plan->scratch;
-    scratch.gradient = sums;
-    scratch.input_gradient = scratch.gradient + round_up(gradient, kAlignment);
+    scratch.gradients = sums;
+    scratch.input_gradient = scratch.gradients + gradients;
     scratch.chunk = scratch.input_gradient + round_up(input_gradient, kAlignment);
     scratch.scalars = scratch.chunk + round_up(chunk, kAlignment);
     scratch.workspace = scratch.scalars + kAlignment;
@@ -251,8 +286,9 @@ class ChainRun {
     args.activation = layer.activation;
     args.alpha = layer.alpha;
     args.reference = layer.reference;
-    args.gradient = plan.keeps_seed ? nullptr : scratch_ + plan_.scratch.gradient;
-    args.sums = layer.bias.value != nullptr ? scratch_ + plan.sums : nullptr;
+    args.gradient =
+        plan.keeps_seed ? nullptr : scratch_ + plan_.scratch.gradients + plan.gradient_at;
+    args.sums = layer.bias.value != nullptr ? scratch_ + plan.sums_at : nullptr;
     args.rows_per_block = plan.gradient.rows_per_block;
     args.aligned = plan.aligned_gradient;
     if (args.gradient != nullptr || args.sums != nullptr) {
@@ -301,22 +337,24 @@ class ChainRun {
     }
   }
 
+  // Waits for the other layers of its launch.
   void update_by_tiles(int32_t l, const void* gradient) {
     const splitop_dense_layer& layer = chain_.layers[l];
     const LayerPlan& plan = plan_.layers[l];
-    WeightUpdateArgs args = {};
-    args.batch = chain_.batch;
-    args.inputs = layer.inputs;
-    args.outputs = layer.outputs;
-    args.x = layer.x;
-    args.gradient = gradient;
-    args.kernel = layer.kernel;
-    args.rule = chain_.rule;
-    args.hyper = chain_.hyper;
-    args.prefetch_rows = plan.update.prefetch_rows;
-    args.large_tile = plan.update.large_tile;
-    args.aligned = plan.aligned_update;
-    enqueue([&] { return kernels_.weight_update(args, queue_); });
+    if (update_.num_layers > 0 && update_.aligned != plan.aligned_update) flush_update();
+    update_.batch = chain_.batch;
+    update_.rule = chain_.rule;
+    update_.hyper = chain_.hyper;
+    update_.large_tile = plan.update.large_tile;
+    update_.aligned = plan.aligned_update;
+    update_.layers[update_.num_layers++] = {layer.inputs, layer.outputs, layer.x, gradient,
+                                            layer.kernel};
+    if (plan.last_of_update) flush_update();
+  }
+
+  void flush_update() {
+    enqueue([&] { return kernels_.weight_update(update_, queue_); });
+    update_.num_layers = 0;
   }
 
   // x^T G for rows [row, row + rows) of the kernel.
@@ -404,7 +442,7 @@ class ChainRun {
       if (layer.bias.value == nullptr) continue;
       const LayerPlan& plan = plan_.layers[l];
       updates.push_back(
-          {scratch_ + plan.sums, plan.gradient.row_blocks, layer.bias, layer.outputs});
+          {scratch_ + plan.sums_at, plan.gradient.row_blocks, layer.bias, layer.outputs});
     }
     enqueue([&] {
       return enqueue_updates(chain_.variable_dtype, chain_.variable_dtype, chain_.rule,
@@ -418,6 +456,7 @@ class ChainRun {
   const DenseChainKernels& kernels_;
   unsigned char* const scratch_;
   const Queue queue_;
+  WeightUpdateArgs update_ = {};  // the layers that wait
   splitop_status status_ = SPLITOP_OK;
 };
 

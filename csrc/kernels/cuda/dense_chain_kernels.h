@@ -44,19 +44,23 @@ struct ProductArgs {
   bool aligned;
 };
 
-// dL/dW = x^T G, consumed by the update of W.
-struct WeightUpdateArgs {
-  int64_t batch;
+// dL/dW = x^T G of some layers, consumed by the update of their W.
+constexpr int kMaxLayersOfUpdate = 16;
+struct WeightUpdateLayer {
   int64_t inputs;
   int64_t outputs;
   const void* x;         // [batch, inputs] of T
   const void* gradient;  // [batch, outputs] of T
   splitop_variable kernel;
+};
+struct WeightUpdateArgs {
+  int64_t batch;
   splitop_update_rule rule;
   const void* hyper;
-  int prefetch_rows;  // of each tile of the kernel and its slots, at most
-  bool large_tile;
-  bool aligned;
+  bool large_tile;  // of all layers
+  bool aligned;     // likewise
+  int num_layers;
+  WeightUpdateLayer layers[kMaxLayersOfUpdate];
 };
 
 struct DenseChainKernels {

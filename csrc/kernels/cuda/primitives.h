@@ -22,6 +22,13 @@ __device__ __forceinline__ uint32_t shared_address(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
 }
 
+// blockIdx.x, read anew: nothing that is derived from it has to be kept.
+__device__ __forceinline__ unsigned block_index() {
+  unsigned index;
+  asm volatile("mov.u32 %0, %%ctaid.x;\n" : "=r"(index));
+  return index;
+}
+
 // ---- asynchronous copies from global to shared memory ----
 
 // Copies 16 bytes, or writes zeros if not valid; `global` is not read then. Past L1: a tile's data
@@ -90,11 +97,6 @@ __device__ __forceinline__ void mma_f16(float (&c)[4], const uint32_t (&a)[4],
 }
 
 // ---- global memory ----
-
-// Starts to bring the 32 bytes around the address into the L2 cache.
-__device__ __forceinline__ void prefetch_l2(const void* global) {
-  asm volatile("prefetch.global.L2 [%0];\n" ::"l"(__cvta_generic_to_global(global)));
-}
 
 // By one instruction, if of 16 bytes: the compiler may take one for each element of a struct.
 template <typename V>

@@ -14,6 +14,7 @@ class SimtProduct {
   using Element = T;
   using Tile = Tile_;
   static constexpr Layout kLayout = kLayout_;
+  static constexpr bool kOnTensorCores = false;
   static constexpr int kDepth = 64 / static_cast<int>(sizeof(T));
   // Rows of a slice that several lanes read at once must start in different banks.
   static constexpr int kPitchA = kLayout == Layout::kDepthOuter ? Tile::kM : kDepth + kPackCount<T>;

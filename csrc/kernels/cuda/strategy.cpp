@@ -10,19 +10,37 @@ namespace {
 
 constexpr double kNever = std::numeric_limits<double>::infinity();
 
-// ---- the model's constants: guesses from data sheets until docs/gpu.md has measured ones ----
+// ---- the model's constants, fitted to times on an H100 (docs/gpu.md) ----
 
-constexpr double kBandwidthShare = 0.9;     // of the memory's peak that a good kernel reaches
-constexpr double kCublasShare = 0.8;        // of the arithmetic peak
-constexpr double kAccumulationShare = 0.7;  // of the memory's peak, by a product that adds to C
+// Shares of the memory's peak.
+constexpr double kBandwidthShare = 0.9;        // reached by a good kernel
+constexpr double kAccumulationShare = 0.75;    // by a product of cuBLAS that adds to C,
+constexpr double kAccumulationShare16 = 0.65;  // and with factors of 16 bits
+
+// Shares of the arithmetic peak.
+struct Shares {
+  double float_in_full;
+  double tf32;
+  double sixteen_bits;
+};
+constexpr Shares kCublasShares{0.8, 0.6, 0.85};
+constexpr Shares kLargeTileShares{0.6, 0.21, 0.25};
+constexpr Shares kSmallTileShares{0.6, 0.2, 0.15};
 constexpr TileSize kCublasTile{128, 256, 0, 1};  // the usual one
-constexpr double kSimtTileShare = 0.7;           // likewise, of our tiles
-constexpr double kTensorTileShare = 0.5;  // mma.sync, which Hopper runs at about 0.6 of its peak
-constexpr double kOverlapLoss = 0.2;      // of the shorter of arithmetic and memory time
-constexpr double kLaunchSeconds = 3e-6;
+constexpr double kIdleExponent = 0.2;            // cuBLAS splits what leaves most SMs idle
+
+// Of the shorter of arithmetic and memory time, what is not hidden behind the longer one.
+constexpr double kOverlapLoss = 0.3;
+constexpr double kAccumulationOverlapLoss = 0.8;
+
+constexpr double kTilesSeconds = 2e-6;        // a launch
+constexpr double kLargeTileSeconds = 2.4e-6;  // and for W and each slot, what nothing hides
+constexpr double kSmallTileSeconds = 1.4e-6;
+constexpr double kChunkSeconds = 8e-6;  // two launches and the wait between them
+constexpr double kAccumulationSeconds = 5e-6;
+
 constexpr double kChunkShareOfL2 = 0.35;
-constexpr double kPrefetchShareOfL2 = 0.5;  // the factors of the product need some, too
-constexpr int64_t kChunkUnit = 16;          // rows, so that every chunk of x starts aligned
+constexpr int64_t kChunkUnit = 16;  // rows, so that every chunk of x starts aligned
 
 constexpr int kBlocksWanted = 3;       // of the gradient kernel per SM: as many as fit at a time
 constexpr int64_t kMaxRowBlocks = 32;  // a few threads add up their sums, one after the other
@@ -75,7 +93,14 @@ double product_flops(const LayerShape& shape) {
   return 2 * static_cast<double>(shape.batch) * parameters(shape);
 }
 
-double overlapped(double a, double b) { return std::max(a, b) + kOverlapLoss * std::min(a, b); }
+double overlapped(double a, double b, double loss = kOverlapLoss) {
+  return std::max(a, b) + loss * std::min(a, b);
+}
+
+double share_of(const Shares& shares, const Situation& s) {
+  if (sixteen_bits(s)) return shares.sixteen_bits;
+  return tensor_cores(s) ? shares.tf32 : shares.float_in_full;
+}
 
 bool fits_cublas(const Situation& s, const LayerShape& shape) {
   return s.cublas && std::max({shape.batch, shape.inputs, shape.outputs}) <= kMaxCublasExtent;
@@ -91,30 +116,23 @@ int64_t num_tiles(const TileSize& tile, int64_t rows, int64_t cols) {
   return ceil_div(rows, tile.rows) * ceil_div(cols, tile.cols);
 }
 
-double seconds_of_tiles(const Situation& s, const LayerShape& shape, const TileSize& tile) {
+double seconds_of_tiles(const Situation& s, const LayerShape& shape, bool large) {
+  const TileSize& tile = large ? kLargeTile : kSmallTile;
   const int64_t tiles = num_tiles(tile, shape.inputs, shape.outputs);
-  const double share = tensor_cores(s) ? kTensorTileShare : kSimtTileShare;
   const auto rounds = static_cast<double>(ceil_div(tiles, s.device.num_sms));
   const double tile_flops = 2.0 * tile.rows * tile.cols * static_cast<double>(shape.batch);
-  const double busy = std::min(1.0, static_cast<double>(tiles) / s.device.num_sms);
-  return kLaunchSeconds + overlapped(rounds * tile_flops / (share * sm_flops(s)),
-                                     bytes_moved(s, shape) / (bandwidth(s) * busy));
+  const double share = share_of(large ? kLargeTileShares : kSmallTileShares, s);
+  // Half of the SMs draw all that the memory gives.
+  const double busy = std::min(1.0, 2.0 * static_cast<double>(tiles) / s.device.num_sms);
+  return kTilesSeconds +
+         (large ? kLargeTileSeconds : kSmallTileSeconds) * (1 + splitop_num_slots(s.rule)) +
+         overlapped(rounds * tile_flops / (share * sm_flops(s)),
+                    bytes_moved(s, shape) / (bandwidth(s) * busy));
 }
 
 bool large_tile_wins(const Situation& s, const LayerShape& shape) {
   return large_tile_exists(s, shape) &&
-         seconds_of_tiles(s, shape, kLargeTile) <= seconds_of_tiles(s, shape, kSmallTile);
-}
-
-// Of every tile that is at work at a time the L2 cache is to hold as many rows of W and its slots.
-int rows_to_prefetch(const Situation& s, const LayerShape& shape, const TileSize& tile) {
-  const int64_t tiles = std::min(num_tiles(tile, shape.inputs, shape.outputs),
-                                 int64_t{s.device.num_sms} * tile.blocks_per_sm);
-  const auto row_bytes = static_cast<int64_t>(splitop_dtype_bytes(s.variable_dtype)) *
-                         (1 + splitop_num_slots(s.rule)) * tile.cols;
-  const double room = kPrefetchShareOfL2 * static_cast<double>(s.device.l2_bytes);
-  const double rows = room / static_cast<double>(tiles * row_bytes);
-  return static_cast<int>(std::min<double>(tile.rows, rows));
+         seconds_of_tiles(s, shape, true) <= seconds_of_tiles(s, shape, false);
 }
 
 // Share of the SMs that a product of `rows` rows keeps busy, in whole rounds of cuBLAS' tiles.
@@ -144,20 +162,31 @@ int64_t rows_of_chunk(const Situation& s, const LayerShape& shape) {
   return most >= kChunkUnit ? most - most % kChunkUnit : most;
 }
 
+// Of a product of `rows` rows.
+double cublas_flops(const Situation& s, const LayerShape& shape, int64_t rows) {
+  return share_of(kCublasShares, s) * device_flops(s) *
+         std::pow(busy_share(s, shape, rows), kIdleExponent);
+}
+
+// The chunk is in the cache, which still costs as much time as if it were not.
 double seconds_of_chunks(const Situation& s, const LayerShape& shape) {
   const int64_t rows = rows_of_chunk(s, shape);
   if (!fits_cublas(s, shape) || rows < 1) return kNever;
   const auto chunks = static_cast<double>(ceil_div(shape.inputs, rows));
-  const double flops = product_flops(shape) / busy_share(s, shape, rows);
-  return 2 * chunks * kLaunchSeconds + flops / (kCublasShare * device_flops(s)) +
-         bytes_moved(s, shape) / bandwidth(s);
+  const double gradient =
+      2 * static_cast<double>(splitop_dtype_bytes(s.variable_dtype)) * parameters(shape);
+  return chunks * kChunkSeconds + product_flops(shape) / cublas_flops(s, shape, rows) +
+         (bytes_moved(s, shape) + gradient) / bandwidth(s);
 }
 
 double seconds_of_accumulation(const Situation& s, const LayerShape& shape) {
   if (!fits_cublas(s, shape) || s.rule != SPLITOP_SGD) return kNever;
-  const double share = kAccumulationShare / kBandwidthShare;
-  return kLaunchSeconds + overlapped(product_flops(shape) / (kCublasShare * device_flops(s)),
-                                     bytes_moved(s, shape) / (share * bandwidth(s)));
+  const double share = sixteen_bits(s) ? kAccumulationShare16 : kAccumulationShare;
+  return kAccumulationSeconds +
+         overlapped(
+             product_flops(shape) / cublas_flops(s, shape, shape.inputs),
+             bytes_moved(s, shape) / (share * static_cast<double>(s.device.memory_bandwidth)),
+             kAccumulationOverlapLoss);
 }
 
 }  // namespace
@@ -166,8 +195,7 @@ double expected_seconds(const Situation& situation, const LayerShape& shape,
                         splitop_cuda_strategy strategy) {
   switch (strategy) {
     case SPLITOP_CUDA_TILES:
-      return seconds_of_tiles(situation, shape,
-                              large_tile_wins(situation, shape) ? kLargeTile : kSmallTile);
+      return seconds_of_tiles(situation, shape, large_tile_wins(situation, shape));
     case SPLITOP_CUDA_CHUNKS:
       return seconds_of_chunks(situation, shape);
     case SPLITOP_CUDA_ACCUMULATE:
@@ -192,8 +220,6 @@ bool plan_weight_update(const Situation& situation, const LayerShape& shape,
   if (std::isinf(seconds(strategy))) return false;
   plan->strategy = strategy;
   plan->large_tile = large_tile_wins(situation, shape);
-  plan->prefetch_rows =
-      rows_to_prefetch(situation, shape, plan->large_tile ? kLargeTile : kSmallTile);
   plan->chunk_rows = rows_of_chunk(situation, shape);
   return true;
 }

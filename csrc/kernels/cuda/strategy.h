@@ -45,7 +45,6 @@ struct LayerShape {
 struct WeightUpdatePlan {
   splitop_cuda_strategy strategy;  // never AUTO
   bool large_tile;                 // TILES
-  int prefetch_rows;               // TILES: of each tile of the kernel, ahead of its update
   int64_t chunk_rows;              // CHUNKS: rows of the kernel in a chunk, fewer than it has
 };
 

@@ -110,6 +110,7 @@ class TensorCoreProduct {
   using Element = T;
   using Tile = Tile_;
   static constexpr Layout kLayout = kLayout_;
+  static constexpr bool kOnTensorCores = true;
   static constexpr int kDepth = 64 / static_cast<int>(sizeof(T));
   static constexpr int kPitchA =
       (kLayout == Layout::kDepthOuter ? Tile::kM : kDepth) + Fragments<T, kLayout>::kPadding;

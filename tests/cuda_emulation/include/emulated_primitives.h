@@ -34,16 +34,13 @@ void copy_async_wait() {
 void load_matrix_x4(uint32_t (&r)[4], const void* row);
 void load_matrix_x4_trans(uint32_t (&r)[4], const void* row);
 
+inline unsigned block_index() { return blockIdx.x; }
+
 uint32_t to_tf32(float x);
 
 void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
-
-// Reads it, so that AddressSanitizer sees what lies outside.
-inline void prefetch_l2(const void* global) {
-  (void)*static_cast<const volatile unsigned char*>(global);
-}
 
 template <typename V>
 void store_whole(V* to, V value) {
