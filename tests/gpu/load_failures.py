@@ -60,7 +60,7 @@ def chain(precision: str, strategy: str, batch: int = 24) -> tuple[Call, Callabl
         PRECISIONS[precision], batch, WIDTHS, ["relu", "tanh"], [True] * 2, rule_for(strategy)
     )
     layers = [map_layer(layer, call.variable, call.constant) for layer in problem.layers]
-    like = np.zeros((24, WIDTHS[0]), problem.seed.dtype)
+    like = np.zeros((batch, WIDTHS[0]), problem.seed.dtype)
     arguments = {
         "seed": call.constant(problem.seed),
         "layers": [to_kernel_layer(layer) for layer in layers],
