@@ -90,7 +90,8 @@ PYTHON
 run_pytest() {
   local parallel=()
   has_module xdist && parallel=(-n "$JOBS")
-  "$PYTHON" -m pytest -q -p no:cacheprovider "${parallel[@]}" "$@"
+  # pytest-benchmark warns of xdist, and warnings are errors.
+  "$PYTHON" -m pytest -q -p no:cacheprovider -p no:benchmark "${parallel[@]}" "$@"
 }
 
 # The op's come later: TensorFlow would take the GPU's memory from the other processes.
@@ -110,7 +111,7 @@ sanitize() {
   command -v compute-sanitizer >/dev/null || skip "there is no compute-sanitizer"
   # One allocation a tensor: in torch's pool, what lies beyond a tensor is still allocated.
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$@" --target-processes all \
-    --error-exitcode 99 "$PYTHON" -m pytest -q -p no:cacheprovider tests/gpu \
+    --error-exitcode 99 "$PYTHON" -m pytest -q -p no:cacheprovider -p no:benchmark tests/gpu \
     --ignore=tests/gpu/test_op.py -k "$SANITIZED"
 }
 
