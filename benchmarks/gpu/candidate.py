@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 
+from benchmarks.gpu import timing
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.device import Array, Device, Work
 from benchmarks.gpu.input_sets import InputSet
@@ -18,9 +19,11 @@ class Candidate(abc.ABC):
 
     Attributes:
         how: What its times are read from, and other circumstances; complete after `prepare`.
+        block_seconds: At least this much is timed at once.
     """
 
     how: str
+    block_seconds = timing.BLOCK_SECONDS
 
     @abc.abstractmethod
     def run(self, index: int) -> None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.gpu import rules
+from benchmarks.gpu import rules, timing
 from benchmarks.gpu.candidate import Absent, SetsCandidate
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.device import Array, Device, Work, host_seconds
@@ -24,6 +24,8 @@ State = tuple[list[list[Any]], list[list[list[Any]]]]
 
 class JaxStep(SetsCandidate):
     """Holds copies of the sets: what is donated belongs to JAX."""
+
+    block_seconds = timing.HOST_BLOCK_SECONDS
 
     def __init__(self, device: Device, case: Case, sets: list[InputSet]) -> None:
         super().__init__(device, case, sets)

@@ -197,7 +197,7 @@ def _sampler(candidate: Candidate, sets: int) -> tuple[Callable[[], float], floa
     """What times a block of steps and returns the seconds of one; and the block's seconds."""
     run_sets = candidate.prepare()
     pass_seconds = candidate.seconds(run_sets)
-    count = timing.repeats(timing.BLOCK_SECONDS, pass_seconds)
+    count = timing.repeats(candidate.block_seconds, pass_seconds)
 
     def block() -> None:
         for _ in range(count):

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from benchmarks.gpu import timing
 from benchmarks.gpu.candidate import Candidate
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.device import Array, Work
@@ -22,6 +23,8 @@ PATHS = (FUSED, REFERENCE, KERAS, KERAS_JIT)
 
 class TensorFlowStep(Candidate):
     """A path's step, with a model and an optimizer of its own."""
+
+    block_seconds = timing.HOST_BLOCK_SECONDS
 
     def __init__(
         self, device: TensorFlowDevice, case: Case, path: str, x: tf.Tensor, seed: tf.Tensor
