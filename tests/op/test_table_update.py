@@ -33,7 +33,7 @@ def dense_gradient(gradient, ids, bags=None, combiner="sum"):
     return total
 
 
-@pytest.mark.parametrize("rule", oracle.RULES)
+@pytest.mark.parametrize("rule", oracle.ALL_RULES)
 @pytest.mark.parametrize("all_rows", [False, True])
 @pytest.mark.parametrize("index_dtype", [tf.int32, tf.int64])
 def test_steps(rule, all_rows, index_dtype):
