@@ -55,6 +55,15 @@ def test_same_bits_whatever_the_thread_count(rule: str) -> None:
             assert value.tobytes() == again[name].tobytes(), f"{name}, {num_threads} threads"
 
 
+@pytest.mark.parametrize("shape", [(5, 700), (300, 3), (4, 1), (7,), ()])
+def test_a_rowwise_rule_takes_the_clipped_gradient(shape: tuple[int, ...]) -> None:
+    update, state = make_update(PRECISIONS["float32"], [shape], "rowwise_adagrad")
+    clips = np.array([[0.5, 0.6]], np.float32)
+    after = run_on_cpu(update, state, clips=clips, num_threads=2)
+    clipped = np.clip(clips[0, 0] * update.gradients[0], -clips[0, 1], clips[0, 1])
+    assert_update_accurate(dataclasses.replace(update, gradients=(clipped,)), state, after)
+
+
 def test_no_tensors() -> None:
     run_on_cpu(*make_update(PRECISIONS["float32"], [], "adam"))
 
@@ -84,6 +93,10 @@ BAD_ARGUMENTS = {
     "slot of another shape": (
         dict(slots=[[f32(3)], [f32(4)]]),
         "slots[1][0] must have shape [2, 2]. Received: [4]",
+    ),
+    "slot of more than an element a row": (
+        dict(rule="rowwise_adagrad", hyper=f32(3), slots=[[f32(3)], [f32(2, 2)]]),
+        "slots[1][0] must have shape [2]. Received: [2, 2]",
     ),
     "gradient of another shape": (
         dict(gradients=[f32(3), f32(4)]),

@@ -82,7 +82,8 @@ def test_every_rule(dtype: str, rule: str, tables: list[Table], num_threads: int
 def test_every_isa(isa: str, width: int, all_rows: bool) -> None:
     table = Table(rows=400, width=width, ids=500, all_rows=all_rows)
     bags = dataclasses.replace(table, bags=80, combiner="mean", weighted=True)
-    assert_steps_accurate("float32", [table, bags], "adam")
+    for rule in ("adam", "rowwise_adagrad"):
+        assert_steps_accurate("float32", [table, bags], rule)
 
 
 LARGE_TABLES = {

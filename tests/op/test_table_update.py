@@ -197,6 +197,15 @@ def test_bad_arguments(case):
         np.testing.assert_array_equal(table, np.ones((ROWS, 4)))
 
 
+def test_a_slot_of_more_than_an_element_a_row():
+    with tf.device("/CPU:0"):
+        slot = tf.Variable(np.ones((ROWS, 4), np.float32))
+    message = r'slot 0 of table "table" must have shape \[50\] \(an element for each row of its '
+    with pytest.raises((InvalidArgument, ValueError), match=message + r"variable\)"):
+        call(rule="rowwise_adagrad", slots=[slot.handle], hyper=np.ones(3, np.float32))
+    np.testing.assert_array_equal(slot, np.ones((ROWS, 4)))
+
+
 def test_the_table_stays_where_it_is():
     with tf.device("/CPU:0"):
         table = tf.Variable(np.ones((ROWS, 4), np.float32))
