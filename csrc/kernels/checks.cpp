@@ -59,8 +59,8 @@ bool valid_table(const splitop_table_update& table, size_t element_bytes, int32_
 bool valid_tensor(const splitop_tensor_update& tensor, splitop_update_rule rule) {
   if (tensor.count == 0) return true;
   if (tensor.count < 0 || tensor.gradient == nullptr) return false;
-  if (splitop_is_rowwise(rule) && (tensor.rows < 1 || tensor.count % tensor.rows != 0))
-    return false;
+  const bool rowwise = splitop_is_rowwise(rule) != 0;
+  if (rowwise && (tensor.rows < 1 || tensor.count % tensor.rows != 0)) return false;
   return valid_variable(tensor.variable, splitop_num_slots(rule));
 }
 
