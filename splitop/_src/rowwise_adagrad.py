@@ -26,20 +26,21 @@ class RowwiseAdagrad(keras.optimizers.Optimizer):
         w[r] -= learning_rate / (sqrt(s[r]) + epsilon) * g
 
     A table of 64 columns has a 64th of the state that Adagrad keeps for it. Rows that were not
-    looked up stay as they are (unless weight decay applies to them), so that a step of any size of
-    table costs what it looks up.
+    looked up stay as they are, unless weight decay applies to them: what a step costs does not
+    depend on the size of the table.
 
     A row is what is under one index of a variable's first dimension. A matrix that is no table is
     updated by rows as well, each element of a vector is a row, and so is a scalar.
 
     This is a Keras optimizer like any other, with or without splitop's ops: in `model.compile`, in
-    `splitop.minimize`, and saved with a model (import `splitop.keras` before you load it).
+    `splitop.minimize`, and saved with a model (import `splitop.keras` before you load it). The
+    defaults are those of `keras.optimizers.Adagrad`.
 
     Args:
         learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable
-            that returns it. The defaults are those of `keras.optimizers.Adagrad`.
+            that returns it.
         initial_accumulator_value: What each accumulator starts from; at least 0.
-        epsilon: A small number beside the root, at least 0; 0 needs accumulators that are not.
+        epsilon: What is added to the root; at least 0. If it is 0, no accumulator may be.
         **options: What all Keras optimizers take: weight_decay, clipnorm, clipvalue,
             global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor,
             gradient_accumulation_steps and name.
