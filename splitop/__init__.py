@@ -21,6 +21,7 @@ from splitop._src.errors import (
 from splitop._src.version import __version__
 
 if TYPE_CHECKING:
+    from splitop import keras as keras
     from splitop._src.build_info import BuildInfo, build_info
     from splitop._src.minimize import minimize, plan
     from splitop._src.planner import Plan, PlannedChain, PlannedLayer, PlannedTable
@@ -42,6 +43,7 @@ __all__ = [
     "__version__",
     "backend",
     "build_info",
+    "keras",
     "minimize",
     "plan",
     "split_minimize",
@@ -63,6 +65,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "keras":
+        return importlib.import_module("splitop.keras")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"splitop._src.{_LAZY[name]}"), name)

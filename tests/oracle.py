@@ -106,16 +106,22 @@ class Rule:
         hyper: Names of the hyperparameters; the first is always the weight decay.
         slots: Names of the slots. Those in capitals are never negative.
         step: (w, slots, g, hyper without decay) -> (w, slots).
+        rowwise: Whether slots have one element for each row, so that rows are updated as a whole.
     """
 
     hyper: tuple[str, ...]
     slots: tuple[str, ...]
     step: Callable[..., tuple[Array, tuple[Array, ...]]]
+    rowwise: bool = False
 
     @property
     def num_slots(self) -> int:
         """State arrays a variable."""
         return len(self.slots)
+
+    def slot_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a slot of a variable."""
+        return shape[:1] if self.rowwise else shape
 
 
 def _toward(average: Array, value: Array, rate: float) -> Array:
@@ -286,6 +292,15 @@ def _lion(
     return w - lr * np.sign(beta1 * m + one_minus_beta1 * g), (beta2 * m + one_minus_beta2 * g,)
 
 
+def _rowwise_adagrad(
+    w: Array, slots: tuple[Array], g: Array, lr: float, epsilon: float
+) -> tuple[Array, tuple[Array]]:
+    row = g.shape[1:]
+    squares = np.sum(g * g, axis=tuple(range(1, g.ndim)))
+    a = slots[0] + squares / g.dtype.type(max(1, math.prod(row)))
+    return w - lr * g / (np.sqrt(a) + epsilon)[(..., *[np.newaxis] * len(row))], (a,)
+
+
 _ADAM_HYPER = ("decay", "step_size", "one_minus_beta1", "one_minus_beta2", "epsilon")
 _RMSPROP_HYPER = ("decay", "lr", "one_minus_rho", "epsilon")
 
@@ -326,17 +341,25 @@ RULES: dict[str, Rule] = {
     ),
 }
 
+# The rules that the op with a backward pass does not have.
+ROWWISE_RULES: dict[str, Rule] = {
+    "rowwise_adagrad": Rule(("decay", "lr", "epsilon"), ("A",), _rowwise_adagrad, rowwise=True),
+}
+ALL_RULES = RULES | ROWWISE_RULES
+
 
 def random_slots(
     rule: str, shape: tuple[int, ...], random: np.random.Generator
 ) -> tuple[Array, ...]:
     """Slots that the rule may have left behind."""
-    signed = [0.1 * random.normal(size=shape) for _ in RULES[rule].slots]
+    slots = ALL_RULES[rule].slots
+    shape = ALL_RULES[rule].slot_shape(shape)
+    signed = [0.1 * random.normal(size=shape) for _ in slots]
     # An average of squares is not below the square of the average.
     largest = np.max(np.square(signed), axis=0, initial=0)
     return tuple(
         largest + 0.01 + 0.1 * random.random(shape) if name.isupper() else values
-        for name, values in zip(RULES[rule].slots, signed, strict=True)
+        for name, values in zip(slots, signed, strict=True)
     )
 
 
@@ -364,7 +387,7 @@ def update(
     decay, *rest = (float(h) for h in hyper)
     w = np.asarray(w, np.float64)
     slots = tuple(np.asarray(slot, np.float64) for slot in slots)
-    return RULES[rule].step(w - decay * w if decayed else w, slots, g, *rest)
+    return ALL_RULES[rule].step(w - decay * w if decayed else w, slots, g, *rest)
 
 
 def _layer(dy: Array, layer: Layer, rule: str, hyper: Sequence[float]) -> tuple[Layer, Array]:

@@ -203,6 +203,7 @@ KERAS_OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "Nadam": optimizers.Nadam,
     "Ftrl": optimizers.Ftrl,
     "Lion": optimizers.Lion,
+    "splitop.keras.RowwiseAdagrad": splitop.keras.RowwiseAdagrad,
     "Lamb": optimizers.Lamb,
     "Adafactor": optimizers.Adafactor,
     "Muon": optimizers.Muon,

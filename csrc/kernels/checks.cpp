@@ -56,6 +56,14 @@ bool valid_table(const splitop_table_update& table, size_t element_bytes, int32_
   return table.rows == 0 || table.width == 0 || valid_variable(table.variable, num_slots);
 }
 
+bool valid_tensor(const splitop_tensor_update& tensor, splitop_update_rule rule) {
+  if (tensor.count == 0) return true;
+  if (tensor.count < 0 || tensor.gradient == nullptr) return false;
+  const bool rowwise = splitop_is_rowwise(rule) != 0;
+  if (rowwise && (tensor.rows < 1 || tensor.count % tensor.rows != 0)) return false;
+  return valid_variable(tensor.variable, splitop_num_slots(rule));
+}
+
 // Types, sizes and layers of a chain; not its rule.
 bool valid_layers(const splitop_dense_chain& chain, int32_t num_slots) {
   if (chain.num_layers < 1 || chain.layers == nullptr) return false;
@@ -122,14 +130,10 @@ bool valid(const splitop_multi_tensor_update* update) {
   if (update == nullptr || update->num_tensors < 0) return false;
   if (update->num_tensors > 0 && update->tensors == nullptr) return false;
   if (!valid_types(update->gradient_dtype, update->variable_dtype)) return false;
-  const int32_t num_slots = splitop_num_slots(update->rule);
-  if (update->hyper == nullptr || num_slots < 0) return false;
-  return std::all_of(update->tensors, update->tensors + update->num_tensors,
-                     [num_slots](const splitop_tensor_update& tensor) {
-                       return tensor.count == 0 ||
-                              (tensor.count > 0 && tensor.gradient != nullptr &&
-                               valid_variable(tensor.variable, num_slots));
-                     });
+  if (update->hyper == nullptr || splitop_num_slots(update->rule) < 0) return false;
+  return std::all_of(
+      update->tensors, update->tensors + update->num_tensors,
+      [update](const splitop_tensor_update& tensor) { return valid_tensor(tensor, update->rule); });
 }
 
 bool valid(const splitop_multi_table_update* update) {

@@ -25,3 +25,9 @@ int32_t splitop_num_hyper(splitop_update_rule rule) {
   return splitop::with_update_rule<float>(rule,
                                           [](auto tag) { return decltype(tag)::Rule::kNumHyper; });
 }
+
+int32_t splitop_is_rowwise(splitop_update_rule rule) {
+  if (!known(rule)) return -1;
+  return splitop::with_update_rule<float>(
+      rule, [](auto tag) -> int32_t { return decltype(tag)::Rule::kRowwise; });
+}

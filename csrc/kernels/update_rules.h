@@ -4,6 +4,10 @@
 // A rule is constructed from the hyperparameters in the order of the public header and
 // applied as rule(g, gg, w, s0, s1, s2). gg is g * g, or the sum of the squares of the terms of g:
 // then the rule must have kSumsSquares. Slots beyond kNumSlots are neither read nor written.
+//
+// For a rule with kRowwise gg is the mean of g * g over the row, and the slots are those of the
+// row. They come from gg alone, so that each element of the row may work them out from what they
+// were.
 #ifndef SPLITOP_KERNELS_UPDATE_RULES_H_
 #define SPLITOP_KERNELS_UPDATE_RULES_H_
 
@@ -35,6 +39,7 @@ SPLITOP_HOST_DEVICE T sign(T x) {
 template <typename T>
 struct WeightDecay {
   static constexpr bool kSumsSquares = true;  // g * g is all that is not linear in g
+  static constexpr bool kRowwise = false;
 
   T decay;
 
@@ -338,6 +343,27 @@ struct LionRule : WeightDecay<T> {
   }
 };
 
+template <typename T>
+struct RowwiseAdagradRule : WeightDecay<T> {
+  static constexpr const char* kName = "rowwise_adagrad";
+  static constexpr int kNumSlots = 1;
+  static constexpr int kNumHyper = 3;
+  static constexpr bool kSumsSquares = false;
+  static constexpr bool kRowwise = true;
+
+  T lr, epsilon;
+
+  SPLITOP_HOST_DEVICE RowwiseAdagradRule(const T* hyper, bool decayed)
+      : WeightDecay<T>(hyper, decayed), lr(hyper[1]), epsilon(hyper[2]) {}
+
+  // The quotient is the same for all elements of a row.
+  SPLITOP_HOST_DEVICE void operator()(T g, T gg, T& w, T& a, T&, T&) const {
+    this->apply_decay(w);
+    a += gg;
+    w -= lr / (square_root(a) + epsilon) * g;
+  }
+};
+
 template <typename Rule_>
 struct RuleTag {
   using Rule = Rule_;
@@ -375,6 +401,8 @@ auto with_update_rule(splitop_update_rule rule, const F& f) {
       return f(RuleTag<FtrlRule<T>>());
     case SPLITOP_LION:
       return f(RuleTag<LionRule<T>>());
+    case SPLITOP_ROWWISE_ADAGRAD:
+      return f(RuleTag<RowwiseAdagradRule<T>>());
     default:
       __builtin_unreachable();
   }

@@ -62,7 +62,8 @@ void bind_multi_tensor_update(py::module_& module) {
              py::arg("num_threads") = 1,
              "Updates many variables from their gradients, in place.\n\n"
              "gradients, variables: NumPy arrays, in pairs of one shape; float32 or float64.\n"
-             "slots: for each variable the arrays of its state.\n"
+             "slots: for each variable the arrays of its state, of its shape, or [rows] of a\n"
+             "row-wise rule.\n"
              "rule: its name; hyper: its scalars (splitop/update_rule.h).\n"
              "decayed: for each variable whether weight decay applies to it.\n"
              "clips: [variables, 2], what each gradient is multiplied by, and to which magnitude\n"

@@ -70,7 +70,8 @@ void bind_table_update(py::module_& module) {
   py::class_<Table>(
       module, "Table",
       "An embedding table and the rows of it that were looked up.\n\n"
-      "value: [rows, width], and slots, the optimizer's state, of its shape: updated in place.\n"
+      "value: [rows, width], and slots, the optimizer's state, of its shape, or [rows] of a\n"
+      "row-wise rule: updated in place.\n"
       "ids: [positions], the rows that were looked up; int32 or int64.\n"
       "gradient: [positions, width]; with gradient_row, int32 or int64, [bags, width], and\n"
       "gradient_row[p] is the bag that position p belongs to; negative: none.\n"

@@ -48,6 +48,7 @@ UpdateArguments::UpdateArguments(Arrays::Viewer viewer, const Objects& gradients
     const VariableSpec spec{update_.rule, dtype, value.shape, "variables" + index, "slots" + index};
     splitop_tensor_update tensor{};
     tensor.count = value.size();
+    tensor.rows = value.shape.empty() ? 1 : value.shape[0];
     tensor.gradient = arrays_.input(gradients[i], splitop_dtype_name(update_.gradient_dtype),
                                     value.shape, "gradients" + index);
     tensor.variable = to_variable(arrays_, spec, value, slots[i], decayed[i]);

@@ -5,6 +5,14 @@
 namespace py = pybind11;
 
 namespace splitop {
+namespace {
+
+Shape slot_shape(const VariableSpec& spec) {
+  if (!splitop_is_rowwise(spec.rule) || spec.shape.empty()) return spec.shape;
+  return {spec.shape[0]};
+}
+
+}  // namespace
 
 splitop_variable to_variable(Arrays& arrays, const VariableSpec& spec, const ArrayView& value,
                              const std::vector<py::object>& slots, bool decayed) {
@@ -16,7 +24,7 @@ splitop_variable to_variable(Arrays& arrays, const VariableSpec& spec, const Arr
   splitop_variable variable{};
   variable.value = arrays.output(value, spec.dtype, spec.shape, spec.name);
   for (size_t s = 0; s < num_slots; ++s) {
-    variable.slots[s] = arrays.output(slots[s], spec.dtype, spec.shape,
+    variable.slots[s] = arrays.output(slots[s], spec.dtype, slot_shape(spec),
                                       spec.slots_name + "[" + std::to_string(s) + "]");
   }
   variable.decayed = decayed;

@@ -168,6 +168,14 @@ absl::Status ReadKernelCopies(Context* context, DenseChainAttrs* attrs) {
                     attrs->num_kernel_copies, received);
 }
 
+// A row-wise rule takes whole rows of a kernel's gradient, of which there are parts at a time.
+inline absl::Status CheckRule(const DenseChainAttrs& attrs) {
+  if (!splitop_is_rowwise(attrs.update.rule)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("splitop: ", kDenseChain, " takes no row-wise update rule. Received: \"",
+                   splitop_update_rule_name(attrs.update.rule), "\"."));
+}
+
 // An update that may not happen can't give dL/dx, which is always needed.
 inline absl::Status CheckCondition(const DenseChainAttrs& attrs) {
   if (attrs.update.num_conditions == 0 || !attrs.input_gradient) return absl::OkStatus();
@@ -198,6 +206,7 @@ absl::Status ReadDenseChainAttrs(Context* context, DenseChainAttrs* attrs) {
   const VariableWords words = {"one a kernel, then one a bias", "a variable"};
   TF_RETURN_IF_ERROR(
       ReadUpdateAttrs(context, kDenseChain, attrs->num_variables(), words, true, &attrs->update));
+  TF_RETURN_IF_ERROR(CheckRule(*attrs));
   TF_RETURN_IF_ERROR(ReadKernelCopies(context, attrs));
   TF_RETURN_IF_ERROR(CheckCondition(*attrs));
   attrs->resources = DenseChainResources(*attrs);

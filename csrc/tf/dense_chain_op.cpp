@@ -117,8 +117,8 @@ num_input_gradients: 1 if the input gradient is wanted, else 0.
 activations: The activation of each layer.
 alphas: The slope of each layer that is leaky_relu for negative inputs; not read for the others.
 use_bias: Whether each layer has a bias.
-rule: The update rule, one of those in splitop/update_rule.h, which has their slots,
-  hyperparameters and maths: sgd, momentum, adam, amsgrad, adagrad, rmsprop, rmsprop_momentum,
+rule: The update rule, one of those in splitop/update_rule.h that are not row-wise, which has their
+  slots, hyperparameters and maths: sgd, momentum, adam, amsgrad, adagrad, rmsprop, rmsprop_momentum,
   rmsprop_centered, rmsprop_centered_momentum, adadelta, adamax, nadam, ftrl or lion.
 decayed: Whether weight decay applies, for each kernel, then for each bias.
 layer_names: What the user calls the kernel of each layer; for messages.

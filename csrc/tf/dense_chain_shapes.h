@@ -38,7 +38,7 @@ class DenseChainShapeCheck {
     if (attrs_.updates) TF_RETURN_IF_ERROR(CheckUpdateInputs(attrs_.update, shapes_));
     TF_RETURN_IF_ERROR(CheckKernels());
     TF_RETURN_IF_ERROR(CheckBiases());
-    TF_RETURN_IF_ERROR(CheckSlots(attrs_.resources, shapes_));
+    TF_RETURN_IF_ERROR(CheckSlots(attrs_.update, attrs_.resources, shapes_));
     TF_RETURN_IF_ERROR(CheckKernelCopies());
     TF_RETURN_IF_ERROR(CheckLayerInputs());
     TF_RETURN_IF_ERROR(CheckReferences());

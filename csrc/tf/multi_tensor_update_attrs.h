@@ -69,7 +69,7 @@ inline absl::Status CheckMultiTensorUpdateShapes(const MultiTensorUpdateAttrs& a
                                        shapes[attrs.resources.Input(v)],
                                        absl::StrCat("the gradient of \"", attrs.names[v], "\"")));
   }
-  return CheckSlots(attrs.resources, shapes);
+  return CheckSlots(attrs.update, attrs.resources, shapes);
 }
 
 }  // namespace splitop

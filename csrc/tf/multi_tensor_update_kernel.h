@@ -26,6 +26,7 @@ class MultiTensorUpdateArguments {
     for (int v = 0; v < attrs.num_variables(); ++v) {
       const tensorflow::Tensor& gradient = context->input(attrs.GradientInput(v));
       tensors_[v].count = gradient.NumElements();
+      tensors_[v].rows = gradient.dims() > 0 ? gradient.dim_size(0) : 1;
       tensors_[v].gradient = gradient.data();
     }
     update_.gradient_dtype = update_.variable_dtype = ToSplitopDtype(attrs.resources.dtype);

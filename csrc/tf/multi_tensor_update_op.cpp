@@ -44,8 +44,9 @@ on the CPU whatever the number of threads.
 
 gradients: The gradient of each variable, in its shape.
 variables: Resource variables of type T and any shape. Updated.
-slots: The optimizer's state, as resource variables of their variable's type and shape: those of
-  the first variable in the rule's order, those of the second, and so on. Updated.
+slots: The optimizer's state, as resource variables of their variable's type and shape, or of a
+  row-wise rule with an element for each row, of the shape of the first dimension: those of the
+  first variable in the rule's order, those of the second, and so on. Updated.
 hyper: The hyperparameters of the rule, in its order. In the memory of the op's device.
 conditions: Where num_conditions is 1, whether the variables are updated; a scalar. If not, the
   checks are all that is done.
@@ -56,7 +57,8 @@ num_variables: How many variables there are.
 num_slots: Slots of all variables: num_variables times those of the rule.
 num_conditions: 1 if there is a condition, else 0.
 num_clips: 1 if gradients are scaled and clipped, else 0.
-rule: The update rule, as in Splitop>DenseChain.
+rule: The update rule, as in Splitop>DenseChain, or a row-wise one, rowwise_adagrad, which has no GPU
+  kernel.
 decayed: Whether weight decay applies, for each variable.
 variable_names: What the user calls each variable; for messages.
 )doc");

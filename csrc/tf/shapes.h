@@ -79,6 +79,12 @@ inline tensorflow::PartialTensorShape AsVector(const tensorflow::PartialTensorSh
   return tensorflow::PartialTensorShape({shape.num_elements()});
 }
 
+// One element for each row of a variable, whose rows are under its first dimension.
+inline tensorflow::PartialTensorShape RowsShape(const tensorflow::PartialTensorShape& variable) {
+  if (variable.unknown_rank() || variable.dims() <= 1) return variable;
+  return tensorflow::PartialTensorShape({variable.dim_size(0)});
+}
+
 // What an error says of a shape.
 struct ShapeDescription {
   std::string error;  // its class
@@ -99,14 +105,21 @@ absl::Status ExpectShape(const tensorflow::PartialTensorShape& shape,
                    " (", text.why, "). Received: ", FormatShape(shape), "."));
 }
 
-// Checks the shape of what is laid out as its variable.
+// Checks the shape of what goes with a variable. why: what the expected shape is.
+inline absl::Status ExpectShapeOf(const tensorflow::PartialTensorShape& received,
+                                  const tensorflow::PartialTensorShape& expected,
+                                  absl::string_view what, absl::string_view why) {
+  if (expected.IsCompatibleWith(received)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("splitop: SplitError: ", what, " must have shape ",
+                                                 FormatShape(expected), " (", why,
+                                                 "). Received: ", FormatShape(received), "."));
+}
+
+// The same for what is laid out as its variable.
 inline absl::Status ExpectSameShape(const tensorflow::PartialTensorShape& received,
                                     const tensorflow::PartialTensorShape& variable,
                                     absl::string_view what) {
-  if (variable.IsCompatibleWith(received)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("splitop: SplitError: ", what, " must have shape ", FormatShape(variable),
-                   " (the shape of its variable). Received: ", FormatShape(received), "."));
+  return ExpectShapeOf(received, variable, what, "the shape of its variable");
 }
 
 }  // namespace splitop

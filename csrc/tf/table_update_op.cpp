@@ -59,8 +59,9 @@ ids: For each table, the rows that were looked up. Shape [ids of the table].
 gradient_rows: For each table that is in bags, in order, the bag of each id: a row of the table's
   gradient. Where it is negative, the id is in no bag and gets no gradient. Shape [ids of the table].
 tables: Resource variables of type T and any shape [rows, ...]. Updated.
-slots: The optimizer's state, as resource variables of their table's type and shape: those of the
-  first table in the rule's order, those of the second, and so on. Updated.
+slots: The optimizer's state, as resource variables of their table's type and shape, or of a
+  row-wise rule of shape [rows]: those of the first table in the rule's order, those of the second,
+  and so on. Updated.
 hyper: The hyperparameters of the rule, in its order. In the memory of the op's device.
 conditions: Where num_conditions is 1, whether the tables are updated; a scalar. If not, the
   checks are all that is done.
@@ -75,8 +76,8 @@ in_bags: Whether each table has gradient_rows.
 all_rows: Whether the rule is applied to every row of each table, with a gradient of 0 where no id
   points; else only to the rows that were looked up.
 sums_squares: Whether the rule takes, where it has the square of a row's gradient, the sum of the
-  squares of its terms, for each table. Not for adadelta and adamax.
-rule: The update rule, as in Splitop>DenseChain.
+  squares of its terms, for each table. Not for adadelta, adamax and rowwise_adagrad.
+rule: The update rule, as in Splitop>DenseChain, or a row-wise one: rowwise_adagrad.
 decayed: Whether weight decay applies, for each table.
 table_names: What the user calls each table; for messages.
 )doc");

@@ -39,7 +39,7 @@ class TableUpdateShapeCheck {
       TF_RETURN_IF_ERROR(CheckTable(t));
       TF_RETURN_IF_ERROR(CheckGradient(t));
     }
-    return CheckSlots(attrs_.resources, shapes_);
+    return CheckSlots(attrs_.update, attrs_.resources, shapes_);
   }
 
  private:

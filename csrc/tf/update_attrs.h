@@ -87,13 +87,19 @@ inline absl::Status CheckUpdateInputs(const UpdateAttrs& attrs, const InputShape
   });
 }
 
-// Checks that every slot is laid out as its variable.
-inline absl::Status CheckSlots(const Resources& resources, const InputShapes& shapes) {
+// Checks that every slot is laid out as its variable, or of a row-wise rule as its rows.
+inline absl::Status CheckSlots(const UpdateAttrs& attrs, const Resources& resources,
+                               const InputShapes& shapes) {
+  const bool rowwise = splitop_is_rowwise(attrs.rule) != 0;
   for (int v = 0; v < resources.num_variables; ++v) {
+    const tensorflow::PartialTensorShape& variable = shapes[resources.Input(v)];
     for (int s = 0; s < resources.slots_each; ++s) {
       const int slot = resources.Slot(v, s);
-      TF_RETURN_IF_ERROR(ExpectSameShape(shapes[resources.Input(slot)], shapes[resources.Input(v)],
-                                         resources.descriptions[slot]));
+      const tensorflow::PartialTensorShape& received = shapes[resources.Input(slot)];
+      const std::string& what = resources.descriptions[slot];
+      TF_RETURN_IF_ERROR(rowwise ? ExpectShapeOf(received, RowsShape(variable), what,
+                                                 "an element for each row of its variable")
+                                 : ExpectSameShape(received, variable, what));
     }
   }
   return absl::OkStatus();

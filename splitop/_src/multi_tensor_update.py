@@ -25,7 +25,8 @@ class UpdateArgs:
     Attributes:
         gradient: Tensor of the variable's shape.
         variable: A tf.Variable or a keras.Variable.
-        slots: Its slots, variables of its shape, in the rule's order.
+        slots: Its slots, variables of its shape, or of a row-wise rule with one element for each
+            row, in the rule's order.
         decayed: Whether weight decay applies to it.
         name: What the user calls it; for messages.
     """

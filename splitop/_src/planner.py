@@ -334,7 +334,7 @@ def _sort_out(
     declined: dict[int, str] = {}
     in_memory = clipping.changes_gradients or adapter.accumulation() is not None
     for index, (item, gradient) in enumerate(zip(call.variables, reference.gradients, strict=True)):
-        reason = _update_reason(adapter, item, gradient)
+        reason = _update_reason(adapter, rule, item, gradient)
         if reason is not None:
             declined[index] = reason
             continue
@@ -350,7 +350,8 @@ def _sort_out(
                 declined[index] = reason
             continue
         match = (
-            _gpu_reason(rule, in_memory, item.variable)
+            _rowwise_reason(adapter, rule)
+            or _gpu_reason(rule, in_memory, item.variable)
             or gradient_reason(gradient, item.variable)
             or _reread_reason(call.graph, item.variable, gradients)
             or _match(gradients, item.variable, gradient)
@@ -383,13 +384,33 @@ def _without_parts_of_a_norm(
     return _Found((), {}, {}, {**fused, **found.declined})
 
 
-def _update_reason(adapter: OptimizerAdapter, item: Trainable, gradient: Any) -> str | None:
+def _update_reason(
+    adapter: OptimizerAdapter, rule: UpdateRule, item: Trainable, gradient: Any
+) -> str | None:
     """Why the ops can't update a variable, whatever computes its gradient; or None."""
     return (
         adapter.declines(item.given)
         or variable_reason(item.variable)
         or _slot_reason(adapter, item)
+        or _rowwise_device_reason(rule, item.variable)
         or sparse_reason(gradient, item.variable)
+    )
+
+
+def _rowwise_device_reason(rule: UpdateRule, variable: Any) -> str | None:
+    """Why a row-wise rule can't update a variable where it is, or None."""
+    if rule.rowwise and may_be_on_gpu(variable):
+        return f"the update rule {rule.name} is fused on CPUs only"
+    return None
+
+
+def _rowwise_reason(adapter: OptimizerAdapter, rule: UpdateRule) -> str | None:
+    """Why a row-wise rule is not fused with the backward pass of dense layers, or None."""
+    if not rule.rowwise or adapter.accumulation() is not None:
+        return None  # What is fused then is the accumulation.
+    return (
+        f"the update rule {rule.name} takes each row of a gradient as a whole, which the fused "
+        "backward pass never has"
     )
 
 

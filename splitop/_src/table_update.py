@@ -32,9 +32,11 @@ class TableArgs:
         all_rows: Whether the rule is applied to every row, with a gradient of 0 where no id points;
             else to the rows that were looked up.
         sums_squares: Whether the rule takes the sum of the squares of the terms of a row's gradient
-            where it has its square, as the Keras optimizers do. Not for adadelta and adamax.
+            where it has its square, as the Keras optimizers do. Not for adadelta, adamax and
+            rowwise_adagrad.
         table: A tf.Variable or a keras.Variable, [rows, ...].
-        slots: Its slots, variables of its shape, in the rule's order.
+        slots: Its slots, variables of its shape, or of a row-wise rule with one element for each
+            row, in the rule's order.
         decayed: Whether weight decay applies to it.
         name: What the user calls it; for messages.
     """

@@ -109,6 +109,12 @@ def test_clips(device: Device, offsets: tuple[int, ...]) -> None:
         np.testing.assert_array_equal(received.named()[name], value, name)
 
 
+@pytest.mark.parametrize("rule", oracle.ROWWISE_RULES)
+def test_rowwise_rules_are_not_supported(device: Device, rule: str) -> None:
+    with pytest.raises(NotImplementedError, match="not supported"):
+        run_on_device(device, *make_update(PRECISIONS["float32"], [(3, 4), (5,)], rule))
+
+
 def test_only_empty_tensors(device: Device) -> None:
     run_on_device(device, *make_update(PRECISIONS["float32"], [(0,), (4, 0)], "adam"))
 

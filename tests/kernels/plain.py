@@ -66,7 +66,7 @@ def update(
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """`oracle.update` in the variable's dtype; the gradient may have fewer bits."""
     decay, *rest = hyper
-    step = oracle.RULES[rule].step
+    step = oracle.ALL_RULES[rule].step
     return step(w - decay * w if decayed else w, tuple(slots), g.astype(w.dtype), *rest)
 
 

@@ -104,3 +104,9 @@ def test_nan_is_seen_behind_an_inactive_unit(isa: str, activation: str) -> None:
     inactive = dataclasses.replace(problem.layers[0], reference=np.full((4, 2), -1, np.float32))
     after, _ = run_kernel(dataclasses.replace(problem, seed=seed, layers=(inactive,)))
     assert np.isnan(after[0].kernel).all()
+
+
+def test_rowwise_rules_are_not_supported() -> None:
+    problem = make_problem(np.float32, 3, (5, 4), ["tanh"], [True], "rowwise_adagrad")
+    with pytest.raises(NotImplementedError, match="not supported"):
+        run_kernel(problem)

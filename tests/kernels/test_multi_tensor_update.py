@@ -28,7 +28,7 @@ def assert_steps_accurate(dtype: str, shapes, rule: str, random_seed: int = 0, *
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("rule", oracle.RULES)
+@pytest.mark.parametrize("rule", oracle.ALL_RULES)
 @pytest.mark.parametrize("num_threads", [1, 3])
 def test_every_rule(dtype: str, rule: str, num_threads: int) -> None:
     assert_steps_accurate(dtype, SHAPES, rule, num_threads=num_threads)
@@ -38,14 +38,14 @@ def test_every_rule(dtype: str, rule: str, num_threads: int) -> None:
 @given(
     dtype=st.sampled_from(["float32", "float64"]),
     shapes=st.lists(st.lists(st.integers(0, 40), max_size=3).map(tuple), max_size=30),
-    rule=st.sampled_from(list(oracle.RULES)),
+    rule=st.sampled_from(list(oracle.ALL_RULES)),
     random_seed=st.integers(0, 2**16),
 )
 def test_any_tensors(dtype: str, shapes, rule: str, random_seed: int) -> None:
     assert_steps_accurate(dtype, shapes, rule, random_seed, num_threads=2)
 
 
-@pytest.mark.parametrize("rule", oracle.RULES)
+@pytest.mark.parametrize("rule", oracle.ALL_RULES)
 def test_same_bits_whatever_the_thread_count(rule: str) -> None:
     update, state = make_update(PRECISIONS["float32"], [*SHAPES, (513, 700)], rule)
     once = run_on_cpu(update, state, num_threads=1).named()
@@ -53,6 +53,15 @@ def test_same_bits_whatever_the_thread_count(rule: str) -> None:
         again = run_on_cpu(update, state, num_threads=num_threads).named()
         for name, value in once.items():
             assert value.tobytes() == again[name].tobytes(), f"{name}, {num_threads} threads"
+
+
+@pytest.mark.parametrize("shape", [(5, 700), (300, 3), (4, 1), (7,), ()])
+def test_a_rowwise_rule_takes_the_clipped_gradient(shape: tuple[int, ...]) -> None:
+    update, state = make_update(PRECISIONS["float32"], [shape], "rowwise_adagrad")
+    clips = np.array([[0.5, 0.6]], np.float32)
+    after = run_on_cpu(update, state, clips=clips, num_threads=2)
+    clipped = np.clip(clips[0, 0] * update.gradients[0], -clips[0, 1], clips[0, 1])
+    assert_update_accurate(dataclasses.replace(update, gradients=(clipped,)), state, after)
 
 
 def test_no_tensors() -> None:
@@ -84,6 +93,10 @@ BAD_ARGUMENTS = {
     "slot of another shape": (
         dict(slots=[[f32(3)], [f32(4)]]),
         "slots[1][0] must have shape [2, 2]. Received: [4]",
+    ),
+    "slot of more than an element a row": (
+        dict(rule="rowwise_adagrad", hyper=f32(3), slots=[[f32(3)], [f32(2, 2)]]),
+        "slots[1][0] must have shape [2]. Received: [2, 2]",
     ),
     "gradient of another shape": (
         dict(gradients=[f32(3), f32(4)]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def make_update(
     )
 
 
-def run_on_cpu(update: Update, state: State, **options: int) -> State:
+def run_on_cpu(update: Update, state: State, **options: Any) -> State:
     """The state after a call of the CPU kernel."""
     after = state.copy()
     _kernels.multi_tensor_update(

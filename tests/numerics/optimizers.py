@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from splitop.keras import RowwiseAdagrad
+
 LR, MOMENTUM, BETA1, BETA2, EPSILON, DECAY = 0.002, 0.9, 0.9, 0.99, 1e-5, 0.05
 RHO, L1, L2, SHRINKAGE, BETA = 0.8, 0.02, 0.03, 0.04, 0.05
 
@@ -211,5 +213,11 @@ KERAS = {
         "lion",
         lambda t: (0, LR, BETA1, 1 - BETA1, BETA2, 1 - BETA2),
         ("_momentums",),
+    ),
+    "rowwise_adagrad": Recipe(
+        lambda: RowwiseAdagrad(LR, 0.1, EPSILON),
+        "rowwise_adagrad",
+        lambda t: (0, LR, EPSILON),
+        ("_accumulators",),
     ),
 }

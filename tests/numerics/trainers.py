@@ -110,7 +110,7 @@ class _Trainer:
         )
         step = self.plan.apply()
         operations = tf.compat.v1.get_default_graph().get_operations()
-        self.devices = {op.device for op in operations if op.type == "Splitop>DenseChain"}
+        self.devices = {op.device for op in operations if op.type.startswith("Splitop>")}
         return step
 
 

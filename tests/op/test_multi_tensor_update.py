@@ -49,9 +49,11 @@ class Program:
         )
 
 
-@pytest.mark.parametrize("rule", oracle.RULES)
+@pytest.mark.parametrize("rule", oracle.ALL_RULES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_rule(rule, dtype, device):
+    if "GPU" in device and oracle.ALL_RULES[rule].rowwise:
+        pytest.skip("row-wise rules have no GPU kernel")
     update, state = make_update(PRECISIONS[dtype], SHAPES, rule)
     program = Program(update, state, device)
     for _ in range(STEPS):

@@ -84,6 +84,10 @@ def test_runs(kernel):
         ),
         ({"activations": ["mish"]}, "mish"),
         ({"rule": "lars"}, 'unknown update rule. Received: "lars"'),
+        (
+            {"rule": "rowwise_adagrad"},
+            'DenseChain takes no row-wise update rule. Received: "rowwise_adagrad".',
+        ),
         ({"conditions": [True]}, "takes 0 input gradients with a condition. Received: 1."),
         ({"clips": [np.ones((1, 2), np.float32)] * 2}, "takes 1 clips at most. Received: 2."),
     ],

@@ -33,7 +33,7 @@ def dense_gradient(gradient, ids, bags=None, combiner="sum"):
     return total
 
 
-@pytest.mark.parametrize("rule", oracle.RULES)
+@pytest.mark.parametrize("rule", oracle.ALL_RULES)
 @pytest.mark.parametrize("all_rows", [False, True])
 @pytest.mark.parametrize("index_dtype", [tf.int32, tf.int64])
 def test_steps(rule, all_rows, index_dtype):
@@ -195,6 +195,15 @@ def test_bad_arguments(case):
         with pytest.raises((InvalidArgument, ValueError), match=re.escape(message)):
             call(tables=[table.handle], **replaced)
         np.testing.assert_array_equal(table, np.ones((ROWS, 4)))
+
+
+def test_a_slot_of_more_than_an_element_a_row():
+    with tf.device("/CPU:0"):
+        slot = tf.Variable(np.ones((ROWS, 4), np.float32))
+    message = r'slot 0 of table "table" must have shape \[50\] \(an element for each row of its '
+    with pytest.raises((InvalidArgument, ValueError), match=message + r"variable\)"):
+        call(rule="rowwise_adagrad", slots=[slot.handle], hyper=np.ones(3, np.float32))
+    np.testing.assert_array_equal(slot, np.ones((ROWS, 4)))
 
 
 def test_the_table_stays_where_it_is():

@@ -61,7 +61,9 @@ def fused_update(
     variables = (tf_variable(variable), *adapter.slots(variable))
     dtype = variables[0].dtype
     assert len(variables) == 1 + rule.num_slots
-    assert all(v.dtype == dtype and v.shape == variable.shape for v in variables)
+    assert all(v.dtype == dtype for v in variables)
+    slot_shape = oracle.ALL_RULES[rule.name].slot_shape(tuple(variable.shape))
+    assert all(v.shape == slot_shape for v in variables[1:])
     assert hyper.shape == [len(rule.hyper)]
     assert hyper.dtype == dtype
 

@@ -10,6 +10,7 @@ import keras
 import pytest
 import tensorflow as tf
 
+from splitop.keras import RowwiseAdagrad
 from tests.optimizers.emulation import RUNS, check_equal, run_in_functions, run_own
 
 v1 = tf.compat.v1.train
@@ -52,6 +53,7 @@ KERAS_OPTIMIZERS: dict[str, Make] = {
     "ftrl": ko.Ftrl,
     "ftrl strong": lambda lr: ko.Ftrl(lr, -0.6, 0.2, 0.03, 0.02, 0.04, 0.05),
     "lion": lambda lr: ko.Lion(lr, 0.7, 0.95),
+    "rowwise adagrad": lambda lr: RowwiseAdagrad(lr, 0.2, 1e-3),
 }
 
 # global_step -> learning rate
@@ -155,6 +157,7 @@ def test_by_turns(name: str) -> None:
     [
         *("tf1 sgd", "tf1 adam", "tf1 adagrad"),
         *("keras nesterov", "keras adamw", "keras nadam", "keras ftrl strong, decay"),
+        "keras rowwise adagrad",
         *(name for name in OPTIMIZERS if "averaged" in name),
     ],
 )

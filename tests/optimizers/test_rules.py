@@ -13,12 +13,16 @@ import tensorflow as tf
 
 from splitop._src.errors import SplitError, VariableListError
 from splitop._src.optimizers import GradientOptions, adapter_for, rules
+from splitop.keras import RowwiseAdagrad
 from tests import oracle
 
 v1 = tf.compat.v1.train
 ko = keras.optimizers
 
-KERAS_FUSED = "(fused: SGD, Adam, AdamW, Adagrad, RMSprop, Adadelta, Adamax, Nadam, Ftrl, Lion)"
+KERAS_FUSED = (
+    "(fused: SGD, Adam, AdamW, Adagrad, RMSprop, Adadelta, Adamax, Nadam, Ftrl, Lion, "
+    "RowwiseAdagrad)"
+)
 TF1_FUSED = (
     "(fused: GradientDescentOptimizer, MomentumOptimizer, AdamOptimizer, AdagradOptimizer, "
     "RMSPropOptimizer, AdadeltaOptimizer, FtrlOptimizer)"
@@ -38,8 +42,10 @@ class MyMomentum(v1.MomentumOptimizer):
 
 
 def test_the_rules_are_those_of_the_oracle() -> None:
-    expected = {name: (rule.hyper, rule.num_slots) for name, rule in oracle.RULES.items()}
-    assert {r.name: (r.hyper, r.num_slots) for r in rules.RULES} == expected
+    expected = {
+        name: (rule.hyper, rule.num_slots, rule.rowwise) for name, rule in oracle.ALL_RULES.items()
+    }
+    assert {r.name: (r.hyper, r.num_slots, r.rowwise) for r in rules.RULES} == expected
 
 
 @pytest.mark.parametrize(
@@ -74,6 +80,7 @@ def test_the_rules_are_those_of_the_oracle() -> None:
         (lambda: ko.Nadam(), rules.NADAM),
         (lambda: ko.Ftrl(), rules.FTRL),
         (lambda: ko.Lion(), rules.LION),
+        (lambda: RowwiseAdagrad(), rules.ROWWISE_ADAGRAD),
         (lambda: ko.LossScaleOptimizer(ko.SGD()), rules.SGD),
         (lambda: ko.Adam(clipnorm=1.0, gradient_accumulation_steps=2), rules.ADAM),
     ],

@@ -14,6 +14,7 @@ import tensorflow as tf
 from splitop._src.errors import SplitError, VariableListError
 from splitop._src.optimizers import adapter_for
 from splitop._src.optimizers.base import tf_variable
+from splitop.keras import RowwiseAdagrad
 from tests.optimizers.emulation import adapter_step, optimizer_variables
 
 v1 = tf.compat.v1.train
@@ -42,6 +43,7 @@ OPTIMIZERS = pytest.mark.parametrize(
         pytest.param(lambda: ko.Nadam(), id="keras-nadam"),
         pytest.param(lambda: ko.Ftrl(), id="keras-ftrl"),
         pytest.param(lambda: ko.Lion(), id="keras-lion"),
+        pytest.param(lambda: RowwiseAdagrad(), id="keras-rowwise-adagrad"),
         pytest.param(
             lambda: ko.Nadam(use_ema=True, ema_overwrite_frequency=2), id="keras-averaged"
         ),

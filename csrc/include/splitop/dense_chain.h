@@ -63,7 +63,7 @@ SPLITOP_API size_t splitop_cpu_dense_chain_scratch_bytes(const splitop_dense_cha
 // executor's number of workers. All arguments are checked before anything is written. Every tensor
 // may be unaligned. Variables must not overlap each other or any input. The result is the same, bit
 // for bit, for any executor.
-// SPLITOP_UNSUPPORTED for mixed precision.
+// SPLITOP_UNSUPPORTED for mixed precision, and for row-wise rules.
 SPLITOP_API splitop_status splitop_cpu_dense_chain(const splitop_dense_chain* chain, void* scratch,
                                                    size_t scratch_bytes,
                                                    const splitop_executor* executor);

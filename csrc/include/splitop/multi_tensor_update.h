@@ -17,6 +17,7 @@ extern "C" {
 
 typedef struct splitop_tensor_update {
   int64_t count;              // [in] elements, at least 0
+  int64_t rows;               // [in] for a row-wise rule, else unused: that the elements make up
   const void* gradient;       // [in] dense
   splitop_variable variable;  // [in,out]
 } splitop_tensor_update;
@@ -36,7 +37,7 @@ typedef struct splitop_multi_tensor_update {
 SPLITOP_API splitop_status splitop_cpu_multi_tensor_update(
     const splitop_multi_tensor_update* update, const splitop_executor* executor);
 
-// The same on the current CUDA device.
+// The same on the current CUDA device. SPLITOP_UNSUPPORTED for row-wise rules.
 SPLITOP_API splitop_status splitop_cuda_multi_tensor_update(
     const splitop_multi_tensor_update* update, splitop_cuda_stream stream);
 

@@ -64,7 +64,8 @@ typedef struct splitop_table_update {
   splitop_row_scope scope;               // [in]
   int32_t sums_squares;                  // [in] nonzero: where the rule has g * g it takes the sum
                                          //      of the squares of the terms of g_r, as the Keras
-                                         //      optimizers do; not for adadelta and adamax
+                                         //      optimizers do; not for adadelta, adamax and
+                                         //      row-wise rules
   splitop_variable variable;             // [in,out] [rows, width]; its clip must be NULL
 } splitop_table_update;
 

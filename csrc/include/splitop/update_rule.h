@@ -5,6 +5,10 @@
 // The hyperparameters are scalars of the variables' dtype in the order given here; what
 // depends on the optimizer's flavour (Keras, TF1), on the step count or on a schedule is
 // worked out by the caller, so that one rule serves all of them.
+//
+// A row of a variable is what is under one index of its first dimension: one element of a vector;
+// a scalar is a row itself. The slots of a row-wise rule hold one element for each row, and where
+// its formula has g * g, it takes the mean of the row's: it is applied to rows as a whole.
 #ifndef SPLITOP_UPDATE_RULE_H_
 #define SPLITOP_UPDATE_RULE_H_
 
@@ -90,7 +94,11 @@ typedef enum splitop_update_rule {
   //   w -= lr * sign(beta1 * m + one_minus_beta1 * g)
   //   m = beta2 * m + one_minus_beta2 * g
   SPLITOP_LION = 13,
-  SPLITOP_NUM_UPDATE_RULES = 14
+  // Row-wise.   hyper: decay, lr, epsilon.   slots: a.
+  //   a += g * g
+  //   w -= lr / (sqrt(a) + epsilon) * g
+  SPLITOP_ROWWISE_ADAGRAD = 14,
+  SPLITOP_NUM_UPDATE_RULES = 15
 } splitop_update_rule;
 
 // The enumerator in lower case, without its prefix ("adam"); NULL for an unknown rule.
@@ -100,10 +108,14 @@ SPLITOP_API const char* splitop_update_rule_name(splitop_update_rule rule);
 SPLITOP_API int32_t splitop_num_slots(splitop_update_rule rule);
 SPLITOP_API int32_t splitop_num_hyper(splitop_update_rule rule);
 
+// 1 for a row-wise rule, 0 for another one; -1 for an unknown rule.
+SPLITOP_API int32_t splitop_is_rowwise(splitop_update_rule rule);
+
 // A trainable tensor and its optimizer state.
 typedef struct splitop_variable {
   void* value;                     // [in,out] dense, row-major; NULL: no such variable
-  void* slots[SPLITOP_MAX_SLOTS];  // [in,out] as many as the rule has, laid out as value
+  void* slots[SPLITOP_MAX_SLOTS];  // [in,out] as many as the rule has, laid out as value, or of a
+                                   //          row-wise rule one element for each of its rows
   int32_t decayed;                 // [in] nonzero: weight decay applies to it
   const void* clip;  // [in] two scalars of the variable's type, where the hyperparameters are: its
                      //      gradient is multiplied by the first one, then clipped to the range

@@ -34,6 +34,11 @@ size_t scratch_bytes(const splitop_dense_chain& chain, int32_t num_workers) {
   return sizeof(T) * scratch_layout(dense_chain_kernels<T>(), chain, num_workers).total();
 }
 
+// A row-wise rule takes the gradient of a row as a whole; here there is a part of it at a time.
+bool supported(const splitop_dense_chain& chain) {
+  return !mixed_precision(chain) && !splitop_is_rowwise(chain.rule);
+}
+
 // The instruction set is looked up once: another thread may select another one meanwhile.
 template <typename T>
 splitop_status run_chain(const splitop_dense_chain& chain, void* scratch, size_t scratch_bytes,
@@ -50,7 +55,7 @@ splitop_status run_chain(const splitop_dense_chain& chain, void* scratch, size_t
 
 size_t splitop_cpu_dense_chain_scratch_bytes(const splitop_dense_chain* chain,
                                              int32_t num_workers) {
-  if (!splitop::valid(chain) || splitop::mixed_precision(*chain) || num_workers < 1) return 0;
+  if (!splitop::valid(chain) || !splitop::supported(*chain) || num_workers < 1) return 0;
   return chain->dtype == SPLITOP_FLOAT32 ? splitop::scratch_bytes<float>(*chain, num_workers)
                                          : splitop::scratch_bytes<double>(*chain, num_workers);
 }
@@ -60,7 +65,7 @@ splitop_status splitop_cpu_dense_chain(const splitop_dense_chain* chain, void* s
   if (!splitop::valid(chain) || scratch == nullptr || !splitop::valid(executor)) {
     return SPLITOP_INVALID_ARGUMENT;
   }
-  if (splitop::mixed_precision(*chain)) return SPLITOP_UNSUPPORTED;
+  if (!splitop::supported(*chain)) return SPLITOP_UNSUPPORTED;
   return chain->dtype == SPLITOP_FLOAT32
              ? splitop::run_chain<float>(*chain, scratch, scratch_bytes, *executor)
              : splitop::run_chain<double>(*chain, scratch, scratch_bytes, *executor);

@@ -15,6 +15,7 @@
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/gram.h"
+#include "kernels/cpu/rowwise_update.h"
 #include "kernels/cpu/squares.h"
 #include "kernels/cpu/table_rows.h"
 #include "kernels/cpu/transpose.h"
@@ -291,7 +292,8 @@ constexpr DenseChainKernels<T> kKernels = {
     weight_squares<T>, weight_squares_in_double<T>,
     gram_block<T>,     static_cast<int64_t>(sizeof(GramBuffers)),
     sum_squares<T>,    update_variable<T>,
-    looked_up_rows<T>, all_rows<T>};
+    update_rows<T>,    looked_up_rows<T>,
+    all_rows<T>};
 
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
 static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);

@@ -104,9 +104,14 @@ struct DenseChainKernels {
 
   double (*sum_squares)(const T* values, int64_t count);
 
-  // Updates `count` elements of a variable, from `offset` on, by their gradient g.
+  // Updates `count` elements of a variable, from `offset` on, by their gradient g. To a row-wise
+  // rule they are rows.
   void (*update)(splitop_update_rule rule, const splitop_variable& variable, const T* hyper,
                  int64_t offset, int64_t count, const T* g);
+
+  // Updates rows [begin, end), of `width` elements, by their gradient g, under a row-wise rule.
+  void (*update_rows)(splitop_update_rule rule, const splitop_variable& variable, const T* hyper,
+                      int64_t width, int64_t begin, int64_t end, const T* g);
 
   // Updates the rows of the words in [first, last), which are all that these rows have.
   void (*looked_up_rows)(const TableJob<T>& job, const uint64_t* first, const uint64_t* last);

@@ -1,4 +1,5 @@
-// The update of many variables on CPUs: blocks of elements, whichever variable they belong to.
+// The update of many variables on CPUs: blocks of elements, whichever variable they belong to. A
+// row-wise rule takes whole rows, but rows of one element are elements.
 #include "splitop/multi_tensor_update.h"
 
 #include <algorithm>
@@ -16,10 +17,14 @@ template <typename T>
 class UpdateRun {
  public:
   UpdateRun(const splitop_multi_tensor_update& update, const splitop_executor& executor)
-      : kernels_(dense_chain_kernels<T>()), update_(update), executor_(executor) {
+      : kernels_(dense_chain_kernels<T>()),
+        update_(update),
+        executor_(executor),
+        rowwise_(splitop_is_rowwise(update.rule) != 0) {
     for (int32_t i = 0; i < update.num_tensors; ++i) {
-      elements_ += update.tensors[i].count;
-      blocks_.add(ceil_div(update.tensors[i].count, kBlockElements));
+      const splitop_tensor_update& tensor = update.tensors[i];
+      elements_ += tensor.count;
+      blocks_.add(ceil_div(units(tensor), block_units(tensor)));
     }
   }
 
@@ -31,18 +36,36 @@ class UpdateRun {
   }
 
  private:
+  // Elements of what is updated as a whole.
+  int64_t width(const splitop_tensor_update& tensor) const {
+    return rowwise_ && tensor.count > 0 ? tensor.count / tensor.rows : 1;
+  }
+
+  int64_t units(const splitop_tensor_update& tensor) const { return tensor.count / width(tensor); }
+
+  int64_t block_units(const splitop_tensor_update& tensor) const {
+    return std::max<int64_t>(kBlockElements / width(tensor), 1);
+  }
+
   void update_block(int64_t task) const {
     const auto [i, block] = blocks_.at(task);
     const splitop_tensor_update& tensor = update_.tensors[i];
-    const int64_t offset = block * kBlockElements;
-    kernels_.update(update_.rule, tensor.variable, static_cast<const T*>(update_.hyper), offset,
-                    std::min(kBlockElements, tensor.count - offset),
-                    static_cast<const T*>(tensor.gradient) + offset);
+    const int64_t begin = block * block_units(tensor);
+    const int64_t end = std::min(begin + block_units(tensor), units(tensor));
+    const int64_t width = this->width(tensor);
+    const T* hyper = static_cast<const T*>(update_.hyper);
+    const T* gradient = static_cast<const T*>(tensor.gradient) + begin * width;
+    if (width == 1) {
+      kernels_.update(update_.rule, tensor.variable, hyper, begin, end - begin, gradient);
+    } else {
+      kernels_.update_rows(update_.rule, tensor.variable, hyper, width, begin, end, gradient);
+    }
   }
 
   const DenseChainKernels<T>& kernels_;
   const splitop_multi_tensor_update& update_;
   const splitop_executor& executor_;
+  const bool rowwise_;
   Parts blocks_;
   int64_t elements_ = 0;
 };

@@ -4,13 +4,15 @@
 // The words of a row lie one after the other. Their rows of `gradient` are summed up in a buffer
 // in the first-level cache, which the update reads at once; the one row of a row that was looked
 // up once is read by the update where it is. What is touched next is known from the words, and is
-// asked for early: the rows lie anywhere in memory.
+// asked for early: the rows lie anywhere in memory. A row-wise rule (rowwise_update.h) reads the
+// sum twice: that of a row of more than kSumColumns is made twice.
 #ifndef SPLITOP_KERNELS_CPU_TABLE_ROWS_H_
 #define SPLITOP_KERNELS_CPU_TABLE_ROWS_H_
 
 #include <stdint.h>
 
 #include "kernels/cpu/dense_chain_kernels.h"
+#include "kernels/cpu/rowwise_update.h"
 #include "kernels/cpu/variable_update.h"
 #include "kernels/cpu/vector.h"
 #include "kernels/update_rules.h"
@@ -148,16 +150,23 @@ class TableRows {
     return end;
   }
 
+  int64_t slot_width() const { return Rule::kRowwise ? 1 : width_; }
+
+  Elements<Rule, T> elements(int64_t row) const {
+    return {variable_, row * width_, row * slot_width()};
+  }
+
   SPLITOP_INLINE void prefetch_variable(uint64_t word) const {
-    const Elements<Rule, T> at(variable_, row_of(word) * width_);
+    const Elements<Rule, T> at = elements(row_of(word));
     prefetch_row(at.w, width_);
-    if (Rule::kNumSlots > 0) prefetch_row(at.s0, width_);
-    if (Rule::kNumSlots > 1) prefetch_row(at.s1, width_);
-    if (Rule::kNumSlots > 2) prefetch_row(at.s2, width_);
+    if (Rule::kNumSlots > 0) prefetch_row(at.s0, slot_width());
+    if (Rule::kNumSlots > 1) prefetch_row(at.s1, slot_width());
+    if (Rule::kNumSlots > 2) prefetch_row(at.s2, slot_width());
   }
 
   // The row that [first, last) are the words of.
   void update(const uint64_t* first, const uint64_t* last) const {
+    if constexpr (Rule::kRowwise) return update_rowwise(first, last);
     const int64_t offset = row_of(*first) * width_;
     if (last - first == 1 && !gradients_.scaled() && gradients_.has_row(*first)) {
       return update_columns(offset, width_, gradients_.row(*first));
@@ -174,6 +183,23 @@ class TableRows {
         update_columns(offset + begin, count, sum);
       }
     }
+  }
+
+  // The same by a row-wise rule.
+  void update_rowwise(const uint64_t* first, const uint64_t* last) const {
+    const Elements<Rule, T> at = elements(row_of(*first));
+    if (last - first == 1 && !gradients_.scaled() && gradients_.has_row(*first)) {
+      const T* g = gradients_.row(*first);
+      return update_whole_row(rule_, at, width_, width_,
+                              [g](int64_t begin, int64_t) { return g + begin; });
+    }
+    alignas(kVectorBytes) T sum[kSumColumns];
+    int64_t held = -1;  // where the columns begin that are in `sum`
+    update_whole_row(rule_, at, width_, kSumColumns, [&](int64_t begin, int64_t count) {
+      if (begin != held) sum_columns(first, last, begin, count, sum);
+      held = begin;
+      return sum;
+    });
   }
 
   void sum_columns(const uint64_t* first, const uint64_t* last, int64_t begin, int64_t count,
@@ -219,6 +245,12 @@ class TableRows {
   }
 
   void update_without_gradient(int64_t begin, int64_t end) const {
+    if constexpr (Rule::kRowwise) {
+      for (int64_t row = begin; row < end; ++row) {
+        update_whole_row_without_gradient(rule_, elements(row), width_);
+      }
+      return;
+    }
     const Elements<Rule, T> at(variable_, begin * width_);
     update_row_without_gradient(rule_, (end - begin) * width_, at.w, at.s0, at.s1, at.s2);
   }

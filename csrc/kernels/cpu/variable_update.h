@@ -42,11 +42,13 @@ struct Elements {
   T* s1;
   T* s2;
 
-  Elements(const splitop_variable& variable, int64_t offset)
+  Elements(const splitop_variable& variable, int64_t offset) : Elements(variable, offset, offset) {}
+
+  Elements(const splitop_variable& variable, int64_t offset, int64_t slot_offset)
       : w(static_cast<T*>(variable.value) + offset),
-        s0(Rule::kNumSlots > 0 ? static_cast<T*>(variable.slots[0]) + offset : w),
-        s1(Rule::kNumSlots > 1 ? static_cast<T*>(variable.slots[1]) + offset : w),
-        s2(Rule::kNumSlots > 2 ? static_cast<T*>(variable.slots[2]) + offset : w) {}
+        s0(Rule::kNumSlots > 0 ? static_cast<T*>(variable.slots[0]) + slot_offset : w),
+        s1(Rule::kNumSlots > 1 ? static_cast<T*>(variable.slots[1]) + slot_offset : w),
+        s2(Rule::kNumSlots > 2 ? static_cast<T*>(variable.slots[2]) + slot_offset : w) {}
 };
 
 constexpr int64_t kClippedElements = 256;  // of a gradient that are held at a time
@@ -71,7 +73,7 @@ void update_clipped(const Rule& rule, const splitop_variable& variable, int64_t 
   }
 }
 
-// Updates `count` elements of a variable, from `offset` on.
+// Updates `count` elements of a variable, from `offset` on. To a row-wise rule they are rows.
 template <typename Rule, typename T>
 void update_variable(const splitop_variable& variable, const T* hyper, int64_t offset,
                      int64_t count, const T* g) {

@@ -191,8 +191,10 @@ splitop_status launch_all(const void* hyper, const std::vector<TensorUpdate>& up
 template <typename Gradient, typename Sum>
 splitop_status launch_rule(splitop_update_rule rule, const void* hyper,
                            const std::vector<TensorUpdate>& updates, const Queue& queue) {
-  return with_update_rule<Sum>(rule, [&](auto tag) {
-    return launch_all<Gradient, Sum, typename decltype(tag)::Rule>(hyper, updates, queue);
+  return with_update_rule<Sum>(rule, [&](auto tag) -> splitop_status {
+    using Rule = typename decltype(tag)::Rule;
+    if constexpr (!Rule::kRowwise) return launch_all<Gradient, Sum, Rule>(hyper, updates, queue);
+    return SPLITOP_UNSUPPORTED;
   });
 }
 

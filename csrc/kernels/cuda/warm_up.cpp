@@ -71,12 +71,13 @@ class WarmUp {
   }
 
   void load_updates(splitop_dtype gradient, splitop_dtype variable) {
-    for (int rule = 0; rule < SPLITOP_NUM_UPDATE_RULES; ++rule) {
+    for (int number = 0; number < SPLITOP_NUM_UPDATE_RULES; ++number) {
+      const auto rule = static_cast<splitop_update_rule>(number);
+      if (splitop_is_rowwise(rule)) continue;
       for (const int count : kUpdateTables) {
         const std::vector<TensorUpdate> updates(count);
         step([&] {
-          return enqueue_updates(gradient, variable, static_cast<splitop_update_rule>(rule),
-                                 nullptr, updates, kLoadsOnly);
+          return enqueue_updates(gradient, variable, rule, nullptr, updates, kLoadsOnly);
         });
       }
     }

@@ -87,7 +87,10 @@ class OptimizerAdapter(abc.ABC):
 
     @abc.abstractmethod
     def slots(self, variable: Any) -> tuple[tf.Variable, ...]:
-        """The variable's slots, in the rule's order: resource variables of its shape."""
+        """The variable's slots, in the rule's order: resource variables.
+
+        They have its shape, or of a row-wise rule one element for each row.
+        """
 
     @abc.abstractmethod
     def existing_slots(self, variable: Any) -> tuple[tf.Variable, ...]:

@@ -18,6 +18,7 @@ from splitop._src.optimizers import rules
 from splitop._src.optimizers.base import no_rule_reason, tf_variable
 from splitop._src.optimizers.keras import KerasAdapter
 from splitop._src.optimizers.loss_scale import LossScaleAdapter
+from splitop._src.rowwise_adagrad import RowwiseAdagrad
 
 
 def _cast(value: Any, like: tf.Tensor) -> tf.Tensor:
@@ -205,6 +206,22 @@ class LionAdapter(KerasAdapter):
         return [lr, beta1, 1 - beta1, beta2, 1 - beta2]
 
 
+class RowwiseAdagradAdapter(KerasAdapter):
+    """splitop.keras.RowwiseAdagrad, which squares the sum of a row's slices."""
+
+    fused_rule = rules.ROWWISE_ADAGRAD
+    slot_lists = ("_accumulators",)
+
+    def updates_all_rows(self, variable: Any) -> bool:
+        return self.decayed(variable)
+
+    def adds_up_slices(self) -> bool:
+        return True
+
+    def _hyper(self, lr: tf.Tensor) -> Sequence[tf.Tensor]:
+        return [lr, _constant(self._optimizer.epsilon, lr)]
+
+
 class UnfusedAdapter(KerasAdapter):
     """All other Keras optimizers, the user's own included."""
 
@@ -224,6 +241,7 @@ _ADAPTERS: dict[type, type[KerasAdapter]] = {
     keras.optimizers.Nadam: NadamAdapter,
     keras.optimizers.Ftrl: FtrlAdapter,
     keras.optimizers.Lion: LionAdapter,
+    RowwiseAdagrad: RowwiseAdagradAdapter,
 }
 
 

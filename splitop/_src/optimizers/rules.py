@@ -12,10 +12,12 @@ class UpdateRule:
     Attributes:
         name: The op's `rule` attribute.
         hyper: Names of the hyperparameters, in the op's order.
-        num_slots: State tensors a variable, each of the variable's shape.
+        num_slots: State tensors a variable, each of the variable's shape, or of a row-wise rule one
+            element for each row.
         gpu_chains: Whether GPUs, too, fuse it with the backward pass of dense layers.
         sums_squares: Whether the rule can take a sum of squares where it has the square of a
             table's gradient.
+        rowwise: Whether the rule is applied to rows as a whole.
     """
 
     name: str
@@ -23,6 +25,7 @@ class UpdateRule:
     num_slots: int
     gpu_chains: bool = False
     sums_squares: bool = True
+    rowwise: bool = False
 
 
 _ADAM = ("decay", "step_size", "one_minus_beta1", "one_minus_beta2", "epsilon")
@@ -66,6 +69,9 @@ FTRL = UpdateRule("ftrl", ("decay", "lr", "power", "l1", "twice_l2", "twice_shri
 LION = UpdateRule(
     "lion", ("decay", "lr", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2"), 1
 )
+ROWWISE_ADAGRAD = UpdateRule(
+    "rowwise_adagrad", ("decay", "lr", "epsilon"), 1, sums_squares=False, rowwise=True
+)
 
 RULES = (
     SGD,
@@ -82,4 +88,5 @@ RULES = (
     NADAM,
     FTRL,
     LION,
+    ROWWISE_ADAGRAD,
 )
