@@ -280,7 +280,7 @@ class TestGradientsThatOnlyLookAlike:
 class TestBuffers:
     """No step copies a table, however it is read: that takes longer than the step itself."""
 
-    SHAPE = (4096, 8)
+    SHAPE = (16384, 8)  # more than the scratch of any op
     BYTES = SHAPE[0] * SHAPE[1] * 8
 
     def read(self, how: str, w: Weights, ids: Any) -> Any:
