@@ -10,9 +10,11 @@ import tensorflow as tf
 
 from splitop._src import backend as backends
 from splitop._src import library
+from splitop._src import replicas as distribution
 from splitop._src.clipping import Clipping
 from splitop._src.emit import Emission
 from splitop._src.errors import NotFusableError, SplitError
+from splitop._src.exchange import rows_of, sum_reason
 from splitop._src.graph import reach
 from splitop._src.graph.dense import (
     WAITS,
@@ -45,6 +47,7 @@ from splitop._src.optimizers import (
     adapter_for,
 )
 from splitop._src.reference import Reference, build_reference
+from splitop._src.replicas import Replicas
 from splitop._src.table import table
 from splitop._src.validate import Call, Trainable
 
@@ -209,10 +212,11 @@ def make_plan(
     gradients = GradientGraph(reference.ops, reference.gradients, kept)
     rule, cause = _rule_or_cause(adapter, path, call.graph, reference.ops)
     clipping = Clipping(_gradient_options(adapter, rule, skip_nonfinite))
+    replicas = distribution.replicas()
     if rule is None:
         found = _Found((), {}, {}, dict.fromkeys(range(len(call.variables)), cause))
     else:
-        found = _sort_out(adapter, rule, clipping, call, reference, gradients)
+        found = _sort_out(adapter, rule, clipping, call, reference, gradients, replicas)
         found = _without_parts_of_a_norm(adapter, clipping, found)
     if len(found.declined) == len(call.variables):
         # The optimizer does all by itself.
@@ -234,6 +238,7 @@ def make_plan(
         found.tables,
         clipping,
         lazy,
+        replicas,
     )
     names = [item.name for item in call.variables]
     plan = Plan(
@@ -325,6 +330,7 @@ def _sort_out(
     call: Call,
     reference: Reference,
     gradients: GradientGraph,
+    replicas: Replicas | None,
 ) -> _Found:
     """Finds the chains of dense layers, and the reasons of the variables that are in none."""
     kernels: dict[int, KernelGradient] = {}
@@ -343,6 +349,9 @@ def _sort_out(
             if table.distinct and clipping.is_on and adapter.accumulation() is None:
                 # What is clipped is the sum of the gradients of a row, as TensorFlow makes it.
                 table = TableGradient(gradient.values, gradient.indices, distinct=True)
+            if table.distinct and replicas is not None and not adapter.adds_up_slices():
+                # Each replica has such a sum of its own.
+                table = TableGradient(gradient.values, gradient.indices)
             reason = _repeated_ids_reason(adapter, rule, table)
             if reason is None:
                 tables[index] = table
@@ -350,7 +359,8 @@ def _sort_out(
                 declined[index] = reason
             continue
         match = (
-            _gpu_reason(rule, in_memory, item.variable)
+            _gpu_reason(rule, in_memory or replicas is not None, item.variable)
+            or _replica_reason(replicas, clipping)
             or gradient_reason(gradient, item.variable)
             or _reread_reason(call.graph, item.variable, gradients)
             or _match(gradients, item.variable, gradient)
@@ -364,7 +374,61 @@ def _sort_out(
     layers = [_read_layer(call, gradients, kernel, biases, updated) for kernel in kernels.items()]
     for index, bias in biases.items():
         updated[index] = bias.otherwise
+    if replicas is not None:
+        outline = _Outline.of(layers, tables, updated, declined)
+        outlines = replicas.share(outline)
+        if any(other.alike != outline.alike for other in outlines):
+            return _Found((), {}, {}, dict.fromkeys(range(len(call.variables)), _UNLIKE))
+        layers = _gathered(layers, outlines, replicas, updated)
     return _Found(link_chains(gradients, layers), tables, updated, declined)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Outline:
+    """What a replica has found, as far as the others have to know.
+
+    Attributes:
+        alike: What has to be equal on all replicas.
+        rows: How many rows the input of each layer has on this one; None: not known.
+    """
+
+    alike: tuple[Any, ...]
+    rows: tuple[int | None, ...]
+
+    @classmethod
+    def of(
+        cls,
+        layers: Sequence[DenseLayer],
+        tables: dict[int, TableGradient],
+        updated: dict[int, str],
+        declined: dict[int, str],
+    ) -> _Outline:
+        dense = tuple((layer.kernel, layer.bias, layer.inputs, layer.outputs) for layer in layers)
+        sparse = tuple((index, table.in_bags) for index, table in tables.items())
+        alike = (dense, sparse, frozenset(updated), frozenset(declined))
+        return cls(alike, tuple(rows_of(layer) for layer in layers))
+
+
+_UNLIKE = "the replicas of the tf.distribute strategy compute it in different ways"
+
+
+def _gathered(
+    layers: Sequence[DenseLayer],
+    outlines: Sequence[_Outline],
+    replicas: Replicas,
+    updated: dict[int, str],
+) -> list[DenseLayer]:
+    """The layers whose x and G are gathered; moves the variables of the others to `updated`."""
+    gathered = []
+    processes = replicas.count // len(outlines)
+    for layer, rows in zip(layers, zip(*(o.rows for o in outlines), strict=True), strict=True):
+        known = [each for each in rows if each is not None]
+        reason = sum_reason(layer, sum(known) * processes if len(known) == len(rows) else None)
+        if reason is None:
+            gathered.append(layer)
+        else:
+            updated.update(dict.fromkeys(layer.variables, reason))
+    return gathered
 
 
 def _without_parts_of_a_norm(
@@ -400,8 +464,18 @@ def _gpu_reason(rule: UpdateRule, in_memory: bool, variable: Any) -> str | None:
     if not rule.gpu_chains:
         return f"on GPUs the backward pass is not fused with the update rule {rule.name}"
     if in_memory:
-        return "on GPUs a gradient that is scaled, clipped, checked or added up is in memory first"
+        return (
+            "on GPUs a gradient that is scaled, clipped, checked or added up, with those of other "
+            "steps or replicas, is in memory first"
+        )
     return None
+
+
+def _replica_reason(replicas: Replicas | None, clipping: Clipping) -> str | None:
+    """Why the gradients of a replica have to be in memory, or None."""
+    if replicas is None or not clipping.changes_gradients:
+        return None
+    return "each replica scales, clips or checks its gradients before they are added up"
 
 
 def _repeated_ids_reason(
