@@ -105,7 +105,8 @@ class Exchange:
             own_tables = [(index, self._clipped(index, table)) for index, table in tables]
             rows = [tf.identity(tensor) for tensor in _rows(swept, own_tables)]
             if self._clipping.condition is not None:
-                summed.append(tf.cast(~self._clipping.condition, tf.float32))
+                dtype = summed[0].dtype if summed else tf.float32
+                summed.append(tf.cast(~self._clipping.condition, dtype))
         sums = self._replicas.all_reduce(summed)
         gathered = iter(self._replicas.all_gather(rows))
         layers = [_with_rows(layer, next(gathered), next(gathered)) for layer in swept]

@@ -153,10 +153,14 @@ class Replicas:
 
     def all_reduce(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The sum of each tensor over all replicas: the same bits on each of them."""
-        if not tensors:
-            return []
         context = tf.distribute.get_replica_context()
-        return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors)))
+        sums: dict[int, tf.Tensor] = {}
+        # TensorFlow puts the tensors of a call one after the other into one.
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+            of_dtype = {at: t for at, t in enumerate(tensors) if t.dtype == dtype}
+            reduced = context.all_reduce(tf.distribute.ReduceOp.SUM, list(of_dtype.values()))
+            sums.update(zip(of_dtype, reduced, strict=True))
+        return [sums[at] for at in range(len(tensors))]
 
     def all_gather(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The rows of each tensor on all replicas, in the same order on each of them."""
