@@ -53,6 +53,13 @@ def own_copy(variable: tf.Variable) -> tf.Variable:
     return variable
 
 
+def devices_of_worker() -> tuple[str, ...]:
+    """The devices of this process under a strategy that spans several of them."""
+    strategy = tf.distribute.get_strategy()
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return tuple(strategy.extended.worker_devices) if several else ()
+
+
 def was_created_elsewhere(variable: tf.Variable) -> bool:
     """Whether a variable has no copies on the replicas of the current strategy."""
     strategy = tf.distribute.get_strategy()
@@ -71,9 +78,9 @@ def check_in_scope(variables: Sequence[tf.Variable], owner: str) -> None:
     for variable in variables:
         if was_created_elsewhere(variable):
             raise SplitError(
-                f"{owner} has state outside of the {_name(tf.distribute.get_strategy())}: create "
-                "it under `with strategy.scope():`, as the model. "
-                f"Received: {variable_name(variable)}"
+                f"{owner} must be created under `with strategy.scope():` of the "
+                f"{_name(tf.distribute.get_strategy())}, as the model is. "
+                f"Received: {variable_name(variable)}, from outside of it"
             )
 
 
@@ -153,20 +160,29 @@ class Replicas:
 
     def all_reduce(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The sum of each tensor over all replicas: the same bits on each of them."""
-        context = tf.distribute.get_replica_context()
+
+        def reduce(strategy: Any, *values: Any) -> Any:
+            pairs = [(value, _where(value)) for value in values]
+            return tuple(strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs))
+
         sums: dict[int, tf.Tensor] = {}
         # TensorFlow puts the tensors of a call one after the other into one.
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
             of_dtype = {at: t for at, t in enumerate(tensors) if t.dtype == dtype}
-            reduced = context.all_reduce(tf.distribute.ReduceOp.SUM, list(of_dtype.values()))
-            sums.update(zip(of_dtype, reduced, strict=True))
+            sums.update(zip(of_dtype, _merge(reduce, *of_dtype.values()), strict=True))
         return [sums[at] for at in range(len(tensors))]
 
     def all_gather(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The rows of each tensor on all replicas, in the same order on each of them."""
         if not tensors:
             return []
-        gathered = tf.distribute.get_replica_context().all_gather(list(tensors), axis=0)
+
+        def gather(strategy: Any, *values: Any) -> Any:
+            return tuple(
+                strategy.extended._gather_to(value, _where(value), axis=0) for value in values
+            )
+
+        gathered = _merge(gather, *tensors)
         for tensor, whole in zip(tensors, gathered, strict=True):
             whole.set_shape([None, *tensor.shape[1:]])
         return list(gathered)
@@ -200,6 +216,11 @@ def _merge(function: Callable[..., Any], *args: Any) -> Any:
             f"around strategy.run. Received: the graph {graph.name!r}."
         ) from error
     return context.merge_call(function, args=args)
+
+
+def _where(value: Any) -> Any:
+    """Where TensorFlow is to put the combination of a value: where its parts are."""
+    return value if isinstance(value, tf.distribute.DistributedValues) else value.device
 
 
 def _name(strategy: Any) -> str:

@@ -229,6 +229,13 @@ class KerasAdapter(OptimizerAdapter):
                 written += self._optimizer._trainable_variables
             return [tf_variable(variable).read_value() for variable in written]
 
+        if tf.distribute.has_strategy():
+            raise SplitError(
+                f"optimizer '{self._optimizer.name}' can't end the step in a TF1 graph under a "
+                "tf.distribute strategy: use a tf.function, or another optimizer. Received: "
+                f"a step that is not fused as a whole ({len(declined)} variables are declined)"
+            )
+
         # Keras relies on that order, which a TF1 graph doesn't keep: give it a tf.function.
         @tf.function(autograph=False)
         def run() -> tf.Tensor:
