@@ -29,11 +29,12 @@ def rows_of(layer: DenseLayer) -> int | None:
     return None if None in elements else sum(elements) // layer.inputs
 
 
-def sum_reason(layer: DenseLayer, rows: int | None) -> str | None:
+def sum_reason(inputs: int, outputs: int, rows: int | None) -> str | None:
     """Why the replicas add up a layer's gradients instead of gathering what these come from.
 
     Args:
-        layer: The layer.
+        inputs: How many inputs the layer has.
+        outputs: How many outputs.
         rows: How many rows its input has on all replicas; None: not known.
 
     Returns:
@@ -41,7 +42,7 @@ def sum_reason(layer: DenseLayer, rows: int | None) -> str | None:
     """
     if rows is None:
         return "the replicas add up its gradients, as the size of a batch is not known beforehand"
-    if rows * (layer.inputs + layer.outputs) >= layer.inputs * layer.outputs:
+    if rows * (inputs + outputs) >= inputs * outputs:
         return "the replicas add up its gradients, which are less to move than what they come from"
     return None
 

@@ -423,7 +423,8 @@ def _gathered(
     processes = replicas.count // len(outlines)
     for layer, rows in zip(layers, zip(*(o.rows for o in outlines), strict=True), strict=True):
         known = [each for each in rows if each is not None]
-        reason = sum_reason(layer, sum(known) * processes if len(known) == len(rows) else None)
+        total = sum(known) * processes if len(known) == len(rows) else None
+        reason = sum_reason(layer.inputs, layer.outputs, total)
         if reason is None:
             gathered.append(layer)
         else:

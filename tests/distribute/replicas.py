@@ -136,18 +136,19 @@ class Trained:
     differing: set[str]
     updated: dict[str, str]
     declined: dict[str, str]
-    ops: collections.Counter[str]
+    ops: dict[str, int]
 
 
-def batches(part: Any, sizes: Sequence[int], steps: int) -> Iterator[list[np.ndarray]]:
-    """For each step a batch for each replica."""
+def _batches(part: Any, sizes: Sequence[int], replicas: int, steps: int) -> Iterator[list[Any]]:
+    """For each step a batch for each replica; a single one gets them all."""
     random = np.random.default_rng(2)
     for _ in range(steps):
         if part.input_dtype.startswith("int"):
             # Few ids, so that each replica looks most of them up more than once.
-            yield [random.integers(0, ROWS // 4, (n, LENGTH)).astype("int32") for n in sizes]
+            own = [random.integers(0, ROWS // 4, (n, LENGTH)).astype("int32") for n in sizes]
         else:
-            yield [random.normal(size=(n, WIDTH)) for n in sizes]
+            own = [random.normal(size=(n, WIDTH)) for n in sizes]
+        yield own if replicas > 1 else [np.concatenate(own)]
 
 
 def train(
@@ -157,7 +158,8 @@ def train(
     *,
     sizes: Sequence[int] = (6, 5),
     batch_is_known: bool = True,
-    planted: tuple[int, int] | None = None,
+    steps: int = STEPS,
+    planted: int | None = None,
     global_step: bool = False,
     replicas: int = 2,
     **options: Any,
@@ -170,7 +172,8 @@ def train(
         backend: That of `splitop.plan`.
         sizes: How many rows the batch of each replica has.
         batch_is_known: Whether these are known when the graph is built.
-        planted: A step and a replica whose batch has an infinity.
+        steps: How many.
+        planted: The replica whose last batch has an infinity.
         global_step: Whether there is one.
         replicas: How many there are.
         **options: Those of `splitop.plan`.
@@ -199,14 +202,13 @@ def train(
     @tf.function(autograph=False)
     def step(x: Any) -> None:
         strategy.run(in_replica, (x,))
-        types = [op.type for op in tf1.get_default_graph().get_operations()]
-        prefix = "Splitop>"
-        ops.update(t.removeprefix(prefix) for t in types if t.startswith(prefix))
+        ops.clear()  # A function that creates variables is built twice.
+        ops.update(_fused_ops())
 
     differing: set[str] = set()
-    for number, own in enumerate(batches(part, sizes[:replicas], STEPS)):
-        if planted is not None and planted[0] == number:
-            own[planted[1]][0, 0] = np.inf
+    for number, own in enumerate(_batches(part, sizes, replicas, steps), 1):
+        if planted is not None and number == steps:
+            own[planted][0, 0] = np.inf
         step(
             strategy.experimental_distribute_values_from_function(
                 lambda context, own=own: tf.constant(own[context.replica_id_in_sync_group])
@@ -215,18 +217,28 @@ def train(
         state = dict(_state(part, optimizer, counter))
         copies = {name: _copies(strategy, variable) for name, variable in state.items()}
         differing |= {name for name, each in copies.items() if len(set(map(_bits, each))) > 1}
-    values = {name: each[0] for name, each in copies.items()}
     assert len({str(plan) for plan in plans}) == 1
-    return Trained(values, differing, plans[0].updated, plans[0].declined, ops)
+    return Trained(
+        {name: each[0] for name, each in copies.items()},
+        differing,
+        plans[0].updated,
+        plans[0].declined,
+        dict(ops),
+    )
+
+
+def _fused_ops() -> collections.Counter[str]:
+    prefix = "Splitop>"
+    types = [op.type for op in tf1.get_default_graph().get_operations()]
+    return collections.Counter(t.removeprefix(prefix) for t in types if t.startswith(prefix))
 
 
 def _state(part: Any, optimizer: Any, counter: Any) -> Iterator[tuple[str, Any]]:
-    """All variables under names that do not depend on how many models there have been."""
+    """All variables, by names that start with their number: those of layers are counted up."""
     own = optimizer.variables
     state = [*part.variables, *(own() if callable(own) else own)]
     for number, variable in enumerate(state if counter is None else [*state, counter]):
-        name = getattr(variable, "path", variable.name)
-        yield f"{number} {name}", variable
+        yield f"{number} {getattr(variable, 'path', variable.name)}", variable
 
 
 def _copies(strategy: Any, variable: Any) -> list[np.ndarray]:
