@@ -95,7 +95,7 @@ def check_context(caller: str) -> None:
 
 
 def in_calling_thread(function: Callable[[], Any]) -> Any:
-    """What `function` returns in the thread that has called strategy.run, the same for all replicas.
+    """What `function` returns in the thread that has called strategy.run, once for all replicas.
 
     Raises:
         SplitError: In a graph inside of that which the replicas build.

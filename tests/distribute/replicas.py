@@ -59,9 +59,7 @@ def _part(first: Sequence[int], dtype: str, *rest: Any) -> Any:
 
 
 PARTS: dict[str, Callable[[], Any]] = {
-    "wide": lambda: _part(
-        [WIDTH], "float64", layers.Dense(WIDTH + 5, "tanh"), layers.Dense(WIDTH)
-    ),
+    "wide": lambda: _part([WIDTH], "float64", layers.Dense(WIDTH + 5, "tanh"), layers.Dense(WIDTH)),
     "narrow": lambda: _part([WIDTH], "float64", layers.Dense(3, "tanh"), layers.Dense(2)),
     "mixed": lambda: _part(
         [WIDTH],

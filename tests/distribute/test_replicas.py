@@ -103,9 +103,7 @@ def test_the_loss_scale_moves_by_the_gradients_of_all_replicas(run: Run) -> None
     after = run(replicas.train, "wide", "LossScaleOptimizer", "auto", steps=3, planted=1)
     changed = {
         name: float(value)
-        for (name, value), other in zip(
-            after.values.items(), before.values.values(), strict=True
-        )
+        for (name, value), other in zip(after.values.items(), before.values.values(), strict=True)
         if np.asarray(value).tobytes() != np.asarray(other).tobytes()
     }
     ((name, scale),) = changed.items()

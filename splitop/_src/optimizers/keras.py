@@ -97,9 +97,9 @@ class KerasAdapter(OptimizerAdapter):
         self._check_accumulation()
         self._check_conditions()
         self._check_known(variables)
-        state, owner = [tf_variable(v) for v in optimizer.variables], f"optimizer '{optimizer.name}'"
-        check_in_reach(state, owner)
-        replicas.check_in_scope(state, owner)
+        state = [tf_variable(v) for v in optimizer.variables]
+        for check in (check_in_reach, replicas.check_in_scope):
+            check(state, f"optimizer '{optimizer.name}'")
         if optimizer.built or not self._needs_slots():
             return
         cure = "call optimizer.build(variables) before"

@@ -51,12 +51,10 @@ class TF1Adapter(OptimizerAdapter):
         optimizer, name = self._optimizer, self._optimizer.get_name()
 
         def create(_: Any, variables: Sequence[Any]) -> None:
-            with tf.init_scope():
-                optimizer._create_slots(list(variables))
+            with creating_slots(name, "use the optimizer in that first call"), tf.init_scope():
+                optimizer._create_slots(variables)
 
-        cure = "use the optimizer in that first call"
-        with creating_slots(name, cure):
-            replicas.for_all(create, [tf_variable(v) for v in variables])
+        replicas.for_all(create, [tf_variable(v) for v in variables])
         with tf.name_scope(name):
             optimizer._prepare()
 
