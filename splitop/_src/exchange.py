@@ -15,36 +15,11 @@ import tensorflow as tf
 
 from splitop._src.clipping import Clipping
 from splitop._src.emit_tables import clipped_table
-from splitop._src.graph.layers import DenseLayer
 from splitop._src.graph.tables import TableGradient
 from splitop._src.norms import SquaredNorms
 from splitop._src.replicas import Replicas
 from splitop._src.updates import Pair, SweptLayer, by_place
 from splitop._src.validate import Call
-
-
-def rows_of(layer: DenseLayer) -> int | None:
-    """How many rows a layer's input has on this replica, as far as the graph tells."""
-    elements = [x.shape.num_elements() for x in layer.xs]
-    return None if None in elements else sum(elements) // layer.inputs
-
-
-def sum_reason(inputs: int, outputs: int, rows: int | None) -> str | None:
-    """Why the replicas add up a layer's gradients instead of gathering what these come from.
-
-    Args:
-        inputs: How many inputs the layer has.
-        outputs: How many outputs.
-        rows: How many rows its input has on all replicas; None: not known.
-
-    Returns:
-        The reason, or None where x and G are less to move than the gradient is.
-    """
-    if rows is None:
-        return "the replicas add up its gradients, as the size of a batch is not known beforehand"
-    if rows * (inputs + outputs) >= inputs * outputs:
-        return "the replicas add up its gradients, which are less to move than what they come from"
-    return None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

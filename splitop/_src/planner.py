@@ -11,10 +11,10 @@ import tensorflow as tf
 from splitop._src import backend as backends
 from splitop._src import library
 from splitop._src import replicas as distribution
+from splitop._src.agreement import UNLIKE, agree
 from splitop._src.clipping import Clipping
 from splitop._src.emit import Emission
 from splitop._src.errors import NotFusableError, SplitError
-from splitop._src.exchange import rows_of, sum_reason
 from splitop._src.graph import reach
 from splitop._src.graph.dense import (
     WAITS,
@@ -375,61 +375,11 @@ def _sort_out(
     for index, bias in biases.items():
         updated[index] = bias.otherwise
     if replicas is not None:
-        outline = _Outline.of(layers, tables, updated, declined)
-        outlines = replicas.share(outline)
-        if any(other.alike != outline.alike for other in outlines):
-            return _Found((), {}, {}, dict.fromkeys(range(len(call.variables)), _UNLIKE))
-        layers = _gathered(layers, outlines, replicas, updated)
+        agreement = agree(replicas, layers, tables, updated, declined)
+        if agreement is None:
+            return _Found((), {}, {}, dict.fromkeys(range(len(call.variables)), UNLIKE))
+        layers, updated = agreement.gathered, updated | agreement.added_up
     return _Found(link_chains(gradients, layers), tables, updated, declined)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Outline:
-    """What a replica has found, as far as the others have to know.
-
-    Attributes:
-        alike: What has to be equal on all replicas.
-        rows: How many rows the input of each layer has on this one; None: not known.
-    """
-
-    alike: tuple[Any, ...]
-    rows: tuple[int | None, ...]
-
-    @classmethod
-    def of(
-        cls,
-        layers: Sequence[DenseLayer],
-        tables: dict[int, TableGradient],
-        updated: dict[int, str],
-        declined: dict[int, str],
-    ) -> _Outline:
-        dense = tuple((layer.kernel, layer.bias, layer.inputs, layer.outputs) for layer in layers)
-        sparse = tuple((index, table.in_bags) for index, table in tables.items())
-        alike = (dense, sparse, frozenset(updated), frozenset(declined))
-        return cls(alike, tuple(rows_of(layer) for layer in layers))
-
-
-_UNLIKE = "the replicas of the tf.distribute strategy compute it in different ways"
-
-
-def _gathered(
-    layers: Sequence[DenseLayer],
-    outlines: Sequence[_Outline],
-    replicas: Replicas,
-    updated: dict[int, str],
-) -> list[DenseLayer]:
-    """The layers whose x and G are gathered; moves the variables of the others to `updated`."""
-    gathered = []
-    processes = replicas.count // len(outlines)
-    for layer, rows in zip(layers, zip(*(o.rows for o in outlines), strict=True), strict=True):
-        known = [each for each in rows if each is not None]
-        total = sum(known) * processes if len(known) == len(rows) else None
-        reason = sum_reason(layer.inputs, layer.outputs, total)
-        if reason is None:
-            gathered.append(layer)
-        else:
-            updated.update(dict.fromkeys(layer.variables, reason))
-    return gathered
 
 
 def _without_parts_of_a_norm(

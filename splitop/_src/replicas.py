@@ -100,14 +100,19 @@ def in_calling_thread(function: Callable[[], Any]) -> Any:
     Raises:
         SplitError: In a graph inside of that which the replicas build.
     """
-    if not isinstance(tf.distribute.get_strategy(), _FUSED):
+    if not isinstance(tf.distribute.get_strategy(), _FUSED) or not wait_for_each_other():
         return function()
     return _merge(lambda strategy: _Opaque(function())).value
 
 
 def for_all(function: Callable[..., Any], *args: Any) -> Any:
     """Runs a function once for all replicas, with the strategy; without one, with None."""
-    return _merge(function, *args) if tf.distribute.has_strategy() else function(None, *args)
+    return _merge(function, *args) if wait_for_each_other() else function(None, *args)
+
+
+def wait_for_each_other() -> bool:
+    """Whether replicas are built by turns, and meet wherever one needs the others."""
+    return not tf.__internal__.distribute.strategy_supports_no_merge_call()
 
 
 def run_if(condition: tf.Tensor, run: Callable[[], tf.Operation | None]) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import splitop
-from splitop._src import exchange
+from splitop._src import agreement
 from tests.distribute import cases, replicas, worker
 
 Run = Callable[..., Any]
@@ -199,7 +199,7 @@ def test_in_a_graph(run: Run, optimizer: str) -> None:
 def test_the_rows_are_gathered_where_they_are_less(
     inputs: int, outputs: int, rows: int | None, gathers: bool
 ) -> None:
-    assert (exchange.sum_reason(inputs, outputs, rows) is None) is gathers
+    assert (agreement.sum_reason(inputs, outputs, rows) is None) is gathers
 
 
 def _free_ports(count: int) -> list[int]:

@@ -241,7 +241,7 @@ def run_if(condition: tf.Tensor | None, run: Callable[[], tf.Operation | None]) 
     """
     if condition is None:
         return run()
-    if tf.distribute.has_strategy():
+    if replicas.wait_for_each_other():
         return replicas.run_if(condition, run)
 
     def branch() -> tf.Tensor:
