@@ -247,6 +247,10 @@ class Option:
     strategy: Callable[[], Any] | None = None
 
 
+def _mirrored(replicas: int) -> Any:
+    return tf.distribute.MirroredStrategy([f"/CPU:{index}" for index in range(replicas)])
+
+
 def _adam(**options: Any) -> Option:
     return Option(lambda: optimizers.Adam(RATE, **options))
 
@@ -273,7 +277,8 @@ OPTIONS: dict[str, Option] = {
     "bfloat16": Option(policy="bfloat16"),
     "jit_compile=True": Option(jit=True),
     'backend="reference"': Option(backend="reference"),
-    "MirroredStrategy": Option(strategy=lambda: tf.distribute.MirroredStrategy(["/CPU:0"])),
+    "MirroredStrategy, one replica": Option(strategy=lambda: _mirrored(1)),
+    "MirroredStrategy, two replicas": Option(strategy=lambda: _mirrored(2)),
 }
 KINDS = {"dense": "dense layer", "norm": "other variable", "table": "table, repeated ids"}
 
@@ -424,7 +429,10 @@ def _option_row(name: str, option: Option, notes: Notes) -> list[str]:
 
 
 def page() -> str:
-    """The whole page."""
+    """The whole page; in a process that has not used TensorFlow yet, as it needs two CPUs."""
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    two = [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
+    tf.config.set_logical_device_configuration(cpu, two)
     notes = Notes()
     keras_rows = [_option_row(name, Option(make), notes) for name, make in KERAS_OPTIMIZERS.items()]
     tf1_rows = [

@@ -50,6 +50,10 @@ class Clipping:
         """Whether the gradients of all variables are scaled by one factor."""
         return self._options.clip == "global_norm"
 
+    def after_exchange(self) -> Clipping:
+        """What is done to the sum of the gradients of all replicas; set its `condition`."""
+        return Clipping(GradientOptions())
+
     def before_accumulation(self) -> Clipping:
         """What is done to a gradient before it is added to others."""
         return Clipping(dataclasses.replace(self._options, clip=None, bound=0.0))

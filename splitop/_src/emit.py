@@ -19,6 +19,7 @@ from splitop._src.clipping import NONE, Clipping
 from splitop._src.dense_sweep import dense_sweep
 from splitop._src.emit_tables import check_ids, ids_gradient, table_tensors
 from splitop._src.errors import SplitError
+from splitop._src.exchange import Exchange
 from splitop._src.graph import reach
 from splitop._src.graph.copy import copy_op
 from splitop._src.graph.devices import on_device_of
@@ -27,23 +28,15 @@ from splitop._src.graph.layers import DenseLayer
 from splitop._src.graph.tables import TableGradient
 from splitop._src.norms import SquaredNorms
 from splitop._src.ops import LayerArgs
-from splitop._src.optimizers import OptimizerAdapter, UpdateRule
+from splitop._src.optimizers import Accumulation, OptimizerAdapter, UpdateRule
 from splitop._src.optimizers.rules import SGD
 from splitop._src.reference import Reference
-from splitop._src.updates import Pair, Updates, by_place
+from splitop._src.replicas import Replicas
+from splitop._src.updates import Pair, SweptLayer, Updates, by_place
 from splitop._src.validate import Call, Trainable, current_graph
 from splitop._src.write_order import WriteOrder
 
 Chain = tuple[DenseLayer, ...]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _SweptLayer:
-    """A layer whose gradient is there, and which is to be updated once all norms are known."""
-
-    layer: DenseLayer
-    gradient: tf.Tensor
-    arguments: LayerArgs
 
 
 class Emission:
@@ -61,6 +54,7 @@ class Emission:
         tables: Mapping[int, TableGradient],
         clipping: Clipping,
         lazy: bool,
+        replicas: Replicas | None,
     ):
         """Works out what has to run; adds nothing to the graph yet.
 
@@ -76,6 +70,7 @@ class Emission:
             tables: Indices of the tables that are updated by the gradients of their rows.
             clipping: What is done to the gradients before the update.
             lazy: Whether the rule is applied to no row but those looked up.
+            replicas: Those that take the step together; None: there is one.
         """
         self.call = call
         self._adapter = adapter
@@ -101,23 +96,25 @@ class Emission:
         self._order = WriteOrder(call, reference, gradients, self._needed)
         self._tensors: dict[Any, Any] = {}
         self._operations: dict[Any, Any] = {}
-        self._swept: list[_SweptLayer] = []
+        self._swept: list[SweptLayer] = []
         self._norms = SquaredNorms()
         self._updates: Updates | None = None
         self._accumulated: Accumulated | None = None
-        if rule is not None:
-            accumulation = adapter.accumulation()
-            if accumulation is None:
-                self._updates = Updates(adapter, rule, call, clipping, lazy, self._now)
-            else:
-                indices = sorted(fused | set(updated) | tables.keys())
-                self._accumulated = Accumulated(
-                    adapter, rule, accumulation, clipping, call, indices
-                )
-                clipping = clipping.before_accumulation()
-                self._updates = Updates(accumulation, SGD, call, clipping, False, self._now)
+        self._replicas = replicas
+        updated_by: OptimizerAdapter | Accumulation = adapter
+        accumulation = None if rule is None else adapter.accumulation()
+        if rule is not None and accumulation is not None:
+            indices = sorted(fused | set(updated) | tables.keys())
+            self._accumulated = Accumulated(adapter, rule, accumulation, clipping, call, indices)
+            updated_by, rule, lazy = accumulation, SGD, False
+            clipping = clipping.before_accumulation()
         self._clipping = clipping
-        self._in_two_passes = clipping.norms != NONE or self._accumulated is not None
+        self._combined = clipping if replicas is None else clipping.after_exchange()
+        if rule is not None:
+            self._updates = Updates(updated_by, rule, call, self._combined, lazy, self._now)
+        self._in_two_passes = (
+            clipping.norms != NONE or self._accumulated is not None or replicas is not None
+        )
 
     def emits_input_gradient(self, chain: Chain) -> bool:
         """Whether something outside the chain needs the gradient of its input."""
@@ -154,15 +151,17 @@ class Emission:
             if needs_norms:
                 self._add_norms()
                 self._clipping.resolve(self._norms)
+            if self._replicas is not None:
+                self._exchange(self._replicas)
             fused += self._emit_layers()
             fused += [self._emit_updates(pairs) for pairs in by_place(self.call, self._updated)]
             fused += [self._emit_tables(pairs) for pairs in by_place(self.call, self._tables)]
             if self._accumulated is not None:
-                fused = [self._accumulated.update_if_due(fused, self._clipping.condition)]
+                fused = [self._accumulated.update_if_due(fused, self._combined.condition)]
         pairs = [self._after_reads(*pair) for pair in self._declined]
         checks = () if self._seeded_by_op is not None else self._reference.checked.checks
         with tf.control_dependencies([*checks, *id_checks]):
-            return self._adapter.finish(fused, pairs, global_step, self._clipping.condition)
+            return self._adapter.finish(fused, pairs, global_step, self._combined.condition)
 
     def _check_not_written(self) -> None:
         """The op multiplies by the kernels as they are then, so they must be those planned for."""
@@ -290,8 +289,21 @@ class Emission:
             linear = dataclasses.replace(
                 arguments[position], reference=None, activation="linear", kernel_copy=None
             )
-            self._swept.append(_SweptLayer(layer, sweep.gradients[position], linear))
+            self._swept.append(SweptLayer(layer, sweep.gradients[position], linear))
         return sweep.input_gradient
+
+    def _exchange(self, replicas: Replicas) -> None:
+        """Puts what the gradients of all replicas are made from in the place of this one's."""
+        if self._updates is not None:
+            layers = [index for swept in self._swept for index in swept.layer.variables]
+            in_memory = [index for index, _ in [*self._updated, *self._tables]]
+            # TF1's optimizers keep those of the replica that has worked them out last.
+            self._updates.work_out_hyper(layers + in_memory)
+        before = [*self._reference.checked.checks, *self._order.before_update([])]
+        exchange = Exchange(replicas, self.call, self._clipping, self._now)
+        combined = exchange.run(self._swept, self._updated, self._tables, before)
+        self._swept, self._updated = combined.swept, combined.updated
+        self._tables, self._combined.condition = combined.tables, combined.condition
 
     def _emit_layers(self) -> list[tf.Operation]:
         """Emits the updates of the layers that were swept."""

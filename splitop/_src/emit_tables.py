@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from splitop._src.clipping import Clipping
 from splitop._src.graph.gradient_graph import as_rows
 from splitop._src.graph.tables import TableGradient
 
@@ -36,6 +37,29 @@ def table_tensors(
     num_bags = tf.shape(gradient, tf.int64)[0]
     # An empty batch has no ids, and no size of a bag.
     return gradient, ids, tf.range(num_ids) // tf.maximum(num_ids // tf.maximum(num_bags, 1), 1)
+
+
+def clipped_table(
+    table: TableGradient, index: int, width: int, now: Callable[[Any], Any], clipping: Clipping
+) -> TableGradient:
+    """The gradient [rows, width] after it was clipped, with the ids and their bags.
+
+    Args:
+        table: The gradient in the reference graph.
+        index: Of the table's variable.
+        width: Elements of a row.
+        now: The tensor that stands for one of the reference graph in this step.
+        clipping: What is done to the gradients.
+    """
+    gradient, ids, gradient_rows = table_tensors(table, width, now)
+    combiner = table.combiner
+    if clipping.by_value and gradient_rows is not None:
+        # What is clipped is the gradient of an id, not that of its bag.
+        sizes = bag_factors(gradient_rows, tf.shape(gradient)[0], combiner, gradient.dtype)
+        gradient, combiner = gradient * sizes[:, tf.newaxis], "sum"
+    return TableGradient(
+        clipping.clip(gradient, index), ids, combiner, gradient_rows, distinct=table.distinct
+    )
 
 
 def bag_factors(

@@ -28,6 +28,9 @@ def plan(
     Adds the plain gradients to the current graph (they are the fallback, and cost nothing
     where they are not used) and reads them. Nothing is trained before `Plan.apply()`.
 
+    Under a tf.distribute strategy it belongs into the function that strategy.run is given: the step
+    is that of all replicas together.
+
     Args:
         optimizer: A keras.optimizers.Optimizer or a tf.compat.v1.train.Optimizer; the
             object that also trains elsewhere, with its slots, schedule and counter.
@@ -52,7 +55,8 @@ def plan(
         The plan; print it for a table.
 
     Raises:
-        SplitError: Called eagerly, or `optimizer` or `backend` is unknown.
+        SplitError: Called eagerly, or outside of the replicas of a strategy; or `optimizer` or
+            `backend` is unknown.
         CutError: `iv` can't be differentiated.
         SeedError: `grad_ys` does not fit `iv`. What only a run can tell (a batch size) is
             checked then, before anything is written: tf.errors.InvalidArgumentError.

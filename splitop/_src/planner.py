@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from splitop._src import backend as backends
 from splitop._src import library
+from splitop._src import replicas as distribution
+from splitop._src.agreement import UNLIKE, agree
 from splitop._src.clipping import Clipping
 from splitop._src.emit import Emission
 from splitop._src.errors import NotFusableError, SplitError
@@ -45,6 +47,7 @@ from splitop._src.optimizers import (
     adapter_for,
 )
 from splitop._src.reference import Reference, build_reference
+from splitop._src.replicas import Replicas
 from splitop._src.table import table
 from splitop._src.validate import Call, Trainable
 
@@ -209,10 +212,11 @@ def make_plan(
     gradients = GradientGraph(reference.ops, reference.gradients, kept)
     rule, cause = _rule_or_cause(adapter, path, call.graph, reference.ops)
     clipping = Clipping(_gradient_options(adapter, rule, skip_nonfinite))
+    replicas = distribution.replicas()
     if rule is None:
         found = _Found((), {}, {}, dict.fromkeys(range(len(call.variables)), cause))
     else:
-        found = _sort_out(adapter, rule, clipping, call, reference, gradients)
+        found = _sort_out(adapter, rule, clipping, call, reference, gradients, replicas)
         found = _without_parts_of_a_norm(adapter, clipping, found)
     if len(found.declined) == len(call.variables):
         # The optimizer does all by itself.
@@ -234,6 +238,7 @@ def make_plan(
         found.tables,
         clipping,
         lazy,
+        replicas,
     )
     names = [item.name for item in call.variables]
     plan = Plan(
@@ -325,6 +330,7 @@ def _sort_out(
     call: Call,
     reference: Reference,
     gradients: GradientGraph,
+    replicas: Replicas | None,
 ) -> _Found:
     """Finds the chains of dense layers, and the reasons of the variables that are in none."""
     kernels: dict[int, KernelGradient] = {}
@@ -343,6 +349,9 @@ def _sort_out(
             if table.distinct and clipping.is_on and adapter.accumulation() is None:
                 # What is clipped is the sum of the gradients of a row, as TensorFlow makes it.
                 table = TableGradient(gradient.values, gradient.indices, distinct=True)
+            if table.distinct and replicas is not None and not adapter.adds_up_slices():
+                # Each replica has such a sum of its own.
+                table = TableGradient(gradient.values, gradient.indices)
             reason = _repeated_ids_reason(adapter, rule, table)
             if reason is None:
                 tables[index] = table
@@ -351,7 +360,8 @@ def _sort_out(
             continue
         match = (
             _rowwise_reason(adapter, rule)
-            or _gpu_reason(rule, in_memory, item.variable)
+            or _gpu_reason(rule, in_memory or replicas is not None, item.variable)
+            or _replica_reason(replicas, clipping)
             or gradient_reason(gradient, item.variable)
             or _reread_reason(call.graph, item.variable, gradients)
             or _match(gradients, item.variable, gradient)
@@ -365,6 +375,11 @@ def _sort_out(
     layers = [_read_layer(call, gradients, kernel, biases, updated) for kernel in kernels.items()]
     for index, bias in biases.items():
         updated[index] = bias.otherwise
+    if replicas is not None:
+        agreement = agree(replicas, layers, tables, updated, declined)
+        if agreement is None:
+            return _Found((), {}, {}, dict.fromkeys(range(len(call.variables)), UNLIKE))
+        layers, updated = agreement.gathered, updated | agreement.added_up
     return _Found(link_chains(gradients, layers), tables, updated, declined)
 
 
@@ -421,8 +436,18 @@ def _gpu_reason(rule: UpdateRule, in_memory: bool, variable: Any) -> str | None:
     if not rule.gpu_chains:
         return f"on GPUs the backward pass is not fused with the update rule {rule.name}"
     if in_memory:
-        return "on GPUs a gradient that is scaled, clipped, checked or added up is in memory first"
+        return (
+            "on GPUs a gradient that is scaled, clipped, checked or added up, with those of other "
+            "steps or replicas, is in memory first"
+        )
     return None
+
+
+def _replica_reason(replicas: Replicas | None, clipping: Clipping) -> str | None:
+    """Why the gradients of a replica have to be in memory, or None."""
+    if replicas is None or not clipping.changes_gradients:
+        return None
+    return "each replica scales, clips or checks its gradients before they are added up"
 
 
 def _repeated_ids_reason(

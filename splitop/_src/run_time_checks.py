@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from splitop._src import replicas
 from splitop._src.names import tensor_name
 
 # Ops whose output has the shape of their first input.
@@ -112,10 +113,13 @@ def _check_shape(iv: Any, seed: Any, name: str) -> Any:
     rank = tf.equal(tf.size(shape), tf.size(expected))
     # Shapes of different lengths must not be broadcast against each other.
     same = tf.raw_ops.Equal(x=shape, y=expected, incompatible_shape_error=False)
-    fits = tf.reduce_all(same & (expected > 0)) & rank
+    needs, least = ", which needs at least one row", 1
+    if replicas.replicas() is not None:
+        needs, least = "", 0  # There may be no rows left for one of them.
+    fits = tf.reduce_all(same & (expected >= least)) & rank
     message = (  # Without quotation marks: the op would escape them.
         f"splitop: SeedError: the seed {name} must have the shape of the intermediate vector "
-        f"{iv.name}, which needs at least one row. Expected:"
+        f"{iv.name}{needs}. Expected:"
     )
     return tf.raw_ops.Assert(
         condition=fits, data=[message, expected, "Received:", shape], summarize=16

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import tensorflow as tf
 
 from splitop._src.clipping import Clipping
-from splitop._src.emit_tables import bag_factors, table_tensors
+from splitop._src.emit_tables import clipped_table
 from splitop._src.graph.devices import Place, on_device_of, place_of
 from splitop._src.graph.gradient_graph import as_rows, joined_rows
 from splitop._src.graph.layers import DenseLayer
@@ -21,6 +22,21 @@ from splitop._src.validate import Call, Trainable
 
 T = TypeVar("T")
 Pair = tuple[int, T]  # the index of a variable, and what its gradient is made of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SweptLayer:
+    """A layer whose backward pass has run, and which is yet to be updated.
+
+    Attributes:
+        layer: The layer.
+        gradient: dL/dz.
+        arguments: Those of its update, which begins with dL/dz.
+    """
+
+    layer: DenseLayer
+    gradient: tf.Tensor
+    arguments: LayerArgs
 
 
 class Updates:
@@ -52,6 +68,13 @@ class Updates:
         self._lazy = lazy
         self._now = now
         self._hyper: dict[Any, Any] = {}
+
+    def work_out_hyper(self, indices: Iterable[int]) -> None:
+        """Adds the hyperparameters of some variables before they are needed."""
+        for index in indices:
+            variable = self._item(index).variable
+            with on_device_of(self._call.graph, variable):
+                self._hyper_of(variable)
 
     def layer(self, layer: DenseLayer, wants_gradient: bool) -> LayerArgs:
         """A layer's arguments for the ops; `wants_gradient`: whether its dL/dx is computed."""
@@ -166,17 +189,12 @@ class Updates:
     def _table(self, index: int, table: TableGradient) -> TableArgs:
         item = self._item(index)
         width = item.variable.shape[1:].num_elements()
-        gradient, ids, gradient_rows = table_tensors(table, width, self._now)
-        combiner = table.combiner
-        if self._clipping.by_value and gradient_rows is not None:
-            # What is clipped is the gradient of an id, not that of its bag.
-            sizes = bag_factors(gradient_rows, tf.shape(gradient)[0], combiner, gradient.dtype)
-            gradient, combiner = gradient * sizes[:, tf.newaxis], "sum"
+        clipped = clipped_table(table, index, width, self._now, self._clipping)
         return TableArgs(
-            gradient=self._clipping.clip(gradient, index),
-            ids=ids,
-            gradient_rows=gradient_rows,
-            combiner=combiner,
+            gradient=clipped.gradient,
+            ids=clipped.ids,
+            gradient_rows=clipped.bags,
+            combiner=clipped.combiner,
             all_rows=self.updates_all_rows(index),
             sums_squares=not (table.distinct or self._adapter.adds_up_slices()),
             table=self._adapter.variable(item.given),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from splitop._src import replicas
 from splitop._src.errors import CutError, SeedError, SplitError, VariableListError
 from splitop._src.names import describe, tensor_name, unique_variable_names, variable_name
 from splitop._src.optimizers.base import tf_variable
@@ -20,7 +21,7 @@ class Trainable:
 
     Attributes:
         given: The user's object, tf.Variable or keras.Variable: what the optimizer knows.
-        variable: The tf.Variable.
+        variable: The tf.Variable; on a replica of a tf.distribute strategy, its own copy.
         name: What the user calls it; unique among the variables of a call.
     """
 
@@ -87,6 +88,7 @@ def current_graph(caller: str) -> Any:
             f"splitop.{caller} builds graph operations: call it inside a tf.function, or "
             f"under `with tf.Graph().as_default():`. Received: {call}."
         )
+    replicas.check_context(caller)
     return tf.compat.v1.get_default_graph()
 
 
@@ -169,6 +171,12 @@ def _check_variable(item: Any, index: int, graph: Any) -> Any:
             f'variable "{name}" at position {index} of var_list must belong to the graph that '
             "is being built; create it under the same `with graph.as_default():`. Received: "
             "a variable of another graph, or an eager one."
+        )
+    if replicas.was_created_elsewhere(variable):
+        raise VariableListError(
+            f'variable "{name}" at position {index} of var_list must have a copy on each replica '
+            "of the tf.distribute strategy: create it under `with strategy.scope():`. Received: a "
+            "variable from outside of this scope."
         )
     return variable
 

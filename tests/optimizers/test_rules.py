@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -223,29 +224,39 @@ def test_a_model_that_is_not_built(make: Any) -> None:
 
 @ADAPTERS
 @pytest.mark.parametrize(
-    "make_strategy",
+    ("make_strategy", "outside"),
     [
-        lambda: tf.distribute.MirroredStrategy(["CPU:0"]),
-        lambda: tf.distribute.OneDeviceStrategy("CPU:0"),
+        (lambda: tf.distribute.MirroredStrategy(["CPU:0"]), "MirroredStrategy"),
+        (lambda: tf.distribute.OneDeviceStrategy("CPU:0"), None),
     ],
     ids=["Mirrored", "OneDevice"],
 )
-def test_strategies(make: Any, make_strategy: Any) -> None:
+def test_strategies(make: Any, make_strategy: Any, outside: str | None) -> None:
     strategy = make_strategy()
-    name = type(strategy).__name__
     with strategy.scope():
         variable, optimizer = tf.Variable([1.0, 2.0]), make()
-        assert name in adapter_for(optimizer).rule()
+        if isinstance(optimizer, ko.Optimizer):
+            optimizer.build([variable])
     adapter = adapter_for(optimizer)
-    assert adapter.rule() is rules.ADAM
-    assert name in adapter.declines(variable)
+    reason = adapter.declines(variable)
+    assert reason is None if outside is None else outside in reason
 
     def step() -> None:
+        assert adapter.rule() is rules.ADAM
+        assert adapter.declines(variable) is None
         adapter.prepare([variable])
         adapter.finish([], [(tf.constant([1.0, -1.0]), variable)], None)
 
     tf.function(lambda: strategy.run(step), autograph=False)()
     assert variable.numpy() == pytest.approx([0.999, 2.001])  # Adam's first step is its rate.
+
+
+def test_strategies_without_a_fused_step() -> None:
+    strategy = tf.distribute.experimental.CentralStorageStrategy(["CPU:0"])
+    with strategy.scope():
+        variable, optimizer = tf.Variable([1.0]), ko.Adam()
+        assert re.search("CentralStorageStrategy; fused: .*Mirrored", adapter_for(optimizer).rule())
+        assert "CentralStorageStrategy" in adapter_for(optimizer).declines(variable)
 
 
 def test_without_v2_behavior() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from splitop._src import library
+from splitop._src import library, replicas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ def place_of(variable: Any) -> Place:
 def device_reason(variable: Any) -> str | None:
     """Why the fused op can't work where a variable is, or None."""
     spec = _spec_of(variable)
-    if spec.job not in (None, "localhost") or spec.task not in (None, 0):
+    if not _is_in_this_process(spec):
         return f"it is placed on another machine's device, {variable.device}"
     if spec.device_type not in (None, "CPU", "GPU"):
         return f"it is placed on {variable.device}; the fused op runs on CPUs and NVIDIA GPUs"
@@ -72,6 +72,13 @@ def on_device_of(graph: Any, variable: Any) -> Iterator[None]:
     """
     with graph.colocate_with(None, ignore_existing=True), tf.device(variable.device or None):
         yield
+
+
+def _is_in_this_process(spec: Any) -> bool:
+    if spec.job in (None, "localhost") and spec.task in (None, 0):
+        return True
+    own = map(tf.DeviceSpec.from_string, replicas.devices_of_worker())
+    return any((spec.job, spec.task) == (each.job, each.task) for each in own)
 
 
 def _spec_of(variable: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from splitop._src import replicas
 from splitop._src.errors import SplitError, VariableListError
 from splitop._src.names import describe
 from splitop._src.optimizers.accumulation import Accumulation
@@ -153,14 +154,14 @@ class OptimizerAdapter(abc.ABC):
 
 
 def tf_variable(variable: Any) -> tf.Variable:
-    """The tf.Variable behind a tf.Variable or keras.Variable.
+    """The tf.Variable behind a tf.Variable or keras.Variable; on a replica, its own copy.
 
     Raises:
         VariableListError: Something else, or a keras.Variable that has no value yet.
     """
     value = variable if isinstance(variable, tf.Variable) else getattr(variable, "value", None)
     if isinstance(value, tf.Variable):
-        return value
+        return replicas.own_copy(value)
     raise VariableListError(
         "Variables must be tf.Variable or keras.Variable objects, and built: call the model, or "
         f"its build(), first. Received: {describe(variable)}"
@@ -169,9 +170,9 @@ def tf_variable(variable: Any) -> tf.Variable:
 
 def storage_reason(variable: tf.Variable) -> str | None:
     """Why the op can't reach the variable's memory, or None."""
-    if _is_distributed(variable):
-        strategy = type(variable._distribute_strategy).__name__
-        return f"variable of a tf.distribute strategy ({strategy})"
+    reason = replicas.distributed_reason(variable)
+    if reason is not None:
+        return reason
     if getattr(variable, "handle", None) is None:
         return (
             "reference variable, without a resource handle: call "
@@ -188,13 +189,6 @@ def no_rule_reason(optimizer: Any, fused_classes: Collection[type]) -> str:
     whose = f" (a subclass of {parent.__name__})" if parent else ""
     names = ", ".join(fused.__name__ for fused in fused_classes)
     return f"optimizer {cls.__name__}{whose} has no fused rule (fused: {names})"
-
-
-def strategy_reason() -> str | None:
-    """The reason inside a tf.distribute strategy, or None outside of one."""
-    if not tf.distribute.has_strategy():
-        return None
-    return f"inside a tf.distribute strategy ({type(tf.distribute.get_strategy()).__name__})"
 
 
 @contextlib.contextmanager
@@ -230,6 +224,7 @@ def increment(counter: Any, condition: tf.Tensor | None = None) -> tf.Operation:
     """An operation that adds one to a variable, if the condition holds."""
     variable = tf_variable(counter)
     check_in_reach([variable], f"global_step '{variable.name}'")
+    replicas.check_in_scope([variable], f"global_step '{variable.name}'")
     by = 1 if condition is None else tf.cast(condition, variable.dtype)
     return variable.assign_add(by, read_value=False)
 
@@ -249,6 +244,8 @@ def run_if(condition: tf.Tensor | None, run: Callable[[], tf.Operation | None]) 
     """
     if condition is None:
         return run()
+    if replicas.wait_for_each_other():
+        return replicas.run_if(condition, run)
 
     def branch() -> tf.Tensor:
         operation = run()
@@ -258,12 +255,9 @@ def run_if(condition: tf.Tensor | None, run: Callable[[], tf.Operation | None]) 
     return tf.cond(tf.identity(condition), branch, lambda: tf.constant(False)).op
 
 
-def _is_distributed(variable: tf.Variable) -> bool:
-    return getattr(variable, "_distribute_strategy", None) is not None
-
-
 def _in_reach(variable: tf.Variable) -> bool:
-    if _is_distributed(variable) or getattr(variable, "handle", None) is None:
+    distributed = getattr(variable, "_distribute_strategy", None) is not None
+    if distributed or getattr(variable, "handle", None) is None:
         return True
     symbolic = tf.is_symbolic_tensor(variable.handle)
     with tf.init_scope():

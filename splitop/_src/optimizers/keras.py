@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from splitop._src import replicas
 from splitop._src.errors import SplitError, VariableListError
 from splitop._src.names import variable_name
 from splitop._src.optimizers.accumulation import Accumulation
@@ -19,7 +20,6 @@ from splitop._src.optimizers.base import (
     increment,
     run_if,
     storage_reason,
-    strategy_reason,
     tf_variable,
 )
 from splitop._src.optimizers.rules import UpdateRule
@@ -51,7 +51,7 @@ class KerasAdapter(OptimizerAdapter):
     def rule(self) -> UpdateRule | str:
         if isinstance(self.fused_rule, str):
             return self.fused_rule
-        return strategy_reason() or self.fused_rule
+        return replicas.strategy_reason() or self.fused_rule
 
     def gradient_options(self) -> GradientOptions:
         optimizer = self._optimizer
@@ -95,10 +95,11 @@ class KerasAdapter(OptimizerAdapter):
     def prepare(self, variables: Sequence[Any]) -> None:
         optimizer = self._optimizer
         self._check_accumulation()
+        self._check_conditions()
         self._check_known(variables)
-        check_in_reach(
-            [tf_variable(v) for v in optimizer.variables], f"optimizer '{optimizer.name}'"
-        )
+        state = [tf_variable(v) for v in optimizer.variables]
+        for check in (check_in_reach, replicas.check_in_scope):
+            check(state, f"optimizer '{optimizer.name}'")
         if optimizer.built or not self._needs_slots():
             return
         cure = "call optimizer.build(variables) before"
@@ -125,6 +126,17 @@ class KerasAdapter(OptimizerAdapter):
                 "updates a variable in a TF1 graph: use a tf.function, outside of any tf.Graph. "
                 f"Received: gradient_accumulation_steps={accumulation.steps}"
             )
+
+    def _check_conditions(self) -> None:
+        """Some replicas can't wait for the others inside of a condition, as Keras has them do."""
+        optimizer = self._optimizer
+        for option in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
+            value = getattr(optimizer, option)
+            if value and replicas.replicas() is not None:
+                raise SplitError(
+                    f"optimizer '{optimizer.name}' has {option}, which Keras does not support on "
+                    f"several replicas of a tf.distribute strategy. Received: {option}={value}"
+                )
 
     def _check_known(self, variables: Sequence[Any]) -> None:
         optimizer = self._optimizer
@@ -216,6 +228,13 @@ class KerasAdapter(OptimizerAdapter):
             if self._optimizer.use_ema:
                 written += self._optimizer._trainable_variables
             return [tf_variable(variable).read_value() for variable in written]
+
+        if tf.distribute.has_strategy():
+            raise SplitError(
+                f"optimizer '{self._optimizer.name}' can't end the step in a TF1 graph under a "
+                "tf.distribute strategy: use a tf.function, or another optimizer. Received: "
+                f"a step that is not fused as a whole ({len(declined)} variables are declined)"
+            )
 
         # Keras relies on that order, which a TF1 graph doesn't keep: give it a tf.function.
         @tf.function(autograph=False)

@@ -73,6 +73,9 @@ class LossScaleAdapter(KerasAdapter):
         with tf.control_dependencies([step]):
             return self._move_scale(condition)
 
+    def _check_conditions(self) -> None:
+        self._inner._check_conditions()
+
     def _needs_slots(self) -> bool:
         return True  # The scale is read before.
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from splitop._src import replicas
 from splitop._src.optimizers.base import (
     OptimizerAdapter,
     creating_slots,
     increment,
     run_if,
     storage_reason,
-    strategy_reason,
     tf_variable,
 )
 from splitop._src.optimizers.rules import UpdateRule
@@ -36,7 +36,7 @@ class TF1Adapter(OptimizerAdapter):
     def rule(self) -> UpdateRule | str:
         if isinstance(self.fused_rule, str):
             return self.fused_rule
-        return strategy_reason() or self.fused_rule
+        return replicas.strategy_reason() or self.fused_rule
 
     def declines(self, variable: Any) -> str | None:
         variable = tf_variable(variable)
@@ -49,9 +49,12 @@ class TF1Adapter(OptimizerAdapter):
         if isinstance(self.rule(), str):
             return  # apply_gradients will do all this itself.
         optimizer, name = self._optimizer, self._optimizer.get_name()
-        cure = "use the optimizer in that first call"
-        with creating_slots(name, cure), tf.init_scope():
-            optimizer._create_slots([tf_variable(v) for v in variables])
+
+        def create(_: Any, variables: Sequence[Any]) -> None:
+            with creating_slots(name, "use the optimizer in that first call"), tf.init_scope():
+                optimizer._create_slots(variables)
+
+        replicas.for_all(create, [tf_variable(v) for v in variables])
         with tf.name_scope(name):
             optimizer._prepare()
 
@@ -104,8 +107,19 @@ class TF1Adapter(OptimizerAdapter):
     def _end_step(self, global_step: Any | None) -> tf.Operation:
         """What apply_gradients does after its updates."""
         with tf.name_scope(self._optimizer.get_name()) as scope:
-            step = self._optimizer._finish([tf.no_op()], "update")
+            step = replicas.for_all(self._advance)
             if global_step is not None:
                 with tf.control_dependencies([step]):
                     step = increment(global_step)
             return tf.group(step, name=scope)
+
+    def _advance(self, strategy: Any) -> tf.Operation:
+        """What the optimizer itself does after its updates: once, or on each of the replicas."""
+
+        def finish() -> tf.Operation:
+            return self._optimizer._finish([tf.no_op()], "update")
+
+        if strategy is None:
+            return finish()
+        devices = strategy.extended.non_slot_devices([])
+        return strategy.extended.update_non_slot(devices, finish)

@@ -1,0 +1,249 @@
+"""Several replicas under tf.distribute: the step of the reference path, and the same on each."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import splitop
+from splitop._src import agreement
+from tests.distribute import cases, replicas, worker
+
+Run = Callable[..., Any]
+
+GATHERED = {"DenseSweep": 2, "DenseChain": 4}
+ADDED_UP = {"MultiTensorUpdate": 2}
+CLIPPED = {"MultiTensorUpdate": 2, "SquaredNorms": 2}
+WITH_TABLE = {"MultiTensorUpdate": 2, "TableUpdate": 2}
+
+
+def _assert_equal(actual: replicas.Trained, expected: replicas.Trained) -> None:
+    both = zip(actual.values.items(), expected.values.values(), strict=True)
+    for (name, value), reference in both:
+        np.testing.assert_allclose(value, reference, rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+def _assert_same_bits(actual: replicas.Trained, expected: replicas.Trained) -> None:
+    both = zip(actual.values.items(), expected.values.values(), strict=True)
+    for (name, value), other in both:
+        assert np.asarray(value).tobytes() == np.asarray(other).tobytes(), name
+
+
+@pytest.mark.parametrize(
+    ("part", "optimizer", "options", "ops"),
+    [
+        ("wide", "Adam", {}, GATHERED),
+        ("wide", "momentum", {"global_step": True}, GATHERED),
+        ("wide", "Nadam", {}, GATHERED),
+        ("wide", "EMA", {}, GATHERED),
+        ("wide", "tf1 Adam", {"global_step": True}, GATHERED),
+        ("narrow", "AdamW", {}, ADDED_UP),
+        ("wide", "schedule", {"batch_is_known": False}, ADDED_UP),
+        ("wide", "Lamb", {}, {}),
+        ("mixed", "tf1 Momentum", {}, {"DenseSweep": 4, "DenseChain": 4, **ADDED_UP}),
+        ("synchronized", "SGD", {}, {"DenseSweep": 4, "DenseChain": 4, **ADDED_UP}),
+        ("constraint", "Adam", {}, {"DenseSweep": 2, "DenseChain": 2, **ADDED_UP}),
+        ("ids", "Adam", {}, WITH_TABLE),
+        ("bags", "Adam", {"sizes": (4, 0), "batch_is_known": False}, WITH_TABLE),
+        ("sparse bags", "Adam", {}, WITH_TABLE),
+        ("sparse bags", "tf1 GradientDescent", {}, WITH_TABLE),
+        ("ids", "Adamax", {}, ADDED_UP),
+        ("narrow", "clipnorm", {}, CLIPPED),
+        ("constraint", "global_clipnorm", {}, {"MultiTensorUpdate": 2, "SquaredNorms": 4}),
+        ("bags", "clipvalue", {}, WITH_TABLE),
+        ("constraint", "LossScaleOptimizer", {}, {"MultiTensorUpdate": 2, "SquaredNorms": 6}),
+    ],
+)
+def test_equals_the_reference(
+    run: Run, part: str, optimizer: str, options: dict[str, Any], ops: dict[str, int]
+) -> None:
+    fused = run(replicas.train, part, optimizer, "auto", **options)
+    reference = run(replicas.train, part, optimizer, "reference", **options)
+    assert fused.ops == ops
+    assert fused.differing == reference.differing == set()
+    _assert_equal(fused, reference)
+
+
+@pytest.mark.parametrize(
+    ("part", "sparse"), [("wide", "exact"), ("sparse bags", "lazy"), ("bags", "lazy")]
+)
+def test_equals_one_replica_with_all_rows(run: Run, part: str, sparse: str) -> None:
+    optimizer = "momentum"
+    two = run(replicas.train, part, optimizer, "fused", sparse=sparse)
+    one = run(replicas.train, part, optimizer, "fused", sparse=sparse, replicas=1)
+    assert "DenseSweep" not in one.ops
+    _assert_equal(two, one)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize(("part", "optimizer"), [("constraint", "clipvalue"), ("wide", "tf1 Adam")])
+def test_a_step_that_is_not_finite_on_one_replica_is_left_out(
+    run: Run, part: str, optimizer: str, backend: str
+) -> None:
+    options = {"skip_nonfinite": True, "global_step": True}
+    before = run(replicas.train, part, optimizer, backend, steps=2, **options)
+    after = run(replicas.train, part, optimizer, backend, steps=3, planted=1, **options)
+    assert after.differing == set()
+    _assert_same_bits(after, before)
+
+
+def test_the_loss_scale_moves_by_the_gradients_of_all_replicas(run: Run) -> None:
+    """Keras asks the first replica only, and trains with an infinity of the second one."""
+    before = run(replicas.train, "wide", "LossScaleOptimizer", "auto", steps=2)
+    after = run(replicas.train, "wide", "LossScaleOptimizer", "auto", steps=3, planted=1)
+    changed = {
+        name: float(value)
+        for (name, value), other in zip(after.values.items(), before.values.values(), strict=True)
+        if np.asarray(value).tobytes() != np.asarray(other).tobytes()
+    }
+    ((name, scale),) = changed.items()
+    assert name.endswith("dynamic_scale")
+    assert scale == 8.0
+    assert after.differing == set()
+
+
+def test_reasons(run: Run) -> None:
+    added_up = run(replicas.train, "narrow", "Adam", "fused", steps=1)
+    assert all("less to move" in why for why in added_up.updated.values())
+    unknown = run(replicas.train, "wide", "Adam", "fused", steps=1, batch_is_known=False)
+    assert all("not known beforehand" in why for why in unknown.updated.values())
+    clipped = run(replicas.train, "wide", "clipvalue", "fused", steps=1)
+    assert all("each replica" in why for why in clipped.updated.values())
+    assert len(added_up.updated) == len(unknown.updated) == len(clipped.updated) == 4
+
+
+@pytest.mark.parametrize(
+    ("case", "error", "message"),
+    [
+        (cases.outside_of_run, splitop.SplitError, r"given to strategy\.run.*MirroredStrategy"),
+        (cases.in_a_branch, splitop.SplitError, r"not inside a tf\.cond.*Received: .*cond"),
+        (
+            cases.variable_from_outside,
+            splitop.VariableListError,
+            r"kernel.* copy on each replica.*strategy\.scope\(\)",
+        ),
+        (
+            cases.optimizer_from_outside,
+            splitop.SplitError,
+            r"optimizer 'sgd.*strategy\.scope\(\).*Received: .*iteration",
+        ),
+        (
+            cases.global_step_from_outside,
+            splitop.SplitError,
+            r"global_step 'counter:0'.*strategy\.scope\(\)",
+        ),
+    ],
+)
+def test_errors(run: Run, case: Callable[[], None], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        run(case)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "option"),
+    [("accumulating", "gradient_accumulation_steps=2"), ("overwriting", "overwrite_frequency=2")],
+)
+def test_what_keras_can_not_do_on_replicas(run: Run, optimizer: str, option: str) -> None:
+    with pytest.raises(splitop.SplitError, match=f"several replicas.*Received: .*{option}"):
+        run(replicas.train, "narrow", optimizer, "auto")
+
+
+def test_variables_of_a_strategy_outside_of_it(run: Run) -> None:
+    reasons = run(cases.outside_of_the_strategy)
+    assert len(reasons) == 2
+    assert all("MirroredStrategy), outside of its replicas" in why for why in reasons.values())
+
+
+def test_a_backend_that_is_set_around_the_step(run: Run) -> None:
+    assert run(cases.backend_around_run, "reference") == [(), ()]
+    first, second = run(cases.backend_around_run, "fused")
+    assert len(first) == len(second) == 2
+
+
+def test_replicas_that_compute_in_different_ways(run: Run) -> None:
+    declined, difference = run(cases.unlike_replicas)
+    assert "in different ways" in declined["w:0"]
+    assert difference < 1e-12
+
+
+def test_an_error_on_one_replica_changes_nothing_on_any(run: Run) -> None:
+    message, unchanged = run(cases.seed_that_does_not_fit)
+    assert "SeedError" in message
+    assert unchanged
+
+
+@pytest.mark.parametrize("optimizer", ["AdamOptimizer", "GradientDescentOptimizer"])
+def test_in_a_graph(run: Run, optimizer: str) -> None:
+    fused = run(cases.train_in_graph, optimizer, "fused")
+    reference = run(cases.train_in_graph, optimizer, "reference")
+    for first, second in (fused[:2], fused[2:]):
+        assert first.tobytes() == second.tobytes()
+    np.testing.assert_allclose(fused[0], reference[0], rtol=1e-9)
+    np.testing.assert_allclose(fused[2], reference[2], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "rows", "gathers"),
+    [(40, 40, 19, True), (40, 40, 20, False), (1000, 10, 9, True), (40, 40, None, False)],
+)
+def test_the_rows_are_gathered_where_they_are_less(
+    inputs: int, outputs: int, rows: int | None, gathers: bool
+) -> None:
+    assert (agreement.sum_reason(inputs, outputs, rows) is None) is gathers
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _start_worker(index: int, ports: list[int], output: pathlib.Path) -> subprocess.Popen[str]:
+    config = {
+        "cluster": {"worker": [f"localhost:{port}" for port in ports]},
+        "task": {"type": "worker", "index": index},
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.distribute.worker", str(output)],
+        cwd=pathlib.Path(__file__).parents[2],
+        env={**os.environ, "TF_CONFIG": json.dumps(config)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
+def test_workers(count: int, tmp_path: pathlib.Path) -> None:
+    """MultiWorkerMirroredStrategy, in a process for each worker."""
+    outputs = [tmp_path / str(index) for index in range(count)]
+    ports = _free_ports(count)
+    workers = [_start_worker(index, ports, output) for index, output in enumerate(outputs)]
+    try:
+        for process in workers:
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+    finally:
+        for process in workers:
+            process.kill()
+    trained = [pickle.loads(output.read_bytes()) for output in outputs]
+    for part, optimizer in worker.RUNS:
+        for of_worker in trained:
+            fused = of_worker[part, optimizer, "auto"]
+            assert fused.ops
+            assert fused.declined == {}
+            _assert_equal(fused, of_worker[part, optimizer, "reference"])
+            _assert_same_bits(fused, trained[0][part, optimizer, "auto"])
