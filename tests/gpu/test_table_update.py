@@ -76,7 +76,7 @@ def test_many_steps(device: Device, dtype: str, tables: list[Table]) -> None:
 def test_one_id_of_many(device: Device, width: int, all_rows: bool) -> None:
     tables = [
         Table(rows=9, width=width, ids=ids, distinct=1, all_rows=all_rows)
-        for ids in (1, 31, 32, 33, 63, 64, 65, 96, 97)
+        for ids in (1, 15, 16, 17, 31, 32, 33, 48, 49)
     ]
     tables += [
         Table(rows=100, width=width, ids=5000, hot=hot, distinct=50, all_rows=all_rows)
@@ -87,7 +87,7 @@ def test_one_id_of_many(device: Device, width: int, all_rows: bool) -> None:
 
 def test_every_place_of_a_segment(device: Device) -> None:
     """Segments of every length from each place of a tile on."""
-    lengths = [*range(1, 70), *range(69, 0, -1)]
+    lengths = [*range(1, 60), *range(59, 0, -1)]
     update, state = make_tables("float32", [Table(rows=150, width=3, ids=sum(lengths))], "adagrad")
     ids = np.random.default_rng(1).permutation(np.repeat(np.arange(len(lengths)), lengths))
     update = dataclasses.replace(

@@ -24,10 +24,11 @@
 
 namespace splitop::cuda {
 
-constexpr int kTileSlots = 32;
+constexpr int kTileSlots = 16;
 constexpr int kPartialsOfTile = 2;  // of a long segment from before the tile, of one from within
 
 constexpr int kIdThreads = 256;   // an id each
+constexpr int kBagThreads = 256;  // a bag each
 constexpr int kRowThreads = 256;  // as many lanes of them a row as its entry says
 constexpr int kLongRowThreads = 256;
 constexpr int kRestThreads = 256;
@@ -39,7 +40,8 @@ struct TableEntry {
   const void* gradient;
   const void* gradient_row;  // or NULL
   const void* id_weights;    // or NULL
-  int32_t* bag_sizes;        // [gradient_rows], zeros at first; NULL where factors need none
+  int32_t* bag_sizes;        // [gradient_rows], zeros at first; NULL where no factor depends on it
+  void* bag_factors;         // [gradient_rows], made from the sizes; NULL likewise
   void* value;
   void* slots[SPLITOP_MAX_SLOTS];
   void* partial_sums;  // for each tile kPartialsOfTile times a row, or two where squares are summed
@@ -52,6 +54,7 @@ struct TableEntry {
   uint32_t first_key;
   // The first block of each kernel that is the table's.
   int32_t id_block;
+  int32_t bag_block;
   int32_t row_block;
   int32_t long_row_block;
   int32_t rest_block;
@@ -68,6 +71,7 @@ struct TableEntry {
 // How many blocks of each kernel there are, for all tables.
 struct TableBlocks {
   int32_t ids;
+  int32_t bags;
   int32_t rows;
   int32_t long_rows;
   int32_t rest;
@@ -89,9 +93,11 @@ struct TableRowsArgs {
   const void* hyper;
 };
 
-// T is the type of all but indices: the rows with a short segment are updated, the long segments'
-// partial sums are made; then the rows with long segments are updated; then those without any.
+// In this order, for a type of all but indices: the bags' factors are made; the rows with a short
+// segment are updated, and the long segments' partial sums are made; the rows with a long segment
+// are updated; those without any are.
 struct TableKernels {
+  splitop_status (*bag_factors)(const TableRowsArgs& args, int32_t num_blocks, const Queue& queue);
   splitop_status (*rows)(splitop_update_rule rule, const TableRowsArgs& args, int32_t num_blocks,
                          const Queue& queue);
   splitop_status (*long_rows)(splitop_update_rule rule, const TableRowsArgs& args,

@@ -10,7 +10,7 @@
 
 namespace splitop::cuda {
 
-constexpr int kTermsInFlight = 4;  // rows of `gradient`, of a lane
+constexpr int kTermsInFlight = 3;  // rows of `gradient`, of a lane; with four of them adam spills
 constexpr int kPartialsInFlight = 8;
 
 // Blocks of each kernel on an SM, at least: with any more, registers are spilled.
@@ -35,42 +35,47 @@ __device__ __forceinline__ Pack<T, kPack> square(const Pack<T, kPack>& x) {
   return result;
 }
 
-// What is multiplied by which factor for each position.
+// The terms of positions: which row of `gradient` each one has, multiplied by what.
 template <typename T, int kPack>
 class Terms {
  public:
-  __device__ __forceinline__ explicit Terms(const TableEntry& table) : table_(table) {}
+  __device__ __forceinline__ Terms(const TableEntry& table, int col)
+      : gradient_(static_cast<const T*>(table.gradient) + col),
+        gradient_row_(table.gradient_row),
+        weights_(static_cast<const T*>(table.id_weights)),
+        bag_factors_(static_cast<const T*>(table.bag_factors)),
+        rows_(table.gradient_rows),
+        width_(table.width),
+        wide_row_(table.wide_gradient_row) {}
 
-  // Elements [col, col + kPack) of the position's term; zeros if it adds nothing.
-  __device__ __forceinline__ Pack<T, kPack> at(uint32_t position, int col) const {
+  // kPack elements from the column on; zeros if the position adds nothing.
+  __device__ __forceinline__ Pack<T, kPack> at(uint32_t position) const {
     Pack<T, kPack> term = {};
-    const int64_t row = gradient_row(position);
-    if (row < 0 || row >= table_.gradient_rows) return term;
-    const T* const from = static_cast<const T*>(table_.gradient) + row * table_.width + col;
-    term = *reinterpret_cast<const Pack<T, kPack>*>(from);
-    if (table_.id_weights == nullptr && table_.bag_sizes == nullptr) return term;
-    const T by = factor(position, row);
+    const int64_t row = row_of(position);
+    if (row < 0 || row >= rows_) return term;
+    term = load_whole(reinterpret_cast<const Pack<T, kPack>*>(gradient_ + row * width_));
+    T factor = T(1);
+    if (weights_ != nullptr) factor = load_whole(weights_ + position);
+    if (bag_factors_ != nullptr) factor *= load_whole(bag_factors_ + row);
 #pragma unroll
-    for (int i = 0; i < kPack; ++i) term.at[i] *= by;
+    for (int i = 0; i < kPack; ++i) term.at[i] *= factor;
     return term;
   }
 
  private:
-  __device__ __forceinline__ int64_t gradient_row(uint32_t position) const {
-    if (table_.gradient_row == nullptr) return position;
-    return table_.wide_gradient_row ? static_cast<const int64_t*>(table_.gradient_row)[position]
-                                    : static_cast<const int32_t*>(table_.gradient_row)[position];
+  __device__ __forceinline__ int64_t row_of(uint32_t position) const {
+    if (gradient_row_ == nullptr) return position;
+    return wide_row_ ? load_whole(static_cast<const int64_t*>(gradient_row_) + position)
+                     : load_whole(static_cast<const int32_t*>(gradient_row_) + position);
   }
 
-  __device__ __forceinline__ T factor(uint32_t position, int64_t bag) const {
-    const T weight =
-        table_.id_weights == nullptr ? T(1) : static_cast<const T*>(table_.id_weights)[position];
-    if (table_.bag_sizes == nullptr) return weight;
-    const T size = static_cast<T>(table_.bag_sizes[bag]);
-    return weight / (table_.combiner == SPLITOP_COMBINER_MEAN ? size : square_root(size));
-  }
-
-  const TableEntry& table_;
+  const T* const gradient_;
+  const void* const gradient_row_;
+  const T* const weights_;
+  const T* const bag_factors_;
+  const int64_t rows_;
+  const int width_;
+  const bool wide_row_;
 };
 
 // ---- a table's slots ----
@@ -128,7 +133,7 @@ class Slots {
 template <typename T, int kPack, bool kSquares>
 __device__ __forceinline__ Pack<T, kPack> sum_terms(const TableEntry& table, const Slots& slots,
                                                     uint32_t slot, uint32_t end, int col) {
-  const Terms<T, kPack> terms(table);
+  const Terms<T, kPack> terms(table, col);
   const uint32_t key = slots.key(slot);
   Pack<T, kPack> sum = {};
   for (; slot < end; slot += kTermsInFlight) {
@@ -137,7 +142,7 @@ __device__ __forceinline__ Pack<T, kPack> sum_terms(const TableEntry& table, con
 #pragma unroll
     for (int i = 0; i < kTermsInFlight; ++i) {
       inside[i] = slot + i < end && slots.has(slot + i, key);
-      if (inside[i]) term[i] = terms.at(slots.position(slot + i), col);
+      if (inside[i]) term[i] = terms.at(slots.position(slot + i));
     }
 #pragma unroll
     for (int i = 0; i < kTermsInFlight; ++i) {
@@ -156,7 +161,7 @@ class VariablePack {
  public:
   __device__ __forceinline__ VariablePack(const TableEntry& table, int64_t at)
       : table_(table), at_(at) {
-    w_ = *address(table.value);
+    w_ = load_whole(address(table.value));
     if constexpr (Rule::kNumSlots > 0) s0_ = load(address(table.slots[0]));
     if constexpr (Rule::kNumSlots > 1) s1_ = load(address(table.slots[1]));
     if constexpr (Rule::kNumSlots > 2) s2_ = load(address(table.slots[2]));
@@ -191,7 +196,7 @@ class VariablePack {
     return reinterpret_cast<Vector*>(static_cast<T*>(tensor) + at_);
   }
   static __device__ __forceinline__ Vector load(const Vector* from) {
-    return kStreaming ? load_streaming(from) : *from;
+    return kStreaming ? load_streaming(from) : load_whole(from);
   }
   static __device__ __forceinline__ void store(Vector* to, const Vector& value) {
     if constexpr (kStreaming) {
@@ -222,57 +227,51 @@ __device__ __forceinline__ Pack<T, kPack>* partial_sum(const TableEntry& table, 
                                            col);
 }
 
-template <typename T, int kPack>
-__device__ __forceinline__ void make_partial_sums(const TableEntry& table, const Slots& slots,
-                                                  uint32_t slot, bool begins, int first_col,
-                                                  int step) {
-  const int64_t tile = slot / kTileSlots;
-  const uint32_t end = Slots::tile_end(slot);
-  for (int col = first_col; col < table.width; col += step) {
-    store_whole(partial_sum<T, kPack>(table, tile, begins, false, col),
-                sum_terms<T, kPack, false>(table, slots, slot, end, col));
-    if (!table.sums_squares) continue;
-    store_whole(partial_sum<T, kPack>(table, tile, begins, true, col),
-                sum_terms<T, kPack, true>(table, slots, slot, end, col));
-  }
+// ---- factors of bags ----
+
+template <typename T>
+__global__ __launch_bounds__(kBagThreads) void table_bags_kernel(const TableRowsArgs args) {
+  const int block = static_cast<int>(blockIdx.x);
+  const TableEntry& table =
+      args.entries[block_owner(args.entries, args.num_entries, &TableEntry::bag_block, block)];
+  const int64_t bag = int64_t{block - table.bag_block} * kBagThreads + threadIdx.x;
+  if (bag >= table.gradient_rows) return;
+  const T size = static_cast<T>(table.bag_sizes[bag]);  // 0: no position will ask
+  static_cast<T*>(table.bag_factors)[bag] =
+      T(1) / (table.combiner == SPLITOP_COMBINER_MEAN ? size : square_root(size));
 }
 
 // ---- short segments, and the parts of long ones ----
 
-template <typename T, typename Rule, int kPack>
-__device__ __forceinline__ void update_row(const TableEntry& table, const Slots& slots,
-                                           const T* hyper, uint32_t slot, int first_col, int step) {
-  const uint32_t key = slots.key(slot);
-  const uint32_t end = slots.count();
-  const bool sums_squares = table.sums_squares && slots.has(slot + 1, key);
-  const int64_t offset = slots.row(key) * table.width;
-  for (int col = first_col; col < table.width; col += step) {
-    // What is read here does not depend on the positions.
-    VariablePack<T, Rule, kPack, false> variable(table, offset + col);
-    const Pack<T, kPack> g = sum_terms<T, kPack, false>(table, slots, slot, end, col);
-    Pack<T, kPack> gg = square(g);
-    if (sums_squares) gg = sum_terms<T, kPack, true>(table, slots, slot, end, col);
-    variable.update(Rule(hyper, table.decayed), g, gg);
-    variable.store();
-  }
-}
-
-// What the lanes of one slot do.
+// What the lanes of one slot do, if a segment begins there, or a part of a long one.
 template <typename T, typename Rule, int kPack>
 __device__ __forceinline__ void process_slot(const TableEntry& table, const Slots& slots,
                                              const T* hyper, uint32_t slot, int lane) {
-  const int64_t row = slots.row(slots.key(slot));
+  const uint32_t key = slots.key(slot);
+  const int64_t row = slots.row(key);
   if (row == table.rows) return;  // ids out of range
-  const int first_col = lane * kPack;
-  const int step = kPack << table.lanes_log2;
   const bool begins = slots.begins(slot);
+  if (!begins && (slot % kTileSlots != 0 || !slots.continues_long(slot))) return;
+  const bool is_long = !begins || slots.begins_long(slot);
   if (begins && lane == 0 && table.touched != nullptr) {
     atomicOr(table.touched + row / 32, uint32_t{1} << row % 32);
   }
-  if (begins && !slots.begins_long(slot)) {
-    update_row<T, Rule, kPack>(table, slots, hyper, slot, first_col, step);
-  } else if (begins || (slot % kTileSlots == 0 && slots.continues_long(slot))) {
-    make_partial_sums<T, kPack>(table, slots, slot, begins, first_col, step);
+  const int64_t tile = slot / kTileSlots;
+  const uint32_t end = is_long ? Slots::tile_end(slot) : slots.count();
+  const bool sums_squares = table.sums_squares && slots.has(slot + 1, key);
+  for (int col = lane * kPack; col < table.width; col += kPack << table.lanes_log2) {
+    // Read first, as the address does not depend on the positions.
+    VariablePack<T, Rule, kPack, false> variable(table, row * table.width + col);
+    const Pack<T, kPack> g = sum_terms<T, kPack, false>(table, slots, slot, end, col);
+    Pack<T, kPack> gg = square(g);
+    if (sums_squares) gg = sum_terms<T, kPack, true>(table, slots, slot, end, col);
+    if (!is_long) {
+      variable.update(Rule(hyper, table.decayed), g, gg);
+      variable.store();
+      continue;
+    }
+    store_whole(partial_sum<T, kPack>(table, tile, begins, false, col), g);
+    if (table.sums_squares) store_whole(partial_sum<T, kPack>(table, tile, begins, true, col), gg);
   }
 }
 
@@ -324,7 +323,8 @@ __device__ __forceinline__ Pack<T, kPack> sum_partial_sums(const TableEntry& tab
     for (int i = 0; i < kPartialsInFlight; ++i) {
       parts[i] = {};
       const int64_t tile = begin + i;
-      if (tile < end) parts[i] = *partial_sum<T, kPack>(table, tile, tile == first, squares, col);
+      if (tile < end)
+        parts[i] = load_whole(partial_sum<T, kPack>(table, tile, tile == first, squares, col));
     }
 #pragma unroll
     for (int i = 0; i < kPartialsInFlight; ++i) add(sum, parts[i]);
@@ -458,6 +458,13 @@ __global__ __launch_bounds__(kRestThreads,
 // ---- launches ----
 
 template <typename T>
+splitop_status enqueue_table_bags(const TableRowsArgs& args, int32_t num_blocks,
+                                  const Queue& queue) {
+  return enqueue(queue, "table_bags_kernel", table_bags_kernel<T>,
+                 dim3(static_cast<unsigned>(num_blocks)), dim3(kBagThreads), 0, args);
+}
+
+template <typename T>
 splitop_status enqueue_table_rows(splitop_update_rule rule, const TableRowsArgs& args,
                                   int32_t num_blocks, const Queue& queue) {
   return with_update_rule<T>(rule, [&](auto tag) {
@@ -487,8 +494,8 @@ splitop_status enqueue_table_rest(splitop_update_rule rule, const TableRowsArgs&
 
 template <typename T>
 const TableKernels& table_kernels() {
-  static const TableKernels kernels = {enqueue_table_rows<T>, enqueue_table_long_rows<T>,
-                                       enqueue_table_rest<T>};
+  static const TableKernels kernels = {enqueue_table_bags<T>, enqueue_table_rows<T>,
+                                       enqueue_table_long_rows<T>, enqueue_table_rest<T>};
   return kernels;
 }
 

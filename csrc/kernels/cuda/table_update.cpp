@@ -55,7 +55,7 @@ struct TablePlan {
   TableEntry entry;  // without what is in the scratch
   bool counts_bags;
   bool all_rows;
-  size_t bag_sizes, touched, partial_sums;  // places in the scratch
+  size_t bag_sizes, bag_factors, touched, partial_sums;  // places in the scratch
 };
 
 struct UpdatePlan {
@@ -145,11 +145,13 @@ class Planner {
   bool add_blocks(const splitop_table_update& table, bool all_rows, TableEntry* entry) {
     const int64_t lanes = table.num_ids << entry->lanes_log2;
     const int64_t elements = all_rows ? table.rows * table.width : 0;
+    const int64_t bags = table.combiner == SPLITOP_COMBINER_SUM ? 0 : table.gradient_rows;
     // One at least: it copies the entry.
     const int64_t id_blocks = std::max<int64_t>(ceil_div(table.num_ids, kIdThreads), 1);
     // A long segment begins in a tile that has a whole one after it.
     const int64_t tiles = std::max<int64_t>(table.num_ids / kTileSlots - 1, 0);
     return add_blocks(id_blocks, &entry->id_block, &plan_.blocks.ids) &&
+           add_blocks(ceil_div(bags, kBagThreads), &entry->bag_block, &plan_.blocks.bags) &&
            add_blocks(ceil_div(lanes, kRowThreads), &entry->row_block, &plan_.blocks.rows) &&
            add_blocks(tiles, &entry->long_row_block, &plan_.blocks.long_rows) &&
            add_blocks(ceil_div(elements, kRestThreads * kRestElements), &entry->rest_block,
@@ -176,16 +178,22 @@ class Planner {
       plan_.positions[i] = layout.add(sizeof(uint32_t) * plan_.num_ids);
     }
     plan_.sort = layout.add(plan_.sort_bytes);
-    for (TablePlan& table : plan_.tables) table.partial_sums = layout.add(partial_bytes(table));
+    for (TablePlan& table : plan_.tables) {
+      table.partial_sums = layout.add(partial_bytes(table));
+      table.bag_factors = layout.add(element_bytes() * bags(table));
+    }
     plan_.zeros = layout.size();
     for (TablePlan& table : plan_.tables) {
-      const int64_t bags = table.counts_bags ? table.entry.gradient_rows : 0;
       const int64_t words = table.all_rows ? ceil_div(table.entry.rows, kBitsOfWord) : 0;
-      table.bag_sizes = layout.add(sizeof(int32_t) * bags);
+      table.bag_sizes = layout.add(sizeof(int32_t) * bags(table));
       table.touched = layout.add(sizeof(uint32_t) * words);
     }
     plan_.scratch_bytes = layout.size();
     return SPLITOP_OK;
+  }
+
+  static int64_t bags(const TablePlan& table) {
+    return table.counts_bags ? table.entry.gradient_rows : 0;
   }
 
   size_t partial_bytes(const TablePlan& table) const {
@@ -243,7 +251,10 @@ class TablesRun {
     for (const TablePlan& table : plan_.tables) {
       TableEntry& entry = entries.emplace_back(table.entry);
       entry.partial_sums = at<void>(table.partial_sums);
-      if (table.counts_bags) entry.bag_sizes = at<int32_t>(table.bag_sizes);
+      if (table.counts_bags) {
+        entry.bag_sizes = at<int32_t>(table.bag_sizes);
+        entry.bag_factors = at<void>(table.bag_factors);
+      }
       if (table.all_rows) entry.touched = at<uint32_t>(table.touched);
     }
     return entries;
@@ -269,6 +280,7 @@ class TablesRun {
     const TableRowsArgs args{at<TableEntry>(plan_.entries),
                              static_cast<int32_t>(plan_.tables.size()), sorted_, update_.hyper};
     splitop_status status = SPLITOP_OK;
+    if (plan_.blocks.bags > 0) status = kernels_.bag_factors(args, plan_.blocks.bags, queue);
     const auto enqueue = [&](auto kernel, int32_t num_blocks) {
       if (status != SPLITOP_OK || num_blocks == 0) return;
       status = kernel(update_.rule, args, num_blocks, queue);

@@ -91,6 +91,7 @@ class WarmUp {
       const std::vector<TableEntry> entries(count);
       step([&] { return enqueue_ids(entries, 1, nullptr, nullptr, nullptr, kLoadsOnly); });
     }
+    step([&] { return kernels.bag_factors({}, 1, kLoadsOnly); });
     for (int rule = 0; rule < SPLITOP_NUM_UPDATE_RULES; ++rule) {
       for (const auto kernel : {kernels.rows, kernels.long_rows, kernels.rest}) {
         step([&] { return kernel(static_cast<splitop_update_rule>(rule), {}, 1, kLoadsOnly); });

@@ -46,6 +46,11 @@ inline void prefetch_l2(const void* global) {
 }
 
 template <typename V>
+V load_whole(const V* from) {
+  emulation::check_alignment("load_whole", from, sizeof(V));
+  return *from;
+}
+template <typename V>
 void store_whole(V* to, V value) {
   emulation::check_alignment("store_whole", to, sizeof(V));
   *to = value;
