@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,35 @@ from tests.gpu.memory import Memory
 from tests.kernels.tables import Lookup, TableUpdate, to_kernel_tables
 from tests.kernels.updates import State
 
+Put = Callable[[np.ndarray], Any]
+
+
+def map_state(state: State, put: Put) -> State:
+    """The same state in other arrays."""
+    return State(
+        tuple(map(put, state.variables)), tuple(tuple(map(put, slots)) for slots in state.slots)
+    )
+
+
+def map_lookup(lookup: Lookup, put: Put) -> Lookup:
+    """The same lookup in other arrays."""
+    arrays = ("ids", "gradient", "gradient_row", "id_weights")
+    given = {name: getattr(lookup, name) for name in arrays}
+    return dataclasses.replace(
+        lookup, **{name: put(array) for name, array in given.items() if array is not None}
+    )
+
+
+def to_arguments(update: TableUpdate, state: State, put: Put) -> dict[str, Any]:
+    """What the kernels take. `state` is on the device; `put` puts there what is only read."""
+    lookups = tuple(map_lookup(lookup, put) for lookup in update.lookups)
+    update = dataclasses.replace(update, lookups=lookups)
+    return {
+        "tables": to_kernel_tables(update, state, kernels.Table),
+        "rule": update.rule,
+        "hyper": put(update.hyper),
+    }
+
 
 class TableCall:
     """A call whose arguments are on a device."""
@@ -22,23 +52,15 @@ class TableCall:
     ) -> None:
         self.memory = Memory(device, offsets)
         self._like = state
-        self._state = State(
-            tuple(map(self.memory.put, state.variables)),
-            tuple(tuple(map(self.memory.put, slots)) for slots in state.slots),
+        self._state = map_state(state, self.memory.put)
+        self.arguments = to_arguments(
+            update, self._state, lambda array: self.memory.put(array, constant=True)
         )
-        lookups = tuple(map(self._put_lookup, update.lookups))
-        on_device = TableUpdate(lookups, update.rule, update.hyper, update.decayed)
-        self.hyper = self.memory.put(update.hyper)
-        self.arguments: dict[str, Any] = {
-            "tables": to_kernel_tables(on_device, self._state, kernels.Table),
-            "rule": update.rule,
-            "hyper": self.hyper,
-        }
         self.scratch_bytes = kernels.cuda_table_update_scratch_bytes(**self.arguments)
-        self.scratch = self.memory.scratch(self.scratch_bytes)
+        self._scratch = self.memory.scratch(self.scratch_bytes)
 
     def run(self, **options: Any) -> None:
-        kernels.cuda_table_update(**{**self.arguments, "scratch": self.scratch, **options})
+        kernels.cuda_table_update(**{**self.arguments, "scratch": self._scratch, **options})
 
     def state(self) -> State:
         """What is on the device now."""
@@ -47,20 +69,6 @@ class TableCall:
         return State(
             tuple(map(get, now.variables, like.variables)),
             tuple(tuple(map(get, *pair)) for pair in zip(now.slots, like.slots, strict=True)),
-        )
-
-    def _put_lookup(self, lookup: Lookup) -> Lookup:
-        def put(array: np.ndarray | None) -> Any:
-            return None if array is None else self.memory.put(array, constant=True)
-
-        return Lookup(
-            ids=put(lookup.ids),
-            gradient=put(lookup.gradient),
-            gradient_row=put(lookup.gradient_row),
-            combiner=lookup.combiner,
-            id_weights=put(lookup.id_weights),
-            all_rows=lookup.all_rows,
-            sums_squares=lookup.sums_squares,
         )
 
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from tests import oracle
 from tests.gpu.devices import Device
-from tests.gpu.kernels import kernels
 from tests.gpu.tables import TableCall, run_on_device
 from tests.kernels.tables import (
     COMBINERS,
@@ -90,9 +89,7 @@ def test_every_place_of_a_segment(device: Device) -> None:
     lengths = [*range(1, 60), *range(59, 0, -1)]
     update, state = make_tables("float32", [Table(rows=150, width=3, ids=sum(lengths))], "adagrad")
     ids = np.random.default_rng(1).permutation(np.repeat(np.arange(len(lengths)), lengths))
-    update = dataclasses.replace(
-        update, lookups=(dataclasses.replace(update.lookups[0], ids=ids),)
-    )
+    update = dataclasses.replace(update, lookups=(dataclasses.replace(update.lookups[0], ids=ids),))
     assert_tables_accurate(update, state, run_on_device(device, update, state))
 
 
