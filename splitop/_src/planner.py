@@ -34,7 +34,6 @@ from splitop._src.graph.reasons import (
     gradient_reason,
     graph_reason,
     several_places,
-    sparse_reason,
     variable_reason,
 )
 from splitop._src.graph.tables import TableGradient, match_table
@@ -389,7 +388,6 @@ def _update_reason(adapter: OptimizerAdapter, item: Trainable, gradient: Any) ->
         adapter.declines(item.given)
         or variable_reason(item.variable)
         or _slot_reason(adapter, item)
-        or sparse_reason(gradient, item.variable)
     )
 
 
