@@ -25,7 +25,6 @@ from benchmarks.gpu.__main__ import EMULATED_RESULTS, NOT_HERE, RESULTS, require
 from benchmarks.gpu.device import Array, Device, Work, open_device
 from benchmarks.gpu.results import file_name
 from benchmarks.gpu.table import NOTHING, align
-from splitop.lib import _kernels
 
 UNIFORM, ZIPF = "uniform", "zipf"
 ZIPF_EXPONENT = 1.05
@@ -168,6 +167,8 @@ class Way:
 
 def splitop_ways(inputs: Inputs) -> dict[str, Way]:
     """splitop's kernels."""
+    from splitop.lib import _kernels
+
     case, device = inputs.case, inputs.device
     hyper = {
         "sgd": rules.hyper("sgd", RATE),
