@@ -18,6 +18,11 @@ set(SPLITOP_CUDA_SOURCES
   csrc/kernels/cuda/load.cpp
   csrc/kernels/cuda/multi_tensor_update.cu
   csrc/kernels/cuda/scalars.cu
+  csrc/kernels/cuda/sort_pairs.cu
+  csrc/kernels/cuda/table_ids.cu
+  csrc/kernels/cuda/table_rows_float32.cu
+  csrc/kernels/cuda/table_rows_float64.cu
+  csrc/kernels/cuda/table_update.cpp
   csrc/kernels/cuda/warm_up.cpp
 )
 

@@ -3,6 +3,7 @@
 # splitop_add_cuda_emulation(<target> <CUDA source>...): gives the target the sources and what they
 # run on. Builds a stand-in for cuBLAS too, for SPLITOP_CUBLAS to name.
 function(splitop_add_cuda_emulation target)
+  list(REMOVE_ITEM ARGN csrc/kernels/cuda/sort_pairs.cu)  # CUB
   set(emulation "${PROJECT_SOURCE_DIR}/tests/cuda_emulation")
   set(options
     -Wno-unknown-pragmas       # `#pragma unroll`
@@ -17,6 +18,7 @@ function(splitop_add_cuda_emulation target)
     "${emulation}/fiber.cpp"
     "${emulation}/primitives.cpp"
     "${emulation}/runtime.cpp"
+    "${emulation}/sort_pairs.cpp"
   )
   target_compile_definitions(${target} PRIVATE SPLITOP_CUDA_EMULATION)
   target_include_directories(${target} BEFORE PRIVATE "${emulation}/include")

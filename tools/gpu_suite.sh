@@ -29,7 +29,7 @@ SANITIZED=${SANITIZED:-torch and (test_every_strategy_and_rule or test_many_tile
 BENCH_ARGS=${BENCH_ARGS:-}
 OPS=${OPS:-}
 LIBRARIES=$BUILD/install/splitop/lib
-PARTS=(build tests memcheck racecheck initcheck synccheck kernels op tensorflow)
+PARTS=(build tests memcheck racecheck initcheck synccheck kernels tables op tensorflow)
 SKIPPED=77 # exit status of a part that can't run here
 NOT_HERE=3 # that of a benchmark
 
@@ -115,15 +115,19 @@ sanitize() {
     --ignore=tests/gpu/test_op.py -k "$SANITIZED"
 }
 
-part_kernels() { benchmark kernels; }
+part_kernels() {
+  # shellcheck disable=SC2086  (several arguments)
+  benchmark benchmarks.gpu --part kernels $BENCH_ARGS
+}
+part_tables() { benchmark benchmarks.gpu.tables; }
 part_tensorflow() {
   use_tensorflow
-  benchmark tensorflow
+  # shellcheck disable=SC2086  (several arguments)
+  benchmark benchmarks.gpu --part tensorflow $BENCH_ARGS
 }
 
 benchmark() {
-  # shellcheck disable=SC2086  (several arguments)
-  "$PYTHON" -m benchmarks.gpu --part "$1" $BENCH_ARGS
+  "$PYTHON" -m "$@"
   local status=$?
   [[ $status == "$NOT_HERE" ]] && skip "see above"
   exit $status

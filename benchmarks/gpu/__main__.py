@@ -56,7 +56,8 @@ def _open(options: argparse.Namespace) -> tuple[Any, Callable[..., Any], dict[st
         RuntimeError: The part can't be measured here.
         ImportError: Likewise.
     """
-    _require_kernels(options)
+    if not (options.emulated and options.part == TENSORFLOW):  # whose CPU stands in for the GPU
+        require_kernels(options.emulated)
     if options.part == TENSORFLOW:
         from benchmarks.gpu.tensorflow_device import TensorFlowDevice
         from benchmarks.gpu.tensorflow_part import TensorFlowComparison
@@ -68,19 +69,18 @@ def _open(options: argparse.Namespace) -> tuple[Any, Callable[..., Any], dict[st
     return open_device(options.emulated), KernelsComparison, absent()
 
 
-def _require_kernels(options: argparse.Namespace) -> None:
+def require_kernels(emulated: bool) -> None:
+    """Raises RuntimeError, with the reason, where the CUDA kernels can't be used."""
     from splitop._src import library
     from splitop.lib import _kernels
 
-    if options.emulated and options.part == TENSORFLOW:
-        return  # TensorFlow's CPU stands in for the GPU.
-    if options.emulated != _kernels.CUDA_EMULATED:
+    if emulated != _kernels.CUDA_EMULATED:
         build = "an emulated build" if _kernels.CUDA_EMULATED else "no emulated build"
         raise RuntimeError(
             "--emulated goes with an emulated build (make emulate), named by SPLITOP_LIBRARY_DIR. "
             f"Received: {build}"
         )
-    if options.emulated:
+    if emulated:
         stand_in = pathlib.Path(_kernels.__file__).with_name("libcublas_emulated.so")
         os.environ.setdefault("SPLITOP_CUBLAS", str(stand_in))
     problem = library.cuda_reason()

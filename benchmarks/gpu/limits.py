@@ -28,17 +28,18 @@ class Yardstick(Protocol):
 
 def measure(device: Yardstick) -> Limits:
     """Measures all limits."""
-    copy = 2 * device.limit_bytes / _median_seconds(device, device.copier())
+    copy = 2 * device.limit_bytes / median_seconds(device, device.copier())
     flop = 2 * device.limit_extent**3
     gemm = {}
     for precision in PRECISIONS:
         dtype = "bfloat16" if precision == "bfloat16" else "float32"
         with device.precision(precision):
-            gemm[precision] = flop / _median_seconds(device, device.multiplier(dtype))
+            gemm[precision] = flop / median_seconds(device, device.multiplier(dtype))
     return Limits(copy, gemm)
 
 
-def _median_seconds(device: Yardstick, work: Work) -> float:
+def median_seconds(device: Yardstick, work: Work) -> float:
+    """How long the work takes once it is warm."""
     for _ in range(WARMUP):
         work()
     return statistics.median(device.seconds(work) for _ in range(ROUNDS))

@@ -16,6 +16,7 @@ void bind_cuda_state(pybind11::module_& module);
 void bind_cuda_plan(pybind11::module_& module);
 void bind_cuda_dense_chain(pybind11::module_& module);
 void bind_cuda_multi_tensor_update(pybind11::module_& module);
+void bind_cuda_table_update(pybind11::module_& module);
 
 }  // namespace splitop
 

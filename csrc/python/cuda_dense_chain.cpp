@@ -7,6 +7,7 @@
 
 #include "python/bindings.h"
 #include "python/dense_chain_arguments.h"
+#include "python/device_scratch.h"
 #include "python/device_view.h"
 #include "python/errors.h"
 #include "python/names.h"
@@ -17,8 +18,6 @@ namespace py = pybind11;
 
 namespace splitop {
 namespace {
-
-constexpr size_t kScratchAlignment = 256;
 
 splitop_cuda_options to_options(bool allow_tf32, bool use_cublas, const std::string& strategy) {
   return {allow_tf32, use_cublas,
@@ -39,24 +38,6 @@ class Call : public DenseChainArguments {
   }
 };
 
-ArrayView scratch_view(Arrays& arrays, py::handle scratch, size_t needed) {
-  ArrayView view;
-  view.shape = {0};
-  if (!scratch.is_none()) {
-    view = arrays.view(scratch, "scratch");
-    arrays.output(view, "uint8", {view.size()}, "scratch");
-  }
-  if (static_cast<size_t>(view.size()) < needed) {
-    throw py::value_error("scratch must have at least " + std::to_string(needed) +
-                          " bytes. Received: " + std::to_string(view.size()));
-  }
-  if (reinterpret_cast<std::uintptr_t>(view.data) % kScratchAlignment != 0) {
-    throw py::value_error("scratch must be aligned to " + std::to_string(kScratchAlignment) +
-                          " bytes. Received: an array that is not");
-  }
-  return view;
-}
-
 void cuda_dense_chain(py::handle seed, const std::vector<DenseLayer>& layers,
                       const std::string& rule, py::handle hyper, py::handle input_gradient,
                       py::handle scratch, int64_t stream, bool allow_tf32, bool use_cublas,
@@ -66,7 +47,7 @@ void cuda_dense_chain(py::handle seed, const std::vector<DenseLayer>& layers,
   const splitop_cuda_options options = to_options(allow_tf32, use_cublas, strategy);
   Call call(stream, seed, layers, rule, hyper, input_gradient);
   const size_t needed = splitop_cuda_dense_chain_scratch_bytes(&call.chain(), &options);
-  const ArrayView memory = scratch_view(call.arrays(), scratch, needed);
+  const ArrayView memory = device_scratch(call.arrays(), scratch, needed);
   splitop_status status;
   {
     const py::gil_scoped_release release;

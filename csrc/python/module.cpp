@@ -15,4 +15,5 @@ PYBIND11_MODULE(_kernels, module) {
   splitop::bind_cuda_plan(module);
   splitop::bind_cuda_dense_chain(module);
   splitop::bind_cuda_multi_tensor_update(module);
+  splitop::bind_cuda_table_update(module);
 }

@@ -36,6 +36,7 @@ class TableArguments {
 
   // Valid as long as this object.
   const splitop_multi_table_update& update() const { return update_; }
+  Arrays& arrays() { return arrays_; }
 
  private:
   splitop_table_update to_table(const Table& table, const std::string& name);

@@ -57,6 +57,8 @@ class TableUpdateArguments {
     table.ids = ids.data();
     table.id_type = IndexType(ids);
     table.num_ids = ids.NumElements();
+    table.sums_squares = attrs.sums_squares;
+    table.scope = attrs.all_rows ? SPLITOP_ALL_ROWS : SPLITOP_LOOKED_UP_ROWS;
     if (table.num_ids == 0) {
       table.gradient_rows = 0;  // an empty tensor of bags may have no address
       return;
@@ -67,8 +69,6 @@ class TableUpdateArguments {
       table.gradient_row_type = IndexType(rows);
     }
     table.combiner = attrs.combiner;
-    table.sums_squares = attrs.sums_squares;
-    table.scope = attrs.all_rows ? SPLITOP_ALL_ROWS : SPLITOP_LOOKED_UP_ROWS;
   }
 
   static splitop_index_type IndexType(const tensorflow::Tensor& tensor) {
@@ -105,9 +105,10 @@ class TableUpdateKernel : public NoThrowKernel {
 
  private:
   // Puts the user's words to what the C function has refused, if it can.
-  virtual absl::Status Explain(tensorflow::OpKernelContext* context,
-                               const splitop_multi_table_update& update,
-                               const absl::Status& status) const = 0;
+  virtual absl::Status Explain(tensorflow::OpKernelContext*, const splitop_multi_table_update&,
+                               const absl::Status& status) const {
+    return status;
+  }
 
   TableUpdateAttrs attrs_;
 };

@@ -49,7 +49,8 @@ is in bags, times the combiner's factor. The rule is applied to a row once. The 
 whole table is never made.
 
 All inputs, the ids too, are checked before anything is written: after an error every variable and
-slot is as it was. The variables stay locked, in the order of their addresses, from the checks to
+slot is as it was. On GPUs ids are not checked: as in TensorFlow's own kernels, one that is out of
+range updates nothing, and so does one whose bag is too large. The variables stay locked, in the order of their addresses, from the checks to
 the end; a tensor that was read from a variable before keeps its value. The result is the same, bit
 for bit, from run to run, whatever the number of threads.
 

@@ -22,7 +22,7 @@ from splitop._src.errors import SplitError
 from splitop._src.exchange import Exchange
 from splitop._src.graph import reach
 from splitop._src.graph.copy import copy_op
-from splitop._src.graph.devices import on_device_of
+from splitop._src.graph.devices import may_be_on_gpu, on_device_of
 from splitop._src.graph.gradient_graph import GradientGraph, components, joined_rows
 from splitop._src.graph.layers import DenseLayer
 from splitop._src.graph.tables import TableGradient
@@ -387,13 +387,18 @@ class Emission:
         return [self._operations.get(op, op) for op in self._order.before_update(variables)]
 
     def _check_ids(self) -> list[tf.Operation]:
-        """Checks the ids of all tables, unless one op writes all variables of the step."""
+        """Checks the ids of all tables, unless one op writes all variables of the step.
+
+        Not on GPUs, where TensorFlow does not either: the step would wait for the answer.
+        """
         alone = not (self._chains or self._updated or self._declined)
         if alone and len(by_place(self.call, self._tables)) == 1:
             return []
         checks = []
         for index, table in self._tables:
             item = self._variable(index)
+            if may_be_on_gpu(item.variable):
+                continue
             with on_device_of(self.call.graph, item.variable):
                 checks.append(check_ids(self._now(table.ids), item.variable.shape[0], item.name))
         return checks

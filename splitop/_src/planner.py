@@ -36,7 +36,6 @@ from splitop._src.graph.reasons import (
     gradient_reason,
     graph_reason,
     several_places,
-    sparse_reason,
     variable_reason,
 )
 from splitop._src.graph.tables import TableGradient, match_table
@@ -408,7 +407,6 @@ def _update_reason(
         or variable_reason(item.variable)
         or _slot_reason(adapter, item)
         or _rowwise_device_reason(rule, item.variable)
-        or sparse_reason(gradient, item.variable)
     )
 
 

@@ -65,7 +65,7 @@ def table_update(
 
     The ids are checked when the op runs, and so are shapes that are not known before; then an
     error is a tf.errors.InvalidArgumentError, or a FailedPreconditionError for a variable without
-    a value. Nothing is written before.
+    a value. Nothing is written before. On GPUs ids are not checked: one out of range is skipped.
 
     Args:
         tables: At least one; no variable may appear twice.

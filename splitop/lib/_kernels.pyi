@@ -49,14 +49,14 @@ def multi_tensor_update(
 class Table:
     def __init__(
         self,
-        value: npt.NDArray[Any],
-        slots: Sequence[npt.NDArray[Any]],
-        ids: npt.NDArray[Any],
-        gradient: npt.NDArray[Any],
+        value: _Array,
+        slots: Sequence[_Array],
+        ids: _Array,
+        gradient: _Array,
         *,
-        gradient_row: npt.NDArray[Any] | None = ...,
+        gradient_row: _Array | None = ...,
         combiner: str = ...,
-        id_weights: npt.NDArray[Any] | None = ...,
+        id_weights: _Array | None = ...,
         all_rows: bool = ...,
         sums_squares: bool = ...,
         decayed: bool = ...,
@@ -128,3 +128,14 @@ def cuda_multi_tensor_update(
     decayed: Sequence[bool],
     stream: int = ...,
 ) -> None: ...
+def cuda_table_update(
+    tables: Sequence[Table],
+    *,
+    rule: str,
+    hyper: _Array,
+    scratch: _Array | None = ...,
+    stream: int = ...,
+) -> None: ...
+def cuda_table_update_scratch_bytes(
+    tables: Sequence[Table], *, rule: str, hyper: _Array, stream: int = ...
+) -> int: ...

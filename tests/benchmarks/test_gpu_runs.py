@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import subprocess
@@ -9,6 +10,7 @@ import sys
 
 import pytest
 
+from benchmarks.gpu import tables
 from benchmarks.gpu.__main__ import NOT_HERE
 from benchmarks.gpu.cases import KERNELS, TENSORFLOW, WEIGHTS, select
 from benchmarks.gpu.results import Document, Part
@@ -22,10 +24,10 @@ NO_LIBRARY = {"SPLITOP_LIBRARY_DIR": str(ROOT / "docs")}
 
 
 def run(
-    json: pathlib.Path, *arguments: str, **environment: str
+    path: pathlib.Path, *arguments: str, module: str = "benchmarks.gpu", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu", "--json", str(json), *arguments],
+        [sys.executable, "-m", module, "--json", str(path), *arguments],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,
@@ -34,10 +36,10 @@ def run(
     )
 
 
-def measured(result: subprocess.CompletedProcess[str], json: pathlib.Path, part: str) -> Part:
+def measured(result: subprocess.CompletedProcess[str], path: pathlib.Path, part: str) -> Part:
     """What the file has of the part, which ended well."""
     assert result.returncode == 0, result.stdout + result.stderr
-    found = Document.load(json).parts[part]
+    found = Document.load(path).parts[part]
     assert found.failures == found.left_out == []
     assert found.limits.copy > 0
     assert min(found.limits.gemm.values()) > 0
@@ -48,9 +50,9 @@ def measured(result: subprocess.CompletedProcess[str], json: pathlib.Path, part:
 @pytest.mark.slow
 @pytest.mark.skipif(not EMULATED_DIR, reason="SPLITOP_EMULATED_DIR names no emulated build")
 def test_kernels_part_on_the_emulation(tmp_path: pathlib.Path) -> None:
-    json = tmp_path / "results.json"
-    result = run(json, "--emulated", "--part", KERNELS, SPLITOP_LIBRARY_DIR=str(EMULATED_DIR))
-    part = measured(result, json, KERNELS)
+    path = tmp_path / "results.json"
+    result = run(path, "--emulated", "--part", KERNELS, SPLITOP_LIBRARY_DIR=str(EMULATED_DIR))
+    part = measured(result, path, KERNELS)
     assert [record.case for record in part.records] == select(KERNELS, "tiny")
     for record in part.records:
         for name, outcome in record.results.items():
@@ -64,11 +66,26 @@ def test_kernels_part_on_the_emulation(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not EMULATED_DIR, reason="SPLITOP_EMULATED_DIR names no emulated build")
+def test_tables_on_the_emulation(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "tables.json"
+    result = run(
+        path, "--emulated", module="benchmarks.gpu.tables", SPLITOP_LIBRARY_DIR=str(EMULATED_DIR)
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    document = json.loads(path.read_text())
+    assert document["failures"] == []
+    records = document["records"]
+    assert len(records) == len(tables.cases(tiny=True))
+    assert all(outcome["times"] for record in records for outcome in record["results"].values())
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(library.reason() is not None, reason="the op library can't be used")
 def test_tensorflow_part_on_its_cpu(tmp_path: pathlib.Path) -> None:
-    json = tmp_path / "results.json"
-    result = run(json, "--emulated", "--part", TENSORFLOW)
-    part = measured(result, json, TENSORFLOW)
+    path = tmp_path / "results.json"
+    result = run(path, "--emulated", "--part", TENSORFLOW)
+    part = measured(result, path, TENSORFLOW)
     assert [record.case for record in part.records] == select(TENSORFLOW, "tiny")
     for record in part.records:
         for name, outcome in record.results.items():
@@ -95,7 +112,7 @@ def suite(tmp_path: pathlib.Path, *parts: str) -> subprocess.CompletedProcess[st
 
 
 def test_the_suite_skips_what_can_not_run_here_and_says_why(tmp_path: pathlib.Path) -> None:
-    parts = ("tests", "memcheck", "kernels")
+    parts = ("tests", "memcheck", "kernels", "tables")
     result = suite(tmp_path, *parts)
     assert result.returncode == 0, result.stdout + result.stderr
     summary = (tmp_path / "logs" / "summary.txt").read_text()

@@ -19,7 +19,9 @@ from tests.gpu.chains import STRATEGIES, map_layer, options_for, rule_for, to_ke
 from tests.gpu.devices import Emulation
 from tests.gpu.kernels import kernels
 from tests.gpu.memory import Memory
+from tests.gpu.tables import map_state, to_arguments
 from tests.kernels.problems import make_problem
+from tests.kernels.tables import Table, make_tables
 from tests.kernels.updates import make_update
 
 ROOM = "SPLITOP_EMULATED_KERNELS"
@@ -28,6 +30,7 @@ CUBLAS_STATUS = "SPLITOP_EMULATED_CUBLAS_STATUS"
 
 WIDTHS = (256, 256, 20)
 LONG_BATCH = 72  # more rows than a small tile of dL/dx has
+TABLE_DTYPES = ("float32", "float64")
 MANY = 456  # a few more tensors than one launch takes
 
 
@@ -88,6 +91,17 @@ def update(precision: str) -> tuple[Call, Callable[[], None]]:
     return call, lambda: kernels.cuda_multi_tensor_update(**arguments)
 
 
+def tables(dtype: str) -> tuple[Call, Callable[[], None]]:
+    """An update of tables that takes every kernel."""
+    call = Call()
+    update, state = make_tables(
+        dtype, [Table(rows=9, width=8, ids=80, bags=5, combiner="mean", all_rows=True)], "adam"
+    )
+    arguments = to_arguments(update, map_state(state, call.variable), call.constant)
+    scratch = call.scratch(kernels.cuda_table_update_scratch_bytes(**arguments))
+    return call, lambda: kernels.cuda_table_update(**arguments, scratch=scratch)
+
+
 def error_of(call: Call, run: Callable[[], None]) -> str | None:
     """The error of a run, which must have changed nothing; None: it has worked."""
     before = call.state()
@@ -117,6 +131,11 @@ def no_room_for_updates() -> list[str]:
     return [error for name in PRECISIONS for error in errors_of(*update(name))]
 
 
+def no_room_for_tables() -> list[str]:
+    os.environ[ROOM] = "0"
+    return [error for dtype in TABLE_DTYPES for error in errors_of(*tables(dtype))]
+
+
 def no_shared_memory() -> list[str | None]:
     os.environ[SHARED_BYTES] = str(48 * 1024)
     precisions = [name for name in PRECISIONS if name != "float64"]
@@ -143,12 +162,20 @@ def warm() -> list[str | None]:
     for name in PRECISIONS:
         errors += [error_of(*chain(name, strategy)) for strategy in STRATEGIES]
         errors.append(error_of(*update(name)))
+    errors += [error_of(*tables(dtype)) for dtype in TABLE_DTYPES]
     return errors
 
 
 CASES: dict[str, Callable[..., list[str] | list[str | None]]] = {
     case.__name__: case
-    for case in (no_room, no_room_for_updates, no_shared_memory, no_cublas_handle, warm)
+    for case in (
+        no_room,
+        no_room_for_updates,
+        no_room_for_tables,
+        no_shared_memory,
+        no_cublas_handle,
+        warm,
+    )
 }
 
 if __name__ == "__main__":

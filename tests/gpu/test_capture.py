@@ -20,7 +20,9 @@ from tests.gpu.chains import (
 from tests.gpu.devices import Device, Torch
 from tests.gpu.kernels import kernels
 from tests.gpu.memory import Memory
+from tests.gpu.tables import TableCall, run_on_device
 from tests.kernels.problems import make_problem
+from tests.kernels.tables import Table, assert_tables_accurate, make_tables
 from tests.kernels.updates import State, assert_update_accurate, make_update
 
 REPLAYS = 3
@@ -106,6 +108,26 @@ def test_multi_tensor_update(torch, device: Device) -> None:
         assert_update_accurate(update, state, after)
         state = after
     memory.check()
+
+
+@pytest.mark.parametrize("all_rows", [False, True])
+def test_table_update(torch, device: Device, all_rows: bool) -> None:
+    tables = [
+        Table(rows=500, width=32, ids=2000, bags=70, combiner="mean", all_rows=all_rows, hot=900),
+        Table(rows=9000, width=7, ids=6000, all_rows=all_rows),
+    ]
+    update, state = make_tables("float32", tables, "adam")
+    run_on_device(device, update, state)  # CUB loads what it takes
+    call = TableCall(device, update, state)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call.run(stream=torch.cuda.current_stream().cuda_stream)
+    for _ in range(REPLAYS):
+        graph.replay()
+        torch.cuda.synchronize()
+        after = call.state()
+        assert_tables_accurate(update, state, after)
+        state = after
 
 
 def assert_same(received: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:

@@ -29,6 +29,8 @@ LAUNCHED = {
     "accumulate": OURS - {"weight_update_kernel"} | {"scalars_kernel"},
 }
 
+OF_A_TYPE = ("bags", "rows", "long_rows", "rest")  # what float32 and float64 tables launch
+
 
 def errors_of(*case: str) -> list[str | None]:
     """What tests/gpu/load_failures.py prints."""
@@ -70,6 +72,11 @@ def test_no_room_for_a_kernel_of_an_update() -> None:
     assert names == ["update_kernel"] * 2 * types
 
 
+def test_no_room_for_a_kernel_of_tables() -> None:
+    names = failed_kernels(errors_of("no_room_for_tables"), "cudaErrorMemoryAllocation")
+    assert names == [f"table_{part}_kernel" for part in ("ids", *OF_A_TYPE, *OF_A_TYPE)]
+
+
 def test_no_shared_memory_for_a_large_tile() -> None:
     names = failed_kernels(errors_of("no_shared_memory"), "cudaErrorInvalidValue")
     assert names == ["product_kernel"] * (len(PRECISIONS) - 1)
@@ -87,4 +94,4 @@ def test_after_a_warm_up_nothing_is_loaded() -> None:
     match = ERROR.fullmatch(failed or "")
     assert match
     assert match[1] in OURS | {"product_kernel"}
-    assert errors == [None] * len(PRECISIONS) * (len(STRATEGIES) + 1)
+    assert errors == [None] * (len(PRECISIONS) * (len(STRATEGIES) + 1) + 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Table:
         id_dtype: Dtype of the ids.
         bag_dtype: Dtype of the bags' indices.
         distinct: How many different ids there are at most.
+        hot: How many of the positions, anywhere, have the same id besides.
     """
 
     rows: int
@@ -44,6 +45,7 @@ class Table:
     id_dtype: str = "int64"
     bag_dtype: str = "int32"
     distinct: int | None = None
+    hot: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Lookup:
     combiner: str
     id_weights: np.ndarray | None
     all_rows: bool
+    sums_squares: bool = False
 
     def row_gradients(self, rows: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
         """The gradient of every row of the table, and the sums of its terms' magnitudes."""
@@ -107,9 +110,12 @@ def _lookup(random: np.random.Generator, dtype: str, table: Table) -> Lookup:
     bags = None
     if table.bags is not None:
         bags = random.integers(0, table.bags, table.ids).astype(table.bag_dtype)
+    ids = random.choice(known, table.ids).astype(table.id_dtype) if table.ids else known[:0]
+    if table.hot:
+        ids[random.permutation(table.ids)[: table.hot]] = random.integers(0, table.rows)
     gradient_rows = table.ids if table.bags is None else table.bags
     return Lookup(
-        ids=random.choice(known, table.ids).astype(table.id_dtype) if table.ids else known[:0],
+        ids=ids,
         gradient=random.normal(size=(gradient_rows, table.width)).astype(dtype),
         gradient_row=bags,
         combiner=table.combiner,
@@ -118,10 +124,12 @@ def _lookup(random: np.random.Generator, dtype: str, table: Table) -> Lookup:
     )
 
 
-def to_kernel_tables(update: TableUpdate, state: State) -> list[_kernels.Table]:
+def to_kernel_tables(
+    update: TableUpdate, state: State, table: Callable[..., Any] = _kernels.Table
+) -> list[Any]:
     """The tables as the compiled module takes them; the arrays are shared."""
     return [
-        _kernels.Table(
+        table(
             value,
             slots,
             lookup.ids,
@@ -130,6 +138,7 @@ def to_kernel_tables(update: TableUpdate, state: State) -> list[_kernels.Table]:
             combiner=lookup.combiner,
             id_weights=lookup.id_weights,
             all_rows=lookup.all_rows,
+            sums_squares=lookup.sums_squares,
             decayed=decayed,
         )
         for lookup, value, slots, decayed in zip(
@@ -171,6 +180,47 @@ def assert_tables_accurate(update: TableUpdate, before: State, after: State) -> 
             _named(i, _arrays(oracle.update(value, slots, exact[updated], *how))),
             few,
         )
+
+
+class Sum(np.ndarray):
+    """Sums of terms; times itself, it is the sums of their squares."""
+
+    def __new__(cls, terms: np.ndarray, ids: np.ndarray, rows: int) -> Sum:
+        sums = np.zeros((2, rows, terms.shape[1]))
+        np.add.at(sums[0], ids, terms)
+        np.add.at(sums[1], ids, terms**2)
+        made = sums[0].view(cls)
+        made.squares = sums[1]
+        return made
+
+    def __mul__(self, other: Any) -> np.ndarray:
+        return self.squares if other is self else np.asarray(self) * other
+
+
+def with_sums_of_squares(update: TableUpdate) -> TableUpdate:
+    """The same update, of tables that sum up squares."""
+    lookups = (dataclasses.replace(lookup, sums_squares=True) for lookup in update.lookups)
+    return dataclasses.replace(update, lookups=tuple(lookups))
+
+
+def assert_sums_of_squares(update: TableUpdate, before: State, after: State) -> None:
+    """Asserts that float64 tables of mean bags, which sum up squares, are what the oracle says."""
+    for i, lookup in enumerate(update.lookups):
+        rows = len(before.variables[i])
+        sizes = np.bincount(lookup.gradient_row)[lookup.gradient_row]
+        terms = lookup.gradient[lookup.gradient_row] / sizes[:, np.newaxis]
+        gradient = Sum(terms, lookup.ids, rows)
+        expected = oracle.update(
+            before.variables[i],
+            before.slots[i],
+            gradient,
+            update.decayed[i],
+            update.rule,
+            update.hyper,
+        )
+        updated = lookup.updated_rows(rows)
+        for got, want in zip(_variable(after, i), _arrays(expected), strict=True):
+            np.testing.assert_allclose(got[updated], np.asarray(want)[updated], 1e-13, 1e-13)
 
 
 def _variable(state: State, i: int) -> list[np.ndarray]:

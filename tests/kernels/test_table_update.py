@@ -17,10 +17,12 @@ from tests.kernels.tables import (
     COMBINERS,
     Table,
     TableUpdate,
+    assert_sums_of_squares,
     assert_tables_accurate,
     make_tables,
     run,
     to_kernel_tables,
+    with_sums_of_squares,
 )
 from tests.kernels.updates import STEPS, State
 
@@ -38,21 +40,6 @@ TABLES = [
     Table(rows=200, width=8, ids=500, bags=90, combiner="mean", id_dtype="int32"),
     Table(rows=200, width=3, ids=500, bags=600, combiner="sqrtn", weighted=True),
 ]
-
-
-class Sum(np.ndarray):
-    """Sums of terms; times itself, it is the sums of their squares."""
-
-    def __new__(cls, terms: np.ndarray, ids: np.ndarray, rows: int) -> Sum:
-        sums = np.zeros((2, rows, terms.shape[1]))
-        np.add.at(sums[0], ids, terms)
-        np.add.at(sums[1], ids, terms**2)
-        made = sums[0].view(cls)
-        made.squares = sums[1]
-        return made
-
-    def __mul__(self, other: Any) -> np.ndarray:
-        return self.squares if other is self else np.asarray(self) * other
 
 
 SUMS_SQUARES = [rule for rule in oracle.RULES if rule not in ("adadelta", "adamax")]
@@ -329,46 +316,14 @@ def _bits(state: State) -> list[bytes]:
 def test_sums_of_squares(rule: str, all_rows: bool) -> None:
     table = Table(rows=40, width=7, ids=90, bags=20, combiner="mean", all_rows=all_rows)
     update, state = make_tables("float64", [table], rule)
-    lookup, after = update.lookups[0], state.copy()
-    sizes = np.bincount(lookup.gradient_row)[lookup.gradient_row]
-    terms = lookup.gradient[lookup.gradient_row] / sizes[:, np.newaxis]
-    before = (state.variables[0], state.slots[0])
-    value, slots = oracle.update(
-        *before, Sum(terms, lookup.ids, 40), update.decayed[0], rule, update.hyper
-    )
-    _kernels.table_update(
-        [
-            _kernels.Table(
-                after.variables[0],
-                after.slots[0],
-                lookup.ids,
-                lookup.gradient,
-                gradient_row=lookup.gradient_row,
-                combiner="mean",
-                all_rows=all_rows,
-                sums_squares=True,
-                decayed=update.decayed[0],
-            )
-        ],
-        rule=rule,
-        hyper=update.hyper,
-    )
-    updated = lookup.updated_rows(40)
-    for got, want in zip((after.variables[0], *after.slots[0]), (value, *slots), strict=True):
-        np.testing.assert_allclose(got[updated], np.asarray(want)[updated], 1e-13, 1e-13)
+    update = with_sums_of_squares(update)
+    assert_sums_of_squares(update, state, run(update, state))
 
 
 @pytest.mark.parametrize("rule", ["adadelta", "adamax", "rowwise_adagrad"])
 def test_a_rule_that_has_no_sums_of_squares(rule: str) -> None:
     update, state = make_tables("float32", [Table(rows=4, width=3, ids=5)], rule)
-    tables = to_kernel_tables(update, state)
-    tables[0] = _kernels.Table(
-        state.variables[0],
-        state.slots[0],
-        update.lookups[0].ids,
-        update.lookups[0].gradient,
-        sums_squares=True,
-    )
+    tables = to_kernel_tables(with_sums_of_squares(update), state)
     with pytest.raises(ValueError, match="invalid argument"):
         _kernels.table_update(tables, rule=rule, hyper=update.hyper)
 

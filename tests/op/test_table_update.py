@@ -13,6 +13,7 @@ from splitop._src.errors import SplitError
 from splitop._src.table_update import TableArgs, table_update
 from tests import oracle
 from tests.op.buffers import address, read
+from tests.op.gpu import on_gpu
 from tests.state import HYPER, make_slots
 
 ROWS, ROW = 50, (3, 2)
@@ -36,11 +37,11 @@ def dense_gradient(gradient, ids, bags=None, combiner="sum"):
 @pytest.mark.parametrize("rule", oracle.ALL_RULES)
 @pytest.mark.parametrize("all_rows", [False, True])
 @pytest.mark.parametrize("index_dtype", [tf.int32, tf.int64])
-def test_steps(rule, all_rows, index_dtype):
+def test_steps(rule, all_rows, index_dtype, device):
     random = np.random.default_rng(0)
     values = random.normal(size=(2, ROWS, *ROW))
     slots = [make_slots(random, rule, (ROWS, *ROW), np.float64) for _ in values]
-    with tf.device("/CPU:0"):
+    with tf.device(device):
         tables = [tf.Variable(value) for value in values]
         states = [tuple(tf.Variable(slot) for slot in of_table) for of_table in slots]
 
@@ -96,9 +97,9 @@ def test_steps(rule, all_rows, index_dtype):
                 np.testing.assert_allclose(slot.numpy()[touched], new[touched], 1e-12, 1e-12)
 
 
-def call(**replaced):
-    """Runs the bare op under sgd, with no shape function before it, on the CPU."""
-    with tf.device("/CPU:0"):
+def call(device="/CPU:0", **replaced):
+    """Runs the bare op under sgd, with no shape function before it."""
+    with tf.device(device):
         table = tf.Variable(np.ones((ROWS, 4), np.float32))
         arguments = {
             "gradients": [np.ones((2, 4), np.float32)],
@@ -123,29 +124,58 @@ def call(**replaced):
     return value
 
 
-def test_a_call_under_a_condition():
-    assert (call(conditions=[True]) != 1).any()
-    np.testing.assert_array_equal(call(conditions=[False]), np.ones((ROWS, 4)))
+def test_a_call_under_a_condition(device):
+    assert (call(device, conditions=[True]) != 1).any()
+    np.testing.assert_array_equal(call(device, conditions=[False]), np.ones((ROWS, 4)))
 
 
-def test_a_call():
-    value = call()
+def test_a_call(device):
+    value = call(device)
     np.testing.assert_array_equal(value[1:4], np.full((3, 4), 0.5))
     np.testing.assert_array_equal(value[4:], np.ones((ROWS - 4, 4)))
 
 
-def test_an_id_in_no_bag_has_no_gradient():
-    value = call(gradient_rows=[np.array([0, -1, 1], np.int32)])
+def test_an_id_in_no_bag_has_no_gradient(device):
+    value = call(device, gradient_rows=[np.array([0, -1, 1], np.int32)])
     np.testing.assert_array_equal(value[1:4, 0], [0.5, 1, 0.5])
 
 
-def test_an_empty_batch():
+def test_an_empty_batch(device):
     value = call(
+        device,
         gradients=[np.ones((0, 4), np.float32)],
         ids=[np.zeros(0, np.int64)],
         gradient_rows=[np.zeros(0, np.int64)],
     )
     np.testing.assert_array_equal(value, np.ones((ROWS, 4)))
+
+
+def test_an_empty_batch_of_all_rows(device):
+    """The slots go on without a gradient."""
+    with tf.device(device):
+        slot = tf.Variable(np.full((ROWS, 4), 2, np.float32))
+    value = call(
+        device,
+        gradients=[np.ones((0, 4), np.float32)],
+        ids=[np.zeros(0, np.int64)],
+        gradient_rows=[np.zeros(0, np.int64)],
+        all_rows=[True],
+        slots=[slot.handle],
+        rule="momentum",
+        hyper=np.array([0, 0.5, 1, -0.25, 0], np.float32),
+    )
+    np.testing.assert_array_equal(slot, np.ones((ROWS, 4)))
+    np.testing.assert_array_equal(value, np.full((ROWS, 4), 0.75))
+
+
+@pytest.mark.parametrize("gpu", [on_gpu("/GPU:0", id="gpu")])
+def test_on_a_gpu_what_is_out_of_range_is_skipped(gpu):
+    """As in TensorFlow's own kernels there."""
+    value = call(gpu, ids=[np.array([1, 50, -3])])
+    np.testing.assert_array_equal(value[1], np.full(4, 0.5))
+    np.testing.assert_array_equal(np.delete(value, 1, 0), np.ones((ROWS - 1, 4)))
+    value = call(gpu, gradient_rows=[np.array([0, 2, 1])])
+    np.testing.assert_array_equal(value[1:4, 0], [0.5, 1, 0.5])
 
 
 BAD = {
@@ -206,16 +236,16 @@ def test_a_slot_of_more_than_an_element_a_row():
     np.testing.assert_array_equal(slot, np.ones((ROWS, 4)))
 
 
-def test_the_table_stays_where_it_is():
-    with tf.device("/CPU:0"):
+def test_the_table_stays_where_it_is(device):
+    with tf.device(device):
         table = tf.Variable(np.ones((ROWS, 4), np.float32))
-        call(tables=[table.handle])
-        before = address(read(table))
-        call(tables=[table.handle])
-        assert address(read(table)) == before
-        held = read(table)
-        value = table.numpy()
-        call(tables=[table.handle])
+    call(device, tables=[table.handle])
+    before = address(read(table))
+    call(device, tables=[table.handle])
+    assert address(read(table)) == before
+    held = read(table)
+    value = table.numpy()
+    call(device, tables=[table.handle])
     np.testing.assert_array_equal(held, value)
     assert not np.array_equal(table, value)
 

@@ -44,6 +44,7 @@ def run_steps(
     batches: Sequence[np.ndarray],
     *,
     static: bool = False,
+    device: str | None = None,
     **options: Any,
 ) -> Steps:
     """Takes a step on each batch.
@@ -54,12 +55,13 @@ def run_steps(
         optimizer: Makes an optimizer of that flavour.
         batches: The inputs.
         static: Whether the size of the batch is known when the graph is built.
+        device: Where the variables are put.
         **options: Those of `splitop.plan`.
     """
     shape = batches[0].shape if static else (None, *batches[0].shape[1:])
     spec = tf.TensorSpec(shape, tf.as_dtype(batches[0].dtype))
     run = {"tf1": _in_graph, "keras": _in_function}[flavour]
-    return run(build, optimizer, batches, spec, options)
+    return run(build, optimizer, batches, spec, device, options)
 
 
 def assert_same_values(actual: Steps, expected: Steps) -> None:
@@ -79,9 +81,10 @@ def _fused_ops() -> collections.Counter[str]:
 
 
 def _in_graph(
-    build: Build, make: Callable[[], Any], batches: Any, spec: Any, options: Any
+    build: Build, make: Callable[[], Any], batches: Any, spec: Any, device: Any, options: Any
 ) -> Steps:
-    with tf.Graph().as_default(), tf1.Session() as session:
+    config = tf1.ConfigProto(allow_soft_placement=True)
+    with tf.Graph().as_default(), tf.device(device), tf1.Session(config=config) as session:
         keras.utils.set_random_seed(0)
         x, weights = tf1.placeholder(spec.dtype, spec.shape, "x"), Weights()
         iv = build(weights, x)
@@ -96,13 +99,14 @@ def _in_graph(
 
 
 def _in_function(
-    build: Build, make: Callable[[], Any], batches: Any, spec: Any, options: Any
+    build: Build, make: Callable[[], Any], batches: Any, spec: Any, device: Any, options: Any
 ) -> Steps:
     weights = Weights()
     keras.utils.set_random_seed(0)
-    build(weights, tf.constant(batches[0]))
-    optimizer = make()
-    optimizer.build(weights.variables)
+    with tf.device(device):
+        build(weights, tf.constant(batches[0]))
+        optimizer = make()
+        optimizer.build(weights.variables)
     found: list[Any] = []
 
     @tf.function(input_signature=[spec], autograph=False)

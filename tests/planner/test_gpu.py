@@ -12,7 +12,10 @@ import tensorflow as tf
 import splitop
 from tests.op.buffers import addresses
 from tests.op.gpu import on_gpu
+from tests.planner.lookups import LOOKUPS
 from tests.planner.models import MODELS
+from tests.planner.steps import FLAVOURS, assert_same_values, run_steps
+from tests.planner.test_tables import BATCHES, OPTIMIZERS, assert_as_planned
 from tests.planner.training import train
 
 pytestmark = pytest.mark.parametrize("gpu", [on_gpu("/GPU:0", id="gpu")])
@@ -43,6 +46,22 @@ def test_trains_on_the_gpu_as_the_reference_on_the_cpu(gpu: str, name: str, mode
         np.testing.assert_allclose(
             fused.weights[variable], expected, rtol=1e-9, atol=1e-11, err_msg=variable
         )
+
+
+# A gradient for each id, bags of each kind, several tables in one op.
+LOOKED_UP = ["deep", "sparse, mean", "ragged, sum", "padded, mean", "several tables"]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("optimizer", ["adagrad", "adam"])
+@pytest.mark.parametrize("name", LOOKED_UP)
+def test_tables_on_the_gpu(gpu: str, name: str, optimizer: str, flavour: str) -> None:
+    lookup, make = LOOKUPS[name], OPTIMIZERS[flavour][optimizer]
+    fused = run_steps(flavour, lookup.build, make, BATCHES, device=gpu, backend="fused")
+    assert_as_planned(fused.plan, lookup)
+    assert fused.fused_ops["TableUpdate"] == 1
+    reference = run_steps(flavour, lookup.build, make, BATCHES, backend="reference")
+    assert_same_values(fused, reference)
 
 
 def train_across(devices: list[str], backend: str) -> tuple[list[np.ndarray], list[str]]:

@@ -166,14 +166,17 @@ def test_the_plan_is_a_table() -> None:
             ]
 
 
-def test_on_a_gpu_they_are_declined(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_the_ids_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step would wait for the answer, which TensorFlow's own kernels do not give either."""
     monkeypatch.setattr("splitop._src.library.cuda_reason", lambda: None)
-    with tf.Graph().as_default(), tf.device("/GPU:0"):
-        w = Weights()
-        iv = tf.gather(table(w), tf1.placeholder(tf.int64, [None]))
-        plan = splitop.plan(tf1.train.AdamOptimizer(), iv, w.variables)
-    assert plan.tables == ()
-    assert "tables are fused on CPUs only" in plan.declined["table:0"]
+    for device, checks in (("/CPU:0", 1), ("/GPU:0", 0)):
+        with tf.Graph().as_default() as graph, tf.device(device):
+            w = Weights()
+            iv = dense(w, "top", tf.gather(table(w), tf1.placeholder(tf.int64, [None])), 5, "relu")
+            plan = splitop.plan(tf1.train.AdamOptimizer(), iv, w.variables)
+            plan.apply()
+        assert [each.table for each in plan.tables] == ["table:0"]
+        assert sum(op.type == "Assert" for op in graph.get_operations()) == checks
 
 
 class TestIdsOutOfRange:

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "splitop/cuda.h"
 #include "splitop/dtype.h"
 #include "splitop/executor.h"
 #include "splitop/export.h"
@@ -70,11 +71,12 @@ typedef struct splitop_table_update {
 } splitop_table_update;
 
 typedef struct splitop_multi_table_update {
-  splitop_dtype dtype;                 // [in] of all but ids and gradient_row: float32 or float64
-  splitop_update_rule rule;            // [in]
-  const void* hyper;                   // [in] splitop_num_hyper(rule) scalars
-  int32_t num_tables;                  // [in] at least 0
-  const splitop_table_update* tables;  // [in]
+  splitop_dtype dtype;       // [in] of all but ids and gradient_row: float32 or float64
+  splitop_update_rule rule;  // [in]
+  const void* hyper;         // [in] splitop_num_hyper(rule) scalars; CPU: host memory, CUDA:
+                             //      the device's
+  int32_t num_tables;        // [in] at least 0
+  const splitop_table_update* tables;  // [in] host memory
 } splitop_multi_table_update;
 
 // Scratch that splitop_cpu_table_update needs, in bytes; 0 if it needs none, and if the update is
@@ -97,6 +99,22 @@ SPLITOP_API splitop_status splitop_cpu_table_update(const splitop_multi_table_up
 SPLITOP_API int32_t splitop_cpu_find_bad_id(const splitop_multi_table_update* update,
                                             const splitop_executor* executor, int32_t* table,
                                             int64_t* position);
+
+// Scratch that splitop_cuda_table_update needs on the current device, in bytes; 0 if the update is
+// invalid or not supported, or there is no such device.
+SPLITOP_API size_t
+splitop_cuda_table_update_scratch_bytes(const splitop_multi_table_update* update);
+
+// The same on the current CUDA device. scratch: 256-byte aligned; scratch_bytes: at least the size
+// above. Ids are not checked, as the host would have to wait for them. Instead, as in TensorFlow's
+// own kernels for GPUs, an id out of range updates nothing, and a gradient_row that is too large
+// adds nothing; a bag counts all of its positions. The order in which the gradient of a row is
+// summed up depends on how often it was looked up, and on the number of ids before it, alone: the
+// result is the same, bit for bit, from run to run. SPLITOP_UNSUPPORTED where all tables together
+// have 2^32 rows or 2^31 ids, or one has a width above 2^30.
+SPLITOP_API splitop_status splitop_cuda_table_update(const splitop_multi_table_update* update,
+                                                     void* scratch, size_t scratch_bytes,
+                                                     splitop_cuda_stream stream);
 
 #ifdef __cplusplus
 }

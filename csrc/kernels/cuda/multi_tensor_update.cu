@@ -4,7 +4,9 @@
 #include <limits>
 
 #include "kernels/checks.h"
+#include "kernels/cuda/block_owner.h"
 #include "kernels/cuda/element.h"
+#include "kernels/cuda/elementwise_rules.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/multi_tensor_update.h"
 #include "kernels/gradient_clip.h"
@@ -39,22 +41,6 @@ struct Table {
   Entry entries[kEntries];
 };
 static_assert(sizeof(Table<kLargestTable>) <= 32764);
-
-// The last entry whose first block is not after `block`.
-template <int kEntries>
-__device__ __forceinline__ int entry_of(const Table<kEntries>& table, int block) {
-  int low = 0;
-  int high = table.num_entries;
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    if (table.entries[middle].first_block <= block) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
 
 // Elements [at, at + kPack) of one variable.
 template <typename Gradient, typename Sum, typename Rule, int kPack>
@@ -97,7 +83,8 @@ template <typename Gradient, typename Sum, typename Rule, int kEntries>
 __global__ __launch_bounds__(kThreads) void update_kernel(
     const __grid_constant__ Table<kEntries> table) {
   const int block = static_cast<int>(blockIdx.x);
-  const Entry& entry = table.entries[entry_of(table, block)];
+  const Entry& entry =
+      table.entries[block_owner(table.entries, table.num_entries, &Entry::first_block, block)];
   const Rule rule(static_cast<const Sum*>(table.hyper), entry.decayed != 0);
   const int64_t begin = int64_t{block - entry.first_block} * kBlockElements;
   const int64_t end = min(begin + kBlockElements, entry.count);
@@ -191,10 +178,8 @@ splitop_status launch_all(const void* hyper, const std::vector<TensorUpdate>& up
 template <typename Gradient, typename Sum>
 splitop_status launch_rule(splitop_update_rule rule, const void* hyper,
                            const std::vector<TensorUpdate>& updates, const Queue& queue) {
-  return with_update_rule<Sum>(rule, [&](auto tag) -> splitop_status {
-    using Rule = typename decltype(tag)::Rule;
-    if constexpr (!Rule::kRowwise) return launch_all<Gradient, Sum, Rule>(hyper, updates, queue);
-    return SPLITOP_UNSUPPORTED;
+  return with_elementwise_rule<Sum>(rule, [&](auto tag) {
+    return launch_all<Gradient, Sum, typename decltype(tag)::Rule>(hyper, updates, queue);
   });
 }
 

@@ -2,6 +2,7 @@
 #include "splitop/cuda.h"
 #include "splitop/dense_chain.h"
 #include "splitop/multi_tensor_update.h"
+#include "splitop/table_update.h"
 
 splitop_cuda_state splitop_cuda_query(void) { return SPLITOP_CUDA_NOT_BUILT; }
 
@@ -33,5 +34,12 @@ splitop_status splitop_cuda_dense_chain(const splitop_dense_chain*, void*, size_
 
 splitop_status splitop_cuda_multi_tensor_update(const splitop_multi_tensor_update*,
                                                 splitop_cuda_stream) {
+  return SPLITOP_UNSUPPORTED;
+}
+
+size_t splitop_cuda_table_update_scratch_bytes(const splitop_multi_table_update*) { return 0; }
+
+splitop_status splitop_cuda_table_update(const splitop_multi_table_update*, void*, size_t,
+                                         splitop_cuda_stream) {
   return SPLITOP_UNSUPPORTED;
 }

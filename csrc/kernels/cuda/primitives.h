@@ -100,6 +100,19 @@ __device__ __forceinline__ void mma_f16(float (&c)[4], const uint32_t (&a)[4],
 
 // By one instruction, if of 16 bytes: the compiler may take one for each element of a struct.
 template <typename V>
+__device__ __forceinline__ V load_whole(const V* from) {
+  if constexpr (sizeof(V) == 16) {
+    __builtin_assume(__isGlobal(from));
+    const uint4 bits = *reinterpret_cast<const uint4*>(from);
+    V value;
+    memcpy(&value, &bits, sizeof(V));
+    return value;
+  } else {
+    __builtin_assume(__isGlobal(from));
+    return *from;
+  }
+}
+template <typename V>
 __device__ __forceinline__ void store_whole(V* to, V value) {
   if constexpr (sizeof(V) == 16) {
     uint4 bits;

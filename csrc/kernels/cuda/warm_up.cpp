@@ -8,6 +8,7 @@
 #include "kernels/cuda/multi_tensor_update.h"
 #include "kernels/cuda/queue.h"
 #include "kernels/cuda/scalars.h"
+#include "kernels/cuda/table_kernels.h"
 #include "splitop/cuda.h"
 
 namespace splitop::cuda {
@@ -30,6 +31,9 @@ class WarmUp {
     }
     for (const auto dtype : {SPLITOP_FLOAT32, SPLITOP_FLOAT64}) {
       step([&] { return enqueue_scalars(dtype, nullptr, nullptr, kLoadsOnly); });
+    }
+    for (const auto* kernels : {&table_kernels_float32(), &table_kernels_float64()}) {
+      load_tables(*kernels);
     }
     if (cublas_found()) step(cublas_prepare);
     return status_;
@@ -79,6 +83,21 @@ class WarmUp {
         step([&] {
           return enqueue_updates(gradient, variable, rule, nullptr, updates, kLoadsOnly);
         });
+      }
+    }
+  }
+
+  void load_tables(const TableKernels& kernels) {
+    for (const int count : kTableLists) {
+      const std::vector<TableEntry> entries(count);
+      step([&] { return enqueue_ids(entries, 1, nullptr, nullptr, nullptr, kLoadsOnly); });
+    }
+    step([&] { return kernels.bag_factors({}, 1, kLoadsOnly); });
+    for (int number = 0; number < SPLITOP_NUM_UPDATE_RULES; ++number) {
+      const auto rule = static_cast<splitop_update_rule>(number);
+      if (splitop_is_rowwise(rule)) continue;
+      for (const auto kernel : {kernels.rows, kernels.long_rows, kernels.rest}) {
+        step([&] { return kernel(rule, {}, 1, kLoadsOnly); });
       }
     }
   }

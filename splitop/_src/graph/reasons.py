@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
 from splitop._src.graph.dense import producer, summands, uncast
-from splitop._src.graph.devices import device_reason, may_be_on_gpu, place_of
+from splitop._src.graph.devices import device_reason, place_of
 
 FUSED_DTYPES = (tf.float32, tf.float64)
 
@@ -36,16 +36,6 @@ def variable_reason(variable: Any) -> str | None:
     if not variable.shape.is_fully_defined():
         return f"its shape {variable.shape} is not fully known"
     return device_reason(variable)
-
-
-def sparse_reason(gradient: Any, variable: Any) -> str | None:
-    """Why a table can't be updated by its gradient, or None."""
-    if isinstance(gradient, tf.IndexedSlices) and may_be_on_gpu(variable):
-        return (
-            "its gradient is sparse (IndexedSlices, from an embedding lookup or a gather): tables "
-            "are fused on CPUs only"
-        )
-    return None
 
 
 def several_places(gradient: Any) -> str:

@@ -134,6 +134,20 @@ T __ldg(const T* from) {
   return *from;
 }
 
+// Threads run one at a time.
+template <typename T>
+T atomicAdd(T* at, T value) {
+  const T before = *at;
+  *at += value;
+  return before;
+}
+template <typename T>
+T atomicOr(T* at, T value) {
+  const T before = *at;
+  *at |= value;
+  return before;
+}
+
 // ---- the runtime's API: one device; its memory is the host's; what is enqueued runs at once ----
 
 enum cudaError_t {

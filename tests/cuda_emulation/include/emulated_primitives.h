@@ -43,6 +43,11 @@ void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 
 template <typename V>
+V load_whole(const V* from) {
+  emulation::check_alignment("load_whole", from, sizeof(V));
+  return *from;
+}
+template <typename V>
 void store_whole(V* to, V value) {
   emulation::check_alignment("store_whole", to, sizeof(V));
   *to = value;
