@@ -67,3 +67,14 @@ def cublas(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         check=True,
     )
     return ctypes.CDLL(str(output))
+
+
+@pytest.fixture(scope="session")
+def sort_pairs(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """sort_pairs_under_test.cpp, an executable."""
+    output = tmp_path_factory.mktemp("emulation") / "sort_pairs"
+    sources = [EMULATION / name for name in ("sort_pairs.cpp", "sort_pairs_under_test.cpp")]
+    compiler, csrc = os.environ.get("CXX", "g++"), EMULATION.parents[1] / "csrc"
+    flags = [*FLAGS, f"-I{csrc}", f"-I{csrc / 'include'}"]
+    subprocess.run([compiler, *flags, *map(str, sources), "-o", str(output)], check=True)
+    return output

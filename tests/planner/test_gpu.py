@@ -13,7 +13,7 @@ import splitop
 from tests.op.buffers import addresses
 from tests.op.gpu import on_gpu
 from tests.planner.lookups import LOOKUPS
-from tests.planner.models import MODELS
+from tests.planner.models import MODELS, Weights
 from tests.planner.steps import FLAVOURS, assert_same_values, run_steps
 from tests.planner.test_tables import BATCHES, OPTIMIZERS, assert_as_planned
 from tests.planner.training import train
@@ -48,19 +48,26 @@ def test_trains_on_the_gpu_as_the_reference_on_the_cpu(gpu: str, name: str, mode
         )
 
 
-# A gradient for each id, bags of each kind, several tables in one op.
-LOOKED_UP = ["deep", "sparse, mean", "ragged, sum", "padded, mean", "several tables"]
+# A gradient for each id, bags, several tables in one op.
+LOOKED_UP = ["deep", "ragged, sum", "padded, mean", "several tables"]
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-@pytest.mark.parametrize("optimizer", ["adagrad", "adam"])
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
 @pytest.mark.parametrize("name", LOOKED_UP)
 def test_tables_on_the_gpu(gpu: str, name: str, optimizer: str, flavour: str) -> None:
     lookup, make = LOOKUPS[name], OPTIMIZERS[flavour][optimizer]
-    fused = run_steps(flavour, lookup.build, make, BATCHES, device=gpu, backend="fused")
+
+    def build(w: Weights, ids: Any) -> Any:
+        """From the values of the variables: an emulated GPU has no gather from a variable."""
+        return lookup.build(lambda *variable: tf.identity(w(*variable)), ids)
+
+    fused = run_steps(flavour, build, make, BATCHES, device=gpu, backend="fused")
     assert_as_planned(fused.plan, lookup)
     assert fused.fused_ops["TableUpdate"] == 1
-    reference = run_steps(flavour, lookup.build, make, BATCHES, backend="reference")
+    reference = run_steps(
+        flavour, lookup.build, make, BATCHES, device="/CPU:0", backend="reference"
+    )
     assert_same_values(fused, reference)
 
 
