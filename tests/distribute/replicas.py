@@ -109,6 +109,9 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "LossScaleOptimizer": lambda: optimizers.LossScaleOptimizer(
         optimizers.Adam(RATE, clipnorm=0.5), 8.0, dynamic_growth_steps=2
     ),
+    "LossScaleOptimizer, global_clipnorm": lambda: optimizers.LossScaleOptimizer(
+        optimizers.Adam(RATE, global_clipnorm=0.5), 8.0, dynamic_growth_steps=2
+    ),
     "accumulating": lambda: optimizers.Adam(RATE, gradient_accumulation_steps=2),
     "overwriting": lambda: optimizers.Adam(RATE, use_ema=True, ema_overwrite_frequency=2),
     "Lamb": lambda: optimizers.Lamb(RATE),
