@@ -72,6 +72,11 @@ class Clipping:
         return self._options != GradientOptions()
 
     @property
+    def by_one_factor(self) -> bool:
+        """Whether all that is done to gradients is to multiply them by one factor."""
+        return self._options.clip in (None, "global_norm")
+
+    @property
     def by_value(self) -> bool:
         """Whether each element is clipped."""
         return self._options.clip == "value"

@@ -283,13 +283,14 @@ class Emission:
             name="dense_sweep",
         )
         for position, layer in enumerate(chain):
-            if sweep.squared_norms is not None:
-                own = sweep.squared_norms[: len(layer.variables), position]
-                self._norms.add(layer.variables, own)
+            norms = sweep.squared_norms
+            if norms is not None:
+                norms = norms[: len(layer.variables), position]
+                self._norms.add(layer.variables, norms)
             linear = dataclasses.replace(
                 arguments[position], reference=None, activation="linear", kernel_copy=None
             )
-            self._swept.append(SweptLayer(layer, sweep.gradients[position], linear))
+            self._swept.append(SweptLayer(layer, sweep.gradients[position], linear, norms))
         return sweep.input_gradient
 
     def _exchange(self, replicas: Replicas) -> None:

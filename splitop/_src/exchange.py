@@ -8,6 +8,7 @@ or its rows. Keras clips the gradients of each replica by themselves, before the
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -79,16 +80,15 @@ class Exchange:
                 for index, gradient in updated
             ]
             own_tables = [(index, self._clipped(index, table)) for index, table in tables]
-            rows = [tf.identity(tensor) for tensor in _rows(swept, own_tables)]
+            rows = [tf.identity(tensor) for tensor in self._rows(swept, own_tables)]
             if self._clipping.condition is not None:
-                dtype = summed[0].dtype if summed else tf.float32
-                summed.append(tf.cast(~self._clipping.condition, dtype))
+                summed.append(self._bound(self._clipping.condition, swept, summed))
         sums = self._replicas.all_reduce(summed)
         gathered = iter(self._replicas.all_gather(rows))
         layers = [_with_rows(layer, next(gathered), next(gathered)) for layer in swept]
         condition = None
         if self._clipping.condition is not None:
-            condition = tf.equal(sums.pop(), 0)
+            condition = tf.math.is_finite(sums.pop())
         pairs = [(index, total) for (index, _), total in zip(updated, sums, strict=True)]
         if condition is not None and pairs:
             condition &= self._are_finite(pairs)
@@ -99,27 +99,41 @@ class Exchange:
         width = self._call.variables[index].variable.shape[1:].num_elements()
         return clipped_table(table, index, width, self._now, self._clipping)
 
+    def _rows(
+        self, swept: Sequence[SweptLayer], tables: Sequence[Pair[TableGradient]]
+    ) -> Iterator[tf.Tensor]:
+        """What is gathered, in the order in which it is taken again."""
+        for layer in swept:
+            yield layer.arguments.x
+            scale = self._clipping.scale(layer.layer.kernel, layer.gradient.dtype)
+            yield layer.gradient if scale is None else layer.gradient * scale
+        for _, table in tables:
+            yield table.gradient
+            yield table.ids
+            if table.bags is not None:
+                bags, ids = tf.shape(table.gradient, tf.int64)[0], tf.size(table.ids, tf.int64)
+                yield table.bags
+                yield tf.stack([[bags, ids]])
+
+    def _bound(
+        self, condition: tf.Tensor, swept: Sequence[SweptLayer], summed: Sequence[tf.Tensor]
+    ) -> tf.Tensor:
+        """A bound of this replica's gradients of the layers; NaN if its condition does not hold.
+
+        The sum over all replicas bounds the sums of these gradients, and it is finite only if the
+        condition holds on all of them.
+        """
+        norms = [layer.squared_norms for layer in swept if layer.squared_norms is not None]
+        largest = tf.sqrt(tf.reduce_max(tf.concat([[tf.constant(0.0, tf.float64)], *norms], 0)))
+        dtypes = [tensor.dtype for tensor in (*(layer.gradient for layer in swept), *summed)]
+        return tf.cast(tf.where(condition, largest, math.nan), [*dtypes, tf.float32][0])
+
     def _are_finite(self, pairs: Sequence[Pair[tf.Tensor]]) -> tf.Tensor:
         """Whether sums are finite; those of finite numbers may not be."""
         norms = SquaredNorms()
         for of_place in by_place(self._call, pairs):
             norms.add_gradients(of_place, self._call)
         return tf.reduce_all(tf.math.is_finite(norms.values()))
-
-
-def _rows(
-    swept: Sequence[SweptLayer], tables: Sequence[Pair[TableGradient]]
-) -> Iterator[tf.Tensor]:
-    """What is gathered, in the order in which it is taken again."""
-    for layer in swept:
-        yield layer.arguments.x
-        yield layer.gradient
-    for _, table in tables:
-        yield table.gradient
-        yield table.ids
-        if table.bags is not None:
-            yield table.bags
-            yield tf.stack([[tf.shape(table.gradient, tf.int64)[0], tf.size(table.ids, tf.int64)]])
 
 
 def _with_rows(layer: SweptLayer, x: tf.Tensor, gradient: tf.Tensor) -> SweptLayer:

@@ -443,9 +443,9 @@ def _gpu_reason(rule: UpdateRule, in_memory: bool, variable: Any) -> str | None:
 
 def _replica_reason(replicas: Replicas | None, clipping: Clipping) -> str | None:
     """Why the gradients of a replica have to be in memory, or None."""
-    if replicas is None or not clipping.changes_gradients:
+    if replicas is None or clipping.by_one_factor:
         return None
-    return "each replica scales, clips or checks its gradients before they are added up"
+    return "each replica clips its gradients one by one before they are added up"
 
 
 def _repeated_ids_reason(

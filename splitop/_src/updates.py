@@ -32,11 +32,13 @@ class SweptLayer:
         layer: The layer.
         gradient: dL/dz.
         arguments: Those of its update, which begins with dL/dz.
+        squared_norms: Of the gradients of its variables, or upper bounds; None: not known.
     """
 
     layer: DenseLayer
     gradient: tf.Tensor
     arguments: LayerArgs
+    squared_norms: tf.Tensor | None = None
 
 
 class Updates:

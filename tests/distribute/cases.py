@@ -123,6 +123,27 @@ def unlike_replicas() -> tuple[dict[str, str], float]:
     return plan.declined, float(abs(w.numpy() - before + 0.1 * (gradient + gradient.T)).max())
 
 
+def sum_that_overflows(gathered: bool, skip_nonfinite: bool) -> np.ndarray:
+    """A weight of zeros after a step with a gradient that is finite on each replica only."""
+    with strategy_of().scope():
+        w = tf.Variable(np.zeros((WIDTH, WIDTH), "float32"))
+        optimizer = keras.optimizers.SGD(0.1)
+        optimizer.build([w])
+
+    def build() -> splitop.Plan:
+        x = tf.constant(np.full((1, WIDTH), 1e19, "float32"))
+        if not gathered:
+            x = tf1.placeholder_with_default(x, [None, WIDTH])
+        iv = tf.matmul(x, w)
+        plan = splitop.plan(optimizer, iv, [w], 2 * x + iv, skip_nonfinite=skip_nonfinite)
+        plan.apply()
+        assert bool(plan.chains) is gathered
+        return plan
+
+    _on_replicas(build)
+    return w.numpy()
+
+
 def seed_that_does_not_fit() -> tuple[str, bool]:
     """The error of a seed that has too many rows on one replica, and whether nothing changed."""
     layer = _layer()

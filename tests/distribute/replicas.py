@@ -60,6 +60,7 @@ def _part(first: Sequence[int], dtype: str, *rest: Any) -> Any:
 
 PARTS: dict[str, Callable[[], Any]] = {
     "wide": lambda: _part([WIDTH], "float64", layers.Dense(WIDTH + 5, "tanh"), layers.Dense(WIDTH)),
+    "twice": lambda: _part([WIDTH], "float64", *([layers.Dense(WIDTH, "tanh")] * 2)),
     "narrow": lambda: _part([WIDTH], "float64", layers.Dense(3, "tanh"), layers.Dense(2)),
     "mixed": lambda: _part(
         [WIDTH],
@@ -99,7 +100,6 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "SGD": lambda: optimizers.SGD(0.1),
     "momentum": lambda: optimizers.SGD(0.1, momentum=0.9),
     "Nadam": lambda: optimizers.Nadam(RATE),
-    "Adamax": lambda: optimizers.Adamax(RATE),
     "schedule": lambda: optimizers.Adam(optimizers.schedules.ExponentialDecay(RATE, 1, 0.5)),
     "EMA": lambda: optimizers.Adam(RATE, use_ema=True, ema_momentum=0.5),
     "clipnorm": lambda: optimizers.Adam(RATE, clipnorm=0.5),
@@ -108,6 +108,9 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "loss_scale_factor": lambda: optimizers.SGD(0.1, loss_scale_factor=8.0),
     "LossScaleOptimizer": lambda: optimizers.LossScaleOptimizer(
         optimizers.Adam(RATE, clipnorm=0.5), 8.0, dynamic_growth_steps=2
+    ),
+    "LossScaleOptimizer, global_clipnorm": lambda: optimizers.LossScaleOptimizer(
+        optimizers.Adam(RATE, global_clipnorm=0.5), 8.0, dynamic_growth_steps=2
     ),
     "accumulating": lambda: optimizers.Adam(RATE, gradient_accumulation_steps=2),
     "overwriting": lambda: optimizers.Adam(RATE, use_ema=True, ema_overwrite_frequency=2),

@@ -12,7 +12,12 @@ import tensorflow as tf
 
 from tests.distribute import replicas
 
-RUNS = (("wide", "Adam"), ("mixed", "momentum"), ("bags", "Adam"), ("narrow", "LossScaleOptimizer"))
+RUNS = (
+    ("mixed", "momentum"),
+    ("bags", "Adam"),
+    ("narrow", "clipnorm"),
+    ("wide", "LossScaleOptimizer, global_clipnorm"),
+)
 
 
 def main() -> None:
