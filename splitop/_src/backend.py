@@ -7,7 +7,6 @@ import contextvars
 import os
 from collections.abc import Iterator
 
-from splitop._src import replicas
 from splitop._src.errors import SplitError
 
 ENVIRONMENT_VARIABLE = "SPLITOP_BACKEND"
@@ -45,6 +44,8 @@ def resolve(explicit: str | None) -> str:
     """The backend to use: the argument, the `with` block, the environment, then "auto"."""
     if explicit is not None:
         return _checked(explicit, "backend")
+    from splitop._src import replicas  # needs TensorFlow
+
     # A replica is built in a thread of its own, where no `with` block is seen.
     scoped = replicas.in_calling_thread(lambda: _scoped.get(None))
     if scoped is not None:
