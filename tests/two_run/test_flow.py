@@ -125,7 +125,10 @@ def test_a_value_fed_for_iv_reaches_the_first_part_only(trainer: Make, path: str
     assert (each.session.run(each.ops.iv_gradients, {**first, **fed}) != seed).any()
     each.session.run(each.ops.train_second, {**second, **each.with_seed(seed), **fed})
     other.run_2(0, seed)
-    assert_equal(each.state(), other.state())
+    # Where a tensor is fed, TensorFlow fuses other operations, which may round otherwise.
+    expected = other.state()
+    for name, value in each.state().items():
+        np.testing.assert_allclose(value, expected[name], 1e-5, 1e-7, err_msg=name)
 
 
 def test_a_vector_that_can_not_be_copied_can_not_be_fed(trainer: Make) -> None:
