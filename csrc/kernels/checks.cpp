@@ -93,7 +93,7 @@ bool valid(const splitop_dense_chain* chain) {
 }
 
 bool valid(const splitop_dense_sweep* sweep) {
-  if (sweep == nullptr || sweep->gradients == nullptr || !valid_float(sweep->dtype)) return false;
+  if (sweep == nullptr || sweep->gradients == nullptr) return false;
   if (sweep->norms < 0 || sweep->norms >= SPLITOP_NUM_NORMS) return false;
   if (sweep->norms != SPLITOP_NORMS_NONE && sweep->squared_norms == nullptr) return false;
   return valid_layers(swept_chain(*sweep), 0) &&
@@ -116,7 +116,8 @@ bool valid(const splitop_squared_norms* norms) {
 
 splitop_dense_chain swept_chain(const splitop_dense_sweep& sweep) {
   splitop_dense_chain chain = {};
-  chain.dtype = chain.variable_dtype = sweep.dtype;
+  chain.dtype = sweep.dtype;
+  chain.variable_dtype = splitop_dtype_bytes(sweep.dtype) == 2 ? SPLITOP_FLOAT32 : sweep.dtype;
   chain.batch = sweep.batch;
   chain.num_layers = sweep.num_layers;
   chain.layers = sweep.layers;

@@ -29,9 +29,8 @@ class Call : public DenseChainArguments {
  public:
   Call(int64_t stream, py::handle seed, const std::vector<DenseLayer>& layers,
        const std::string& rule, py::handle hyper, py::handle input_gradient)
-      : DenseChainArguments(device_viewer(stream),
-                            {SPLITOP_FLOAT32, SPLITOP_FLOAT64, SPLITOP_BFLOAT16, SPLITOP_FLOAT16},
-                            seed, layers, rule, hyper, !input_gradient.is_none()) {
+      : DenseChainArguments(device_viewer(stream), seed, layers, rule, hyper,
+                            !input_gradient.is_none()) {
     if (input_gradient.is_none()) return;
     chain().input_gradient =
         arrays().output(input_gradient, dtype(), input_gradient_shape(), "input_gradient");

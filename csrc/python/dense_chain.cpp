@@ -23,8 +23,7 @@ namespace {
 std::optional<py::array> dense_chain(py::handle seed, const std::vector<DenseLayer>& layers,
                                      const std::string& rule, py::handle hyper, bool input_gradient,
                                      py::handle clips, int num_threads) {
-  DenseChainArguments arguments(numpy_view, {SPLITOP_FLOAT32, SPLITOP_FLOAT64}, seed, layers, rule,
-                                hyper, input_gradient);
+  DenseChainArguments arguments(numpy_view, seed, layers, rule, hyper, input_gradient);
   if (!clips.is_none()) arguments.set_clips(clips);
   const splitop_executor executor = threads_executor(num_threads);
   std::optional<py::array> result;
@@ -44,7 +43,8 @@ void bind_dense_chain(py::module_& module) {
              py::arg("rule"), py::arg("hyper"), py::arg("input_gradient") = false,
              py::arg("clips") = py::none(), py::arg("num_threads") = 1,
              "Seeded backward pass and update of a chain of dense layers, in place.\n\n"
-             "seed: dL/dy of the first layer, [batch, outputs], float32 or float64.\n"
+             "seed: dL/dy of the first layer, [batch, outputs]: float32, float64, bfloat16 or\n"
+             "float16.\n"
              "layers: Layer objects from the top (next to the intermediate vector) down, of\n"
              "NumPy arrays.\n"
              "rule: its name; hyper: its scalars (splitop/update_rule.h).\n"

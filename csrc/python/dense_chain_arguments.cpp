@@ -27,14 +27,14 @@ void require_chained(const splitop_dense_layer& above, const splitop_dense_layer
 
 }  // namespace
 
-DenseChainArguments::DenseChainArguments(Arrays::Viewer viewer,
-                                         std::initializer_list<splitop_dtype> dtypes,
-                                         py::handle seed, const std::vector<DenseLayer>& layers,
+DenseChainArguments::DenseChainArguments(Arrays::Viewer viewer, py::handle seed,
+                                         const std::vector<DenseLayer>& layers,
                                          const std::string& rule, py::handle hyper,
                                          bool input_gradient)
     : arrays_(std::move(viewer)) {
   const ArrayView seed_view = arrays_.view(seed, "seed");
-  chain_.dtype = dtype_of(seed_view, dtypes, "seed");
+  chain_.dtype = dtype_of(
+      seed_view, {SPLITOP_FLOAT32, SPLITOP_FLOAT64, SPLITOP_BFLOAT16, SPLITOP_FLOAT16}, "seed");
   chain_.variable_dtype = variable_dtype_for(chain_.dtype);
   dtype_ = splitop_dtype_name(chain_.dtype);
   variable_dtype_ = splitop_dtype_name(chain_.variable_dtype);

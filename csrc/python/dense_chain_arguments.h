@@ -4,7 +4,6 @@
 
 #include <pybind11/pybind11.h>
 
-#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -16,10 +15,9 @@ namespace splitop {
 
 class DenseChainArguments {
  public:
-  // dtypes: those that the seed may have.
-  DenseChainArguments(Arrays::Viewer viewer, std::initializer_list<splitop_dtype> dtypes,
-                      pybind11::handle seed, const std::vector<DenseLayer>& layers,
-                      const std::string& rule, pybind11::handle hyper, bool input_gradient);
+  DenseChainArguments(Arrays::Viewer viewer, pybind11::handle seed,
+                      const std::vector<DenseLayer>& layers, const std::string& rule,
+                      pybind11::handle hyper, bool input_gradient);
   DenseChainArguments(const DenseChainArguments&) = delete;
   DenseChainArguments& operator=(const DenseChainArguments&) = delete;
 

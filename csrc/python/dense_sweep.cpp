@@ -27,9 +27,9 @@ using Swept = std::tuple<std::vector<py::array>, std::optional<py::array>, py::a
 
 Swept dense_sweep(const py::array& seed, const std::vector<DenseLayer>& layers,
                   const std::string& norms, bool input_gradient, int num_threads) {
-  const py::array hyper(seed.dtype(), std::vector<py::ssize_t>{splitop_num_hyper(SPLITOP_SGD)});
-  DenseChainArguments arguments(numpy_view, {SPLITOP_FLOAT32, SPLITOP_FLOAT64}, seed, layers, "sgd",
-                                hyper, input_gradient);
+  const py::dtype of_hyper = seed.itemsize() == 2 ? py::dtype("float32") : seed.dtype();
+  const py::array hyper(of_hyper, std::vector<py::ssize_t>{splitop_num_hyper(SPLITOP_SGD)});
+  DenseChainArguments arguments(numpy_view, seed, layers, "sgd", hyper, input_gradient);
   const splitop_dense_chain& chain = arguments.chain();
   const py::dtype dtype(arguments.dtype());
   splitop_dense_sweep sweep = {};

@@ -98,13 +98,30 @@ inline absl::Status CheckLayerLists(std::string_view op, const RawLayerAttrs& ra
   return CheckCount(op, "layer_names, one a layer", layers, raw.layer_names.size());
 }
 
+// Variables have the tensors' type, or are of float where the tensors have 16 bits.
+inline tensorflow::DataType VariableDtype(tensorflow::DataType tensors) {
+  const bool has_16_bits = tensors == tensorflow::DT_BFLOAT16 || tensors == tensorflow::DT_HALF;
+  return has_16_bits ? tensorflow::DT_FLOAT : tensors;
+}
+
+template <typename Context>  // OpKernelConstruction or InferenceContext
+absl::Status ReadKernelCopies(Context* context, std::string_view op, DenseChainAttrs* attrs) {
+  int received;
+  TF_RETURN_IF_ERROR(context->GetAttr("num_kernel_copies", &received));
+  if (attrs->mixed()) attrs->num_kernel_copies = attrs->num_layers() - !attrs->input_gradient;
+  return CheckCount(op,
+                    "kernel_copies, in mixed precision one for each kernel whose dL/dx is computed",
+                    attrs->num_kernel_copies, received);
+}
+
 // The layers without their biases.
 template <typename Context>  // OpKernelConstruction or InferenceContext
 absl::Status ReadLayers(Context* context, std::string_view op, DenseChainAttrs* attrs) {
   RawLayerAttrs raw;
   TF_RETURN_IF_ERROR(GetRawAttrs(context, &raw));
   TF_RETURN_IF_ERROR(CheckLayerLists(op, raw));
-  attrs->dtype = attrs->variable_dtype = raw.dtype;
+  attrs->dtype = raw.dtype;
+  attrs->variable_dtype = VariableDtype(raw.dtype);
   attrs->seed_name = raw.seed_name;
   for (int l = 0; l < raw.num_layers; ++l) {
     DenseLayerAttrs layer;
@@ -122,23 +139,21 @@ absl::Status ReadLayers(Context* context, std::string_view op, DenseChainAttrs* 
     return CheckCount(op, "input gradients at most", 1, raw.num_input_gradients);
   }
   attrs->input_gradient = raw.num_input_gradients == 1;
-  return absl::OkStatus();
+  return ReadKernelCopies(context, op, attrs);
 }
 
 constexpr char kDenseChain[] = "Splitop>DenseChain";
 
-// Variables have the tensors' type, or are of float where the tensors have 16 bits.
 template <typename Context>  // OpKernelConstruction or InferenceContext
-absl::Status ReadVariableDtype(Context* context, DenseChainAttrs* attrs) {
-  TF_RETURN_IF_ERROR(context->GetAttr("V", &attrs->variable_dtype));
-  const bool short_tensors =
-      attrs->dtype == tensorflow::DT_BFLOAT16 || attrs->dtype == tensorflow::DT_HALF;
-  const tensorflow::DataType expected = short_tensors ? tensorflow::DT_FLOAT : attrs->dtype;
-  if (attrs->variable_dtype == expected) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "splitop: ", kDenseChain, " takes variables of ", tensorflow::DataTypeString(expected),
-      " with tensors of ", tensorflow::DataTypeString(attrs->dtype),
-      ". Received: ", tensorflow::DataTypeString(attrs->variable_dtype), "."));
+absl::Status CheckVariableDtype(Context* context, const DenseChainAttrs& attrs) {
+  tensorflow::DataType received;
+  TF_RETURN_IF_ERROR(context->GetAttr("V", &received));
+  if (received == attrs.variable_dtype) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("splitop: ", kDenseChain, " takes variables of ",
+                   tensorflow::DataTypeString(attrs.variable_dtype), " with tensors of ",
+                   tensorflow::DataTypeString(attrs.dtype),
+                   ". Received: ", tensorflow::DataTypeString(received), "."));
 }
 
 template <typename Context>  // OpKernelConstruction or InferenceContext
@@ -156,16 +171,6 @@ absl::Status ReadBiases(Context* context, DenseChainAttrs* attrs) {
   }
   return CheckCount(kDenseChain, "biases, one for each layer that uses one",
                     attrs->num_variables() - attrs->num_layers(), num_biases);
-}
-
-template <typename Context>  // OpKernelConstruction or InferenceContext
-absl::Status ReadKernelCopies(Context* context, DenseChainAttrs* attrs) {
-  int received;
-  TF_RETURN_IF_ERROR(context->GetAttr("num_kernel_copies", &received));
-  if (attrs->mixed()) attrs->num_kernel_copies = attrs->num_layers() - !attrs->input_gradient;
-  return CheckCount(kDenseChain,
-                    "kernel_copies, in mixed precision one for each kernel whose dL/dx is computed",
-                    attrs->num_kernel_copies, received);
 }
 
 // A row-wise rule takes whole rows of a kernel's gradient, of which there are parts at a time.
@@ -193,7 +198,9 @@ inline Resources DenseChainResources(const DenseChainAttrs& attrs) {
       MakeResources(std::move(variables), attrs.updates ? attrs.update.slots_each() : 0);
   resources.first_input = attrs.KernelCopyInput(attrs.num_kernel_copies);
   resources.dtype = attrs.variable_dtype;
-  resources.dtype_of = attrs.mixed() ? "the hyperparameters are" : "the seed is";
+  resources.dtype_of = !attrs.mixed()  ? "the seed is"
+                       : attrs.updates ? "the hyperparameters are"
+                                       : "it has to be in mixed precision";
   return resources;
 }
 
@@ -201,13 +208,12 @@ inline Resources DenseChainResources(const DenseChainAttrs& attrs) {
 template <typename Context>  // OpKernelConstruction or InferenceContext
 absl::Status ReadDenseChainAttrs(Context* context, DenseChainAttrs* attrs) {
   TF_RETURN_IF_ERROR(ReadLayers(context, kDenseChain, attrs));
-  TF_RETURN_IF_ERROR(ReadVariableDtype(context, attrs));
+  TF_RETURN_IF_ERROR(CheckVariableDtype(context, *attrs));
   TF_RETURN_IF_ERROR(ReadBiases(context, attrs));
   const VariableWords words = {"one a kernel, then one a bias", "a variable"};
   TF_RETURN_IF_ERROR(
       ReadUpdateAttrs(context, kDenseChain, attrs->num_variables(), words, true, &attrs->update));
   TF_RETURN_IF_ERROR(CheckRule(*attrs));
-  TF_RETURN_IF_ERROR(ReadKernelCopies(context, attrs));
   TF_RETURN_IF_ERROR(CheckCondition(*attrs));
   attrs->resources = DenseChainResources(*attrs);
   attrs->update.first_input = attrs->resources.end_input();

@@ -1,4 +1,4 @@
-// The CPU kernel of Splitop>DenseChain: float and double; mixed precision is for GPUs only.
+// The CPU kernel of Splitop>DenseChain.
 #include "absl/status/status.h"
 #include "splitop/dense_chain.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -21,14 +21,16 @@ class DenseChainCpuKernel final : public DenseChainKernel {
   }
 };
 
-#define SPLITOP_REGISTER_CPU(type)                            \
-  REGISTER_KERNEL_BUILDER(Name("Splitop>DenseChain")          \
-                              .Device(tensorflow::DEVICE_CPU) \
-                              .TypeConstraint<type>("T")      \
-                              .TypeConstraint<type>("V"),     \
+#define SPLITOP_REGISTER_CPU(tensors, variables)               \
+  REGISTER_KERNEL_BUILDER(Name("Splitop>DenseChain")           \
+                              .Device(tensorflow::DEVICE_CPU)  \
+                              .TypeConstraint<tensors>("T")    \
+                              .TypeConstraint<variables>("V"), \
                           DenseChainCpuKernel)
-SPLITOP_REGISTER_CPU(float);
-SPLITOP_REGISTER_CPU(double);
+SPLITOP_REGISTER_CPU(float, float);
+SPLITOP_REGISTER_CPU(double, double);
+SPLITOP_REGISTER_CPU(Eigen::bfloat16, float);
+SPLITOP_REGISTER_CPU(Eigen::half, float);
 #undef SPLITOP_REGISTER_CPU
 
 }  // namespace

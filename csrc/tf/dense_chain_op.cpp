@@ -76,7 +76,7 @@ from a variable before keeps its value. The result is the same, bit for bit, fro
 on the CPU whatever the number of threads.
 
 In mixed precision T has 16 bits and V is float: gradients are summed up in float, and the
-variables are updated in float. There is no CPU kernel for that.
+variables are updated in float.
 
 seed: dL/dy of the top layer. Shape [batch, outputs of the top layer].
 layer_inputs: x of each layer, from the top down. Shape [batch, inputs of the layer]; at least

@@ -85,6 +85,8 @@ class DenseSweepCpuKernel final : public NoThrowKernel {
       DenseSweepCpuKernel)
 SPLITOP_REGISTER_CPU(float);
 SPLITOP_REGISTER_CPU(double);
+SPLITOP_REGISTER_CPU(Eigen::bfloat16);
+SPLITOP_REGISTER_CPU(Eigen::half);
 #undef SPLITOP_REGISTER_CPU
 
 }  // namespace

@@ -37,13 +37,15 @@ REGISTER_OP("Splitop>DenseSweep")
     .Input("seed: T")
     .Input("layer_inputs: num_layers * T")
     .Input("references: num_references * T")
+    .Input("kernel_copies: num_kernel_copies * T")
     .Input("kernels: num_layers * resource")
     .Output("gradients: num_layers * T")
     .Output("input_gradient: num_input_gradients * T")
     .Output("squared_norms: num_squared_norms * double")
-    .Attr("T: {float, double}")
+    .Attr("T: {float, double, bfloat16, half}")
     .Attr("num_layers: int >= 1")
     .Attr("num_references: int >= 0")
+    .Attr("num_kernel_copies: int >= 0")
     .Attr("num_input_gradients: int >= 0")
     .Attr("num_squared_norms: int >= 0")
     .Attr("activations: list(string) >= 1")
@@ -64,20 +66,25 @@ gradient exists as a whole tensor.
 The kernels stay locked while they are read. The result is the same, bit for bit, from run to run,
 whatever the number of threads.
 
+In mixed precision T has 16 bits and kernels are of float. Each G is rounded to T; norms and what
+lies below are those of the rounded one, which the updates are given.
+
 seed: dL/dy of the top layer. Shape [batch, outputs of the top layer].
 layer_inputs: x of each layer, from the top down. Shape [batch, inputs of the layer]; at least
   one row.
 references: For each layer that is not linear, in layer order, what the gradient of its activation
   reads. Shape [batch, outputs of the layer].
+kernel_copies: In mixed precision, as for Splitop>DenseChain: what dL/dx is computed from.
 kernels: The kernel W of each layer: a resource variable. Only read.
 gradients: G = dL/dz of each layer. Shape [batch, outputs of the layer].
 input_gradient: dL/dx of the bottom layer, where num_input_gradients is 1. Shape
   [batch, inputs of the bottom layer].
 squared_norms: Where num_squared_norms is 1, the squared norms of the gradients of the kernels, then
   of the biases that the layers may have. Shape [2, num_layers].
-T: The type of all tensors and kernels.
+T: The type of all tensors; kernels have the same one, or float where T has 16 bits.
 num_layers: Layers of the chain.
 num_references: Layers that are not linear.
+num_kernel_copies: Layers whose dL/dx is computed, in mixed precision; else 0.
 num_input_gradients: 1 if the input gradient is wanted, else 0.
 num_squared_norms: 0 if norms is none, else 1.
 activations: The activation of each layer.

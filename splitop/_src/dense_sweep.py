@@ -54,6 +54,7 @@ def dense_sweep(
         seed=seed,
         layer_inputs=[layer.x for layer in layers],
         references=[layer.reference for layer in layers if layer.reference is not None],
+        kernel_copies=[layer.kernel_copy for layer in layers if layer.kernel_copy is not None],
         kernels=[resource_handle(layer.kernel, layer.name) for layer in layers],
         num_input_gradients=int(input_gradient),
         num_squared_norms=int(norms != "none"),

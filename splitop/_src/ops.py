@@ -18,8 +18,8 @@ class LayerArgs:
     """One dense layer of a chain: y = act(z), z = x @ kernel + bias.
 
     Variables are of one dtype, float32 or float64, and tensors are of the same; in mixed
-    precision, on GPUs, tensors are bfloat16 or float16 and variables float32. A variable is
-    a tf.Variable or a keras.Variable.
+    precision, tensors are bfloat16 or float16 and variables float32. A variable is a
+    tf.Variable or a keras.Variable.
 
     Attributes:
         x: The layer's input, [batch, inputs].

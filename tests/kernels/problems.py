@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from splitop.lib import _kernels
 from tests import oracle
-from tests.accuracy import Precision
+from tests.accuracy import PRECISIONS, Precision
 from tests.state import HYPER, make_slots
 
 ALPHA = 0.2
@@ -25,6 +25,11 @@ class Problem:
     layers: tuple[oracle.Layer, ...]
     rule: str
     hyper: np.ndarray
+
+    @property
+    def precision(self) -> Precision:
+        """The dtypes of its arrays."""
+        return Precision(self.hyper.dtype.type, self.seed.dtype.type)
 
 
 def make_problem(
@@ -79,7 +84,7 @@ def make_problem(
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> Problem:
+def problems(draw: st.DrawFn, precisions: Sequence[str] = ("float32", "float64")) -> Problem:
     """Chains of one to four layers, with the sizes that tiles and vectors stumble over."""
     depth = draw(st.integers(1, 4))
     size = st.one_of(
@@ -87,7 +92,7 @@ def problems(draw: st.DrawFn) -> Problem:
         st.integers(1, 300),
     )
     return make_problem(
-        draw(st.sampled_from([np.float32, np.float64])),
+        PRECISIONS[draw(st.sampled_from(precisions))],
         draw(size),
         draw(st.lists(size, min_size=depth + 1, max_size=depth + 1)),
         draw(st.lists(st.sampled_from(list(oracle.ACTIVATIONS)), min_size=depth, max_size=depth)),

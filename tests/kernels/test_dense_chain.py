@@ -9,11 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests import oracle
-from tests.accuracy import assert_accurate, few_ulp, results
+from tests.accuracy import PRECISIONS, assert_accurate, few_ulp, results
 from tests.kernels import plain
 from tests.kernels.problems import Problem, make_problem, problems, run_kernel
 
 STEPS = 5
+SHORT = ("bfloat16", "float16")
 
 
 def assert_steps_accurate(problem: Problem, **options) -> None:
@@ -26,13 +27,13 @@ def assert_steps_accurate(problem: Problem, **options) -> None:
             results(received, gradient),
             results(*plain.dense_chain(*step)),
             results(*oracle.dense_chain(*step)),
-            few_ulp(*step, problem.seed.dtype),
+            few_ulp(*step, problem.precision),
         )
         layers = received
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-@given(problem=problems())
+@given(problem=problems(("float32", "float64", *SHORT)))
 def test_any_chain(problem: Problem) -> None:
     assert_steps_accurate(problem, num_threads=2)
 
@@ -68,11 +69,45 @@ def test_a_large_layer(isa: str, rule: str) -> None:
 def test_same_bits_whatever_the_thread_count(isa: str, dtype, rule: str) -> None:
     activations = ["relu", "sigmoid", "linear"]
     problem = make_problem(dtype, 130, (515, 301, 203, 77), activations, [True] * 3, rule)
+    assert_same_bits_whatever_the_thread_count(problem)
+
+
+def assert_same_bits_whatever_the_thread_count(problem: Problem) -> None:
     once = results(*run_kernel(problem, num_threads=1))
     for num_threads in (1, 2, 3, 7, 16):
         again = results(*run_kernel(problem, num_threads=num_threads))
         for name, value in once.items():
             assert value.tobytes() == again[name].tobytes(), f"{name}, {num_threads} threads"
+
+
+@pytest.mark.parametrize("precision", SHORT)
+@pytest.mark.parametrize("activation", oracle.ACTIVATIONS)
+def test_mixed_precision(isa: str, precision: str, activation: str) -> None:
+    problem = make_problem(
+        PRECISIONS[precision], 37, (61, 300, 19), [activation] * 2, [True, False], "adam"
+    )
+    assert_steps_accurate(problem, num_threads=2)
+    assert_same_bits_whatever_the_thread_count(problem)
+
+
+@pytest.mark.parametrize("precision", SHORT)
+def test_every_number_of_16_bits(isa: str, precision: str) -> None:
+    """Products of two of them are exact floats, which are rounded once."""
+    dtype = PRECISIONS[precision].tensors
+    with np.errstate(all="ignore"):
+        seed = np.arange(1 << 16, dtype=np.uint16).view(dtype)[:, np.newaxis]
+        copy = np.array([[1], [0.7], [-3], [3e-5], [6e-8]]).astype(dtype)
+        expected = (seed.astype(np.float32) * copy[:, 0].astype(np.float32)).astype(dtype)
+    layer = oracle.Layer(
+        x=np.zeros((1 << 16, 5), dtype),
+        reference=None,
+        activation="linear",
+        kernel=np.ones((5, 1), np.float32),
+        bias=None,
+        kernel_copy=copy,
+    )
+    _, gradient = run_kernel(Problem(seed, (layer,), "sgd", np.zeros(2, np.float32)))
+    np.testing.assert_array_equal(gradient.astype(np.float32), expected.astype(np.float32))
 
 
 def test_without_the_input_gradient_the_updates_are_the_same() -> None:

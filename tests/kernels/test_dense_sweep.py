@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from splitop.lib import _kernels
 from tests import oracle
-from tests.accuracy import FEW, assert_accurate, update_few_ulp
+from tests.accuracy import (
+    FEW,
+    PRECISIONS,
+    assert_accurate,
+    few_ulp,
+    results,
+    update_few_ulp,
+)
 from tests.kernels import plain
 from tests.kernels.problems import Problem, make_problem, problems, run_kernel, to_kernel_layer
 
@@ -62,12 +69,18 @@ def test_clip_coefficients(isa: str, dtype, batch: int, widths: tuple[int, ...])
     depth = len(widths) - 1
     problem = make_problem(dtype, batch, widths, ["tanh"] * depth, [True] * depth, "sgd")
     gradients, _, squared = sweep(problem, num_threads=2)
+    assert_coefficients_exact(problem, gradients, squared)
+
+
+def assert_coefficients_exact(problem: Problem, gradients, squared: np.ndarray) -> None:
+    """The norms are those of the gradients that the sweep gives, to a few ulp of a coefficient."""
+    dtype = problem.precision.variables
     exact = exact_norms(problem, gradients)
     # The sums of the biases are in the dtype of G, those of float64 in float64: a few ulp of their
     # terms, which may cancel.
     rounding = np.zeros_like(exact)
     for i, (layer, g) in enumerate(zip(problem.layers, gradients, strict=True)):
-        rounding[1, i] = np.linalg.norm(abs(g).sum(0))
+        rounding[1, i] = np.linalg.norm(abs(g.astype(np.float64)).sum(0))
         if dtype == np.float64:
             rounding[0, i] = np.linalg.norm(abs(layer.x).T @ abs(g))
     rounding *= FEW * np.finfo(dtype).eps / exact
@@ -76,6 +89,45 @@ def test_clip_coefficients(isa: str, dtype, batch: int, widths: tuple[int, ...])
         expected = coefficients(exact, bound, dtype)
         allowed = FEW * np.spacing(expected) + rounding * expected
         assert np.all(abs(received - expected) <= allowed), (received, expected)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("batch", [49, 700])
+def test_mixed_precision(isa: str, precision: str, batch: int) -> None:
+    problem = make_problem(
+        PRECISIONS[precision], batch, (97, 300, 130), ["tanh", "relu"], [True, False], "adam"
+    )
+    gradients, below, squared = sweep(problem, num_threads=2)
+    assert {gradient.dtype for gradient in (*gradients, below)} == {problem.seed.dtype}
+    assert_coefficients_exact(problem, gradients, squared)
+    for num_threads in (1, 7):
+        again = sweep(problem, num_threads=num_threads)
+        assert [g.tobytes() for g in again[0]] == [g.tobytes() for g in gradients]
+        assert again[2].tobytes() == squared.tobytes()
+    after = []
+    for layer, gradient in zip(problem.layers, gradients, strict=True):
+        linear = dataclasses.replace(layer, activation="linear", reference=None)
+        alone = Problem(gradient, (linear,), problem.rule, problem.hyper)
+        after += run_kernel(alone, input_gradient=False)[0]
+    step = (problem.seed, problem.layers, problem.rule, problem.hyper)
+    assert_accurate(
+        results(after, below),
+        results(*plain.dense_chain(*step)),
+        results(*oracle.dense_chain(*step)),
+        few_ulp(*step, problem.precision),
+    )
+
+
+@pytest.mark.parametrize("norms", ["bounds", "exact"])
+def test_what_is_too_large_for_16_bits_shows(norms: str) -> None:
+    problem = make_problem(PRECISIONS["float16"], 5, (4, 3, 2), ["linear"] * 2, [True] * 2, "sgd")
+    seed = np.full_like(problem.seed, 60000)
+    (top, bottom) = problem.layers
+    top = dataclasses.replace(top, kernel_copy=np.full_like(top.kernel_copy, 0.75))
+    problem = dataclasses.replace(problem, seed=seed, layers=(top, bottom))
+    gradients, _, squared = sweep(problem, norms=norms)
+    assert np.isinf(gradients[1]).all()
+    np.testing.assert_array_equal(np.isfinite(squared), [[True, False]] * 2)
 
 
 def test_coefficients_of_a_gradient_that_cancels() -> None:

@@ -36,7 +36,10 @@ BAD_ARGUMENTS = {
     "seed of another width": (dict(seed=f32(6, 4)), r"seed must have shape \[6, 5\]"),
     "seed of rank 1": (dict(seed=f32(6)), r"seed must have 2 dimensions. Received: shape \[6\]"),
     "empty batch": (dict(seed=f32(0, 5)), r"layers\[0\].x must have shape \[0, 4\]"),
-    "seed of integers": (dict(seed=np.ones((6, 5), np.int32)), "float32 or float64.*int32"),
+    "seed of integers": (
+        dict(seed=np.ones((6, 5), np.int32)),
+        "bfloat16 or float16.*int32",
+    ),
     "no layers": (dict(layers=[]), "layers must not be empty"),
     "unknown rule": (dict(rule="lars"), "one of sgd, momentum, adam, amsgrad"),
     "hyper too short": (dict(hyper=f32(4)), r"hyper must have shape \[5\]. Received: \[4\]"),

@@ -52,14 +52,19 @@ def check_steps(
     precision: str,
     batch: int,
     device: str = CPU,
+    loss_scale: float | None = None,
 ) -> None:
-    """Five fused steps; each is compared with the plain path and the oracle from its start."""
+    """Five fused steps; each is compared with the plain path and the oracle from its start.
+
+    `loss_scale`: that of a LossScaleOptimizer around Keras' optimizer, a power of two.
+    """
     recipe = (TF1 if flavour == "tf1" else KERAS)[rule]
     dtypes = PRECISIONS[precision]
     state = random_state(specs, recipe, dtypes.variables)
     plain_device = device if has_kernels_of_tensorflow(device) else CPU
+    options = {} if loss_scale is None else {"loss_scale": loss_scale}
     fused, plain = (
-        TRAINERS[flavour](specs, rule, path, precision, state)
+        TRAINERS[flavour](specs, rule, path, precision, state, **options)
         for path in (Path("fused", device), Path("reference", plain_device))
     )
     try:
@@ -69,8 +74,9 @@ def check_steps(
             xs = [random.normal(size=(batch, s.widths[0])).astype(dtype) for s in specs]
             seeds = [random.normal(size=(batch, s.widths[-1])).astype(dtype) for s in specs]
             plain.set_state(state)
-            plain.step(xs, seeds)
-            tensors = fused.step(xs, seeds)
+            scaled = [(seed * (loss_scale or 1)).astype(dtype) for seed in seeds]
+            plain.step(xs, scaled)
+            tensors = fused.step(xs, scaled)
             after, after_plain = fused.state(), plain.state()
             for c, spec in enumerate(specs):
                 layers = [
@@ -140,6 +146,17 @@ def test_any_size(data: st.DataObject) -> None:
 
 def test_a_model_of_a_few_thousand_units() -> None:
     check_steps("tf1", "adam", [ChainSpec((1031, 2053, 509), "relu", True)], "float32", 67)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("flavour", "rule", "loss_scale"),
+    [("tf1", "momentum", None), ("keras", "adamw", None), ("keras", "adamw", 16.0)],
+    ids=["tf1", "keras", "loss scale"],
+)
+def test_mixed_precision(flavour: str, rule: str, loss_scale: float | None, precision: str) -> None:
+    specs = [ChainSpec((23, 17, 29, 13), activation, True) for activation in ("relu", "gelu")]
+    check_steps(flavour, rule, specs, precision, 11, loss_scale=loss_scale)
 
 
 @pytest.mark.parametrize("device", [on_gpu("/GPU:0", id="gpu")])

@@ -198,6 +198,7 @@ class FunctionTrainer(_Trainer):
         path: Path,
         precision: str,
         state: State,
+        loss_scale: float | None = None,
     ) -> None:
         super().__init__(specs, path)
         self.recipe = KERAS[rule]
@@ -210,6 +211,10 @@ class FunctionTrainer(_Trainer):
         ]
         with tf.device(path.device):
             optimizer = self._build()
+            whole = optimizer
+            if loss_scale is not None:
+                whole = keras.optimizers.LossScaleOptimizer(optimizer, loss_scale)
+                whole.build(list(self.variables.values()))
         weights = dict(self.variables)
         for name, weight in weights.items():
             for s, slot in enumerate(self.recipe.slots):
@@ -219,7 +224,7 @@ class FunctionTrainer(_Trainer):
         @tf.function(autograph=False)
         def step(xs: list[tf.Tensor], seeds: list[tf.Tensor]) -> list[Any]:
             built = [self._chain(c, x) for c, x in enumerate(xs)]
-            self._apply(optimizer, [y for y, _ in built], seeds)
+            self._apply(whole, [y for y, _ in built], seeds)
             return [tensors for _, tensors in built]
 
         self._step = step

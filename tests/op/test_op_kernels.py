@@ -25,6 +25,8 @@ def test_dtypes_and_memory():
     assert registered() == {
         ("CPU", tf.float32, tf.float32): [],
         ("CPU", tf.float64, tf.float64): [],
+        ("CPU", tf.bfloat16, tf.float32): [],
+        ("CPU", tf.float16, tf.float32): [],
         ("GPU", tf.float32, tf.float32): IN_HOST_MEMORY,
         ("GPU", tf.float64, tf.float64): IN_HOST_MEMORY,
         ("GPU", tf.bfloat16, tf.float32): IN_HOST_MEMORY,

@@ -1,4 +1,4 @@
-"""Mixed precision: tensors of 16 bits, variables of float32. Fused on GPUs only."""
+"""Mixed precision: tensors of 16 bits, variables of float32."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 import tensorflow as tf
 
 from splitop._src import library
+from splitop._src.dense_sweep import dense_sweep
 from splitop._src.errors import SplitError
+from splitop._src.ops import LayerArgs
 from tests import oracle
 from tests.op.chains import CPU, Chain, emit, make_variables
 from tests.op.gpu import on_gpu
@@ -18,6 +20,7 @@ from tests.op.gpu import on_gpu
 HYPER = {"sgd": (0.25, 0.5), "momentum": (0.25, 0.5, 1, -0.5, -0.25)}
 WIDTHS = (3, 4, 5)
 BATCH = 6
+DEVICES = [CPU, on_gpu("/GPU:0", id="gpu")]
 
 
 def small_integers(rule: str = "momentum") -> Chain:
@@ -153,18 +156,7 @@ def test_dtypes_that_do_not_go_together(graph, tensors, variables, expected):
         )
 
 
-def test_the_cpu_has_no_kernel_for_it(graph):
-    with tf.device(CPU):
-        operation, _ = build()
-    config = tf.compat.v1.ConfigProto(allow_soft_placement=False)
-    with tf.compat.v1.Session(config=config) as session:
-        # With and without a GPU in the process.
-        words = "no supported kernel for CPU|No OpKernel was registered"
-        with pytest.raises(tf.errors.InvalidArgumentError, match=words):
-            session.run(operation)
-
-
-@pytest.mark.parametrize("device", [on_gpu("/GPU:0", id="gpu")])
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16])
 @pytest.mark.parametrize("rule", HYPER)
 @pytest.mark.parametrize("input_gradient", [True, False])
@@ -189,7 +181,7 @@ def test_exact_where_nothing_is_rounded(device, rule, dtype, input_gradient):
         np.testing.assert_array_equal(tf.cast(gradient, tf.float32), expected_gradient)
 
 
-@pytest.mark.parametrize("device", [on_gpu("/GPU:0", id="gpu")])
+@pytest.mark.parametrize("device", DEVICES)
 def test_dx_is_taken_from_the_copy(device):
     """Another step may have written the kernel after the forward pass has read it."""
     chain = small_integers("sgd")
@@ -202,3 +194,41 @@ def test_dx_is_taken_from_the_copy(device):
         return emit(chain, tensors_of(chain, tf.bfloat16, 0) | zeros, variables)[1]
 
     np.testing.assert_array_equal(tf.cast(step(), tf.float32), np.zeros((BATCH, 5)))
+
+
+def test_the_sweep_takes_dx_from_the_copies(graph):
+    chain = small_integers()
+
+    def short(array: np.ndarray) -> tf.Tensor:
+        return tf.constant(array, tf.bfloat16)
+
+    layers = [
+        LayerArgs(
+            x=short(layer.x),
+            reference=None if layer.reference is None else short(layer.reference),
+            activation=layer.activation,
+            alpha=0.0,
+            kernel=tf.Variable(tf.zeros(layer.kernel.shape)),
+            bias=None,
+            kernel_slots=(),
+            bias_slots=(),
+            kernel_decayed=False,
+            bias_decayed=False,
+            name=f"dense_{i}/kernel",
+            kernel_copy=short(layer.kernel),
+        )
+        for i, layer in enumerate(chain.layers)
+    ]
+    with tf.device(CPU):
+        swept = dense_sweep(
+            short(chain.seed), layers, norms="exact", input_gradient=True, seed_name="seed"
+        )
+    with tf.compat.v1.Session() as session:
+        session.run(tf.compat.v1.global_variables_initializer())
+        gradients, below, norms = session.run(
+            (swept.gradients, swept.input_gradient, swept.squared_norms)
+        )
+    np.testing.assert_array_equal(below, chain.updated()[1])
+    for layer, gradient, norm in zip(chain.layers, gradients, norms.T, strict=True):
+        of_kernel = layer.x.T @ gradient.astype(np.float32)
+        np.testing.assert_array_equal(norm, [(of_kernel**2).sum(), (gradient.sum(0) ** 2).sum()])

@@ -280,8 +280,8 @@ class TestGraphs:
             plans[-1].apply()
 
         step(tf.ones([4, 3]))
-        reason = "its layer computes in bfloat16: mixed precision is fused on GPUs only"
-        assert plans[0].updated == dict.fromkeys([layer.kernel.path, layer.bias.path], reason)
+        assert plans[0].fused == (layer.kernel.path, layer.bias.path)
+        assert not plans[0].updated
 
     @pytest.mark.parametrize("path", ["fused", "reference"])
     def test_a_loop_and_a_branch_around_the_step(self, path: str) -> None:

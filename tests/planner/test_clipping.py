@@ -293,6 +293,32 @@ def test_global_step_stands_still_when_a_step_is_left_out() -> None:
         assert counts == [1, 1, 2]
 
 
+@pytest.mark.parametrize("backend", ["fused", "reference"])
+def test_a_gradient_too_large_for_float16_leaves_the_step_out(backend: str) -> None:
+    """What overflows is dL/dx of the upper layer, after it the gradients of the lower one."""
+    with tf.device("/CPU:0"):
+        layers = [keras.layers.Dense(units, dtype="mixed_float16") for units in (3, 2)]
+        for layer, inputs in zip(layers, (4, 3), strict=True):
+            layer.build((None, inputs))
+            layer.kernel.assign(tf.ones_like(layer.kernel))
+        weights = [weight for layer in layers for weight in layer.weights]
+        optimizer = optimizers.LossScaleOptimizer(optimizers.Adam(), 8.0)
+        optimizer.build(weights)
+        variables = [*weights, *optimizer.inner_optimizer.variables]
+
+        @tf.function(autograph=False)
+        def step(seed: Any) -> None:
+            iv = layers[1](layers[0](tf.ones((5, 4))))
+            splitop.plan(optimizer, iv, weights, seed, backend=backend).apply()
+
+        step(tf.ones((5, 2), tf.float16))
+        before = [variable.numpy() for variable in variables]
+        step(tf.fill((5, 2), tf.constant(60000, tf.float16)))
+        for variable, value in zip(variables, before, strict=True):
+            assert variable.numpy().tobytes() == value.tobytes(), variable.path
+        assert optimizer.dynamic_scale.numpy() == 4
+
+
 class Replaced(keras.layers.Layer):
     """Scales by a variable whose gradient is its next value, as those of float8 layers are."""
 

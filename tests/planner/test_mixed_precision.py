@@ -14,7 +14,6 @@ from splitop._src import library
 tf1 = tf.compat.v1
 
 POLICIES = {"mixed_bfloat16": tf.bfloat16, "mixed_float16": tf.float16}
-CPU_REASON = "its layer computes in bfloat16: mixed precision is fused on GPUs only"
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +133,8 @@ def test_keras_layers_in_a_tf_function() -> None:
             plans.append(splitop.plan(optimizer, layer(x), layer.trainable_variables))
 
         step.get_concrete_function()
-    assert set(plans[0].updated.values()) == {CPU_REASON}
+    assert plans[0].fused == tuple(weight.path for weight in layer.trainable_variables)
+    assert not plans[0].updated
 
 
 def test_plain_tensorflow(graph: Any) -> None:
@@ -186,20 +186,37 @@ def test_a_write_after_the_read(graph: Any) -> None:
     assert kernels_of(plan) == [["top_k:0", "low_k:0"]]
 
 
-class TestDeclined:
-    @pytest.mark.parametrize("device", ["/CPU:0", None])
-    def test_not_on_a_gpu(self, device: str | None) -> None:
-        plan = make_plan(dense(placeholder(8), "low", 7, device=device))
-        assert plan.updated == dict.fromkeys(["low_k:0", "low_b:0"], CPU_REASON)
-        plan.apply()
+@pytest.mark.parametrize("device", ["/CPU:0", None])
+def test_not_on_a_gpu(graph: Any, device: str | None) -> None:
+    iv = dense(dense(placeholder(8), "low", 7, device=device), "top", 5, device=device)
+    plan = make_plan(iv)
+    assert kernels_of(plan) == [["top_k:0", "low_k:0"]]
+    assert not plan.updated
+    plan.apply()
+    (op,) = fused_ops(graph)
+    assert op.get_attr("T") == tf.bfloat16
+    assert_copies_of_kernels(op)
 
+
+def test_a_sweep_is_given_the_copies(graph: Any) -> None:
+    iv = dense(dense(placeholder(8), "low", 7, device="/CPU:0"), "top", 5, device="/CPU:0")
+    plan = make_plan(iv, skip_nonfinite=True)
+    assert kernels_of(plan) == [["top_k:0", "low_k:0"]]
+    plan.apply()
+    (sweep,) = (op for op in graph.get_operations() if op.type == "Splitop>DenseSweep")
+    assert [copy.shape.as_list() for copy in copies_of(sweep)] == [[7, 5]]
+    assert_copies_of_kernels(sweep)
+    assert [op.get_attr("num_kernel_copies") for op in fused_ops(graph)] == [0, 0]
+
+
+class TestDeclined:
     def test_where_no_cuda_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(library, "cuda_reason", lambda: "There is no driver.")
         plan = make_plan(dense(placeholder(8), "low", 7))
         why = "it is placed on /device:GPU:0. There is no driver."
         assert plan.declined == dict.fromkeys(["low_k:0", "low_b:0"], why)
 
-    def test_other_reasons_come_first(self) -> None:
+    def test_in_more_than_one_place(self) -> None:
         kernel = tf.cast(variable("k", 8, 8, device="/CPU:0"), tf.bfloat16)
         iv = tf.matmul(tf.matmul(placeholder(8, dtype=tf.bfloat16), kernel), kernel)
         assert "more than one place" in make_plan(iv).updated["k:0"]

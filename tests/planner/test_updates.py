@@ -150,8 +150,8 @@ def _one_mixed_step(name: str, backend: str) -> tuple[splitop.Plan, list[Any], l
     """The plan, splitop's ops, and all variables after it."""
     keras.utils.set_random_seed(0)
     conv = layers.Conv2D(3, 3, activation="relu", dtype="mixed_bfloat16")
-    top = layers.Dense(4, dtype="mixed_bfloat16")
-    model = keras.Sequential([keras.Input((5, 5, 2)), conv, layers.Flatten(dtype="bfloat16"), top])
+    top = layers.Conv2D(4, 3, dtype="mixed_bfloat16")
+    model = keras.Sequential([keras.Input((5, 5, 2)), conv, top, layers.Flatten(dtype="bfloat16")])
     optimizer = OPTIMIZERS["keras"][name]()
     optimizer.build(model.trainable_variables)
     found: list[Any] = []

@@ -10,7 +10,9 @@
 // The gradients of the weights never exist as whole tensors.
 //
 // Variables, slots and hyperparameters have one type, float32 or float64. All other tensors have
-// the same type, or bfloat16 or float16 with float32 variables (mixed precision, CUDA only).
+// the same type, or bfloat16 or float16 with float32 variables (mixed precision): all sums are then
+// float32. CPUs round nothing but dL/dx of the bottom layer to 16 bits, CUDA devices also what they
+// keep of each G and dL/dx.
 #ifndef SPLITOP_DENSE_CHAIN_H_
 #define SPLITOP_DENSE_CHAIN_H_
 
@@ -63,7 +65,7 @@ SPLITOP_API size_t splitop_cpu_dense_chain_scratch_bytes(const splitop_dense_cha
 // executor's number of workers. All arguments are checked before anything is written. Every tensor
 // may be unaligned. Variables must not overlap each other or any input. The result is the same, bit
 // for bit, for any executor.
-// SPLITOP_UNSUPPORTED for mixed precision, and for row-wise rules.
+// SPLITOP_UNSUPPORTED for row-wise rules.
 SPLITOP_API splitop_status splitop_cpu_dense_chain(const splitop_dense_chain* chain, void* scratch,
                                                    size_t scratch_bytes,
                                                    const splitop_executor* executor);

@@ -2,7 +2,8 @@
 // all gradients before any variable may be written.
 //
 // G_l and dL/dx are those of dense_chain.h. With G_l as the seed and without an activation, each
-// layer is then a chain of its own, which updates the layer's variables.
+// layer is then a chain of its own, which updates the layer's variables. In mixed precision each
+// G_l is rounded to 16 bits, and what follows from it, the norms too, is that of the rounded one.
 #ifndef SPLITOP_DENSE_SWEEP_H_
 #define SPLITOP_DENSE_SWEEP_H_
 
@@ -35,11 +36,11 @@ typedef enum splitop_norms {
 SPLITOP_API const char* splitop_norms_name(splitop_norms norms);
 
 typedef struct splitop_dense_sweep {
-  splitop_dtype dtype;                // [in] of all tensors and kernels: float32 or float64
+  splitop_dtype dtype;                // [in] of all tensors; that of kernels goes with it
   int64_t batch;                      // [in] rows, at least 1
   int32_t num_layers;                 // [in] at least 1
   const splitop_dense_layer* layers;  // [in] from the top down; of a variable only the value of a
-                                      //      kernel is read
+                                      //      kernel is read, in mixed precision none
   const void* seed;        // [in] dL/dy of the top layer, [batch, layers[0].outputs], row-major
   void* const* gradients;  // [out] [num_layers]: G of each layer, [batch, outputs], row-major
   void* input_gradient;    // [out] dL/dx of the bottom layer, [batch, inputs]; may be NULL

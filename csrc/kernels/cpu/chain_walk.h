@@ -30,10 +30,10 @@ struct ScratchLayout {
   int64_t total() const { return gradients() + num_workers * worker; }
 };
 
-template <typename T>
-ScratchLayout scratch_layout(const DenseChainKernels<T>& kernels, const splitop_dense_chain& chain,
+template <typename E>
+ScratchLayout scratch_layout(const DenseChainKernels<E>& kernels, const splitop_dense_chain& chain,
                              int32_t num_workers) {
-  const int64_t unit = kScratchAlignment / sizeof(T);
+  const int64_t unit = kScratchAlignment / sizeof(Accumulator<E>);
   const int64_t padded_batch = round_up(chain.batch, kernels.tile_cols);
   ScratchLayout layout;
   int64_t tasks = 1;
@@ -68,10 +68,12 @@ inline int64_t block_size(int64_t count, int64_t unit, int64_t largest, int32_t 
 
 // Derived says what a layer's gradient is for, gradient_of(l), and what is done with it,
 // layer(l, job, flops).
-template <typename Derived, typename T>
+template <typename Derived, typename E>
 class ChainWalk {
  public:
-  ChainWalk(const DenseChainKernels<T>& kernels, const ScratchLayout& layout,
+  using T = Accumulator<E>;
+
+  ChainWalk(const DenseChainKernels<E>& kernels, const ScratchLayout& layout,
             const splitop_dense_chain& chain, void* scratch, const splitop_executor& executor)
       : kernels_(kernels),
         layout_(layout),
@@ -80,15 +82,15 @@ class ChainWalk {
         scratch_(static_cast<T*>(scratch)) {}
 
   void run() {
-    Gradient<T> gradient = derived().gradient_of(0);
+    Gradient<E> gradient = derived().gradient_of(0);
     top(gradient);
     for (int32_t l = 0; l < chain_.num_layers; ++l) {
       if (l + 1 < chain_.num_layers) {
-        const Gradient<T> below = derived().gradient_of(l + 1);
+        const Gradient<E> below = derived().gradient_of(l + 1);
         visit(l, gradient, &below);
         gradient = below;
       } else if (chain_.input_gradient != nullptr) {
-        const Gradient<T> below = input_gradient();
+        const Gradient<E> below = input_gradient();
         visit(l, gradient, &below);
       } else {
         visit(l, gradient, nullptr);
@@ -98,12 +100,12 @@ class ChainWalk {
 
  protected:
   // G of a layer, in the scratch; its bias is not set.
-  Gradient<T> layer_gradient(int32_t l) const {
+  Gradient<E> layer_gradient(int32_t l) const {
     const splitop_dense_layer& layer = chain_.layers[l];
-    Gradient<T> g = buffers(l, layer.outputs);
+    Gradient<E> g = buffers(l, layer.outputs);
     g.activation = layer.activation;
     g.alpha = static_cast<T>(layer.alpha);
-    g.reference = static_cast<const T*>(layer.reference);
+    g.reference = static_cast<const E*>(layer.reference);
     g.by_batch = scratch_ + (l % 2) * layout_.by_batch;
     g.keep_by_column = needs_input_gradient(chain_, l);
     return g;
@@ -125,7 +127,7 @@ class ChainWalk {
     return scratch_ + layout_.gradients() + worker * layout_.worker;
   }
 
-  const DenseChainKernels<T>& kernels_;
+  const DenseChainKernels<E>& kernels_;
   const ScratchLayout layout_;
   const splitop_dense_chain& chain_;
   const splitop_executor& executor_;
@@ -134,24 +136,24 @@ class ChainWalk {
   Derived& derived() { return static_cast<Derived&>(*this); }
 
   // dL/dx of the chain.
-  Gradient<T> input_gradient() const {
+  Gradient<E> input_gradient() const {
     const int32_t last = chain_.num_layers - 1;
-    Gradient<T> g = buffers(last + 1, chain_.layers[last].inputs);
-    g.row_major = static_cast<T*>(chain_.input_gradient);
+    Gradient<E> g = buffers(last + 1, chain_.layers[last].inputs);
+    g.row_major = static_cast<E*>(chain_.input_gradient);
     return g;
   }
 
   // Buffers alternate: the gradient at depth l and the one below it are alive together.
-  Gradient<T> buffers(int32_t depth, int64_t cols) const {
-    Gradient<T> g{};
+  Gradient<E> buffers(int32_t depth, int64_t cols) const {
+    Gradient<E> g{};
     g.batch = chain_.batch;
     g.cols = cols;
     g.by_column = scratch_ + 2 * layout_.by_batch + (depth % 2) * layout_.by_column;
     return g;
   }
 
-  void top(const Gradient<T>& gradient) const {
-    const T* seed = static_cast<const T*>(chain_.seed);
+  void top(const Gradient<E>& gradient) const {
+    const E* seed = static_cast<const E*>(chain_.seed);
     const T* hyper = static_cast<const T*>(chain_.hyper);
     // An element costs about as much as ten multiply-adds: loads, transposition, activation.
     const double flops = 20.0 * static_cast<double>(gradient.batch * gradient.cols);
@@ -161,11 +163,18 @@ class ChainWalk {
   }
 
   // flops: of one product of the layer.
-  void visit(int32_t l, const Gradient<T>& gradient, const Gradient<T>* below) {
+  void visit(int32_t l, const Gradient<E>& gradient, const Gradient<E>* below) {
     const splitop_dense_layer& layer = chain_.layers[l];
-    const LayerJob<T> job{
-        layer.inputs, layer.outputs, static_cast<const T*>(layer.x),     layer.kernel, &gradient,
-        below,        chain_.rule,   static_cast<const T*>(chain_.hyper)};
+    const void* read = mixed_precision(chain_) ? layer.kernel_copy : layer.kernel.value;
+    const LayerJob<E> job{layer.inputs,
+                          layer.outputs,
+                          static_cast<const E*>(layer.x),
+                          layer.kernel,
+                          static_cast<const E*>(read),
+                          &gradient,
+                          below,
+                          chain_.rule,
+                          static_cast<const T*>(chain_.hyper)};
     const double flops = 2 * static_cast<double>(chain_.batch) * static_cast<double>(layer.inputs) *
                          static_cast<double>(layer.outputs);
     derived().layer(l, job, flops);

@@ -9,18 +9,18 @@
 namespace splitop {
 namespace {
 
-template <typename T>
-class ChainRun : public ChainWalk<ChainRun<T>, T> {
+template <typename E>
+class ChainRun : public ChainWalk<ChainRun<E>, E> {
  public:
-  using ChainWalk<ChainRun, T>::ChainWalk;
+  using ChainWalk<ChainRun, E>::ChainWalk;
 
-  Gradient<T> gradient_of(int32_t l) const {
-    Gradient<T> g = this->layer_gradient(l);
+  Gradient<E> gradient_of(int32_t l) const {
+    Gradient<E> g = this->layer_gradient(l);
     g.bias = this->chain_.layers[l].bias;
     return g;
   }
 
-  void layer(int32_t, const LayerJob<T>& job, double flops) const {
+  void layer(int32_t, const LayerJob<E>& job, double flops) const {
     const double products = job.below != nullptr ? 2 : 1;
     this->parallel_blocks(
         job.inputs, products * flops, [&](int64_t begin, int64_t end, int32_t worker) {
@@ -29,24 +29,17 @@ class ChainRun : public ChainWalk<ChainRun<T>, T> {
   }
 };
 
-template <typename T>
-size_t scratch_bytes(const splitop_dense_chain& chain, int32_t num_workers) {
-  return sizeof(T) * scratch_layout(dense_chain_kernels<T>(), chain, num_workers).total();
-}
-
 // A row-wise rule takes the gradient of a row as a whole; here there is a part of it at a time.
-bool supported(const splitop_dense_chain& chain) {
-  return !mixed_precision(chain) && !splitop_is_rowwise(chain.rule);
-}
+bool supported(const splitop_dense_chain& chain) { return !splitop_is_rowwise(chain.rule); }
 
 // The instruction set is looked up once: another thread may select another one meanwhile.
-template <typename T>
+template <typename E>
 splitop_status run_chain(const splitop_dense_chain& chain, void* scratch, size_t scratch_bytes,
                          const splitop_executor& executor) {
-  const DenseChainKernels<T>& table = dense_chain_kernels<T>();
+  const DenseChainKernels<E>& table = dense_chain_kernels<E>();
   const ScratchLayout layout = scratch_layout(table, chain, executor.num_workers);
-  if (scratch_bytes < sizeof(T) * layout.total()) return SPLITOP_INVALID_ARGUMENT;
-  ChainRun<T>(table, layout, chain, scratch, executor).run();
+  if (scratch_bytes < sizeof(Accumulator<E>) * layout.total()) return SPLITOP_INVALID_ARGUMENT;
+  ChainRun<E>(table, layout, chain, scratch, executor).run();
   return SPLITOP_OK;
 }
 
@@ -56,8 +49,12 @@ splitop_status run_chain(const splitop_dense_chain& chain, void* scratch, size_t
 size_t splitop_cpu_dense_chain_scratch_bytes(const splitop_dense_chain* chain,
                                              int32_t num_workers) {
   if (!splitop::valid(chain) || !splitop::supported(*chain) || num_workers < 1) return 0;
-  return chain->dtype == SPLITOP_FLOAT32 ? splitop::scratch_bytes<float>(*chain, num_workers)
-                                         : splitop::scratch_bytes<double>(*chain, num_workers);
+  return splitop::with_element(chain->dtype, [&](auto element) {
+    using E = decltype(element);
+    const auto& table = splitop::dense_chain_kernels<E>();
+    return sizeof(splitop::Accumulator<E>) *
+           splitop::scratch_layout(table, *chain, num_workers).total();
+  });
 }
 
 splitop_status splitop_cpu_dense_chain(const splitop_dense_chain* chain, void* scratch,
@@ -66,7 +63,7 @@ splitop_status splitop_cpu_dense_chain(const splitop_dense_chain* chain, void* s
     return SPLITOP_INVALID_ARGUMENT;
   }
   if (!splitop::supported(*chain)) return SPLITOP_UNSUPPORTED;
-  return chain->dtype == SPLITOP_FLOAT32
-             ? splitop::run_chain<float>(*chain, scratch, scratch_bytes, *executor)
-             : splitop::run_chain<double>(*chain, scratch, scratch_bytes, *executor);
+  return splitop::with_element(chain->dtype, [&](auto element) {
+    return splitop::run_chain<decltype(element)>(*chain, scratch, scratch_bytes, *executor);
+  });
 }

@@ -3,6 +3,8 @@
 
 namespace splitop {
 
-DenseChainTables dense_chain_tables_avx2() { return {&kKernels<float>, &kKernels<double>}; }
+DenseChainTables dense_chain_tables_avx2() {
+  return {&kKernels<float>, &kKernels<double>, &kKernels<bfloat16>, &kKernels<float16>};
+}
 
 }  // namespace splitop

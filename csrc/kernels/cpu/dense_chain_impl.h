@@ -8,6 +8,9 @@
 //
 // G is kept twice, as panels of columns and as panels of the batch, so that both products
 // read it contiguously and the big matrix W needs no packing.
+//
+// Tensors of 16 bits become floats where they are read, and G stays one from layer to layer; only
+// a result is rounded.
 #ifndef SPLITOP_KERNELS_CPU_DENSE_CHAIN_IMPL_H_
 #define SPLITOP_KERNELS_CPU_DENSE_CHAIN_IMPL_H_
 
@@ -16,6 +19,7 @@
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/gram.h"
 #include "kernels/cpu/rowwise_update.h"
+#include "kernels/cpu/short_floats.h"
 #include "kernels/cpu/squares.h"
 #include "kernels/cpu/table_rows.h"
 #include "kernels/cpu/transpose.h"
@@ -41,12 +45,12 @@ struct Square {
   alignas(kVectorBytes) T at[kSize][kSize];
 };
 
-template <typename T>
-void load_square(const T* rows, int64_t stride, int64_t height, int64_t width, Square<T>& square) {
+template <typename E, typename T>
+void load_square(const E* rows, int64_t stride, int64_t height, int64_t width, Square<T>& square) {
   constexpr int64_t kSize = Square<T>::kSize;
   for (int64_t i = 0; i < kSize; ++i) {
     const int64_t valid = i < height ? width : 0;
-    for (int64_t j = 0; j < valid; ++j) square.at[i][j] = rows[i * stride + j];
+    for (int64_t j = 0; j < valid; ++j) square.at[i][j] = widen(rows[i * stride + j]);
     for (int64_t j = valid; j < kSize; ++j) square.at[i][j] = T(0);
   }
 }
@@ -72,35 +76,36 @@ void store_transposed(const Square<T>& square, int64_t width, T* columns) {
   }
 }
 
-template <typename T>
-void store_rows(const Square<T>& square, int64_t height, int64_t width, T* rows, int64_t stride) {
+template <typename E, typename T>
+void store_rows(const Square<T>& square, int64_t height, int64_t width, E* rows, int64_t stride) {
   for (int64_t i = 0; i < height; ++i) {
-    for (int64_t j = 0; j < width; ++j) rows[i * stride + j] = square.at[i][j];
+    for (int64_t j = 0; j < width; ++j) rows[i * stride + j] = narrow<E>(square.at[i][j]);
   }
 }
 
-template <splitop_activation A, typename T>
-void activate(const T* reference, int64_t stride, int64_t height, int64_t width, T alpha,
+template <splitop_activation A, typename E, typename T>
+void activate(const E* reference, int64_t stride, int64_t height, int64_t width, T alpha,
               Square<T>& square) {
   for (int64_t i = 0; i < height; ++i) {
     for (int64_t j = 0; j < width; ++j) {
-      square.at[i][j] = activation_gradient<A>(square.at[i][j], reference[i * stride + j], alpha);
+      square.at[i][j] =
+          activation_gradient<A>(square.at[i][j], widen(reference[i * stride + j]), alpha);
     }
   }
 }
 
-template <typename T>
-void activate(splitop_activation activation, const T* reference, int64_t stride, int64_t height,
+template <typename E, typename T>
+void activate(splitop_activation activation, const E* reference, int64_t stride, int64_t height,
               int64_t width, T alpha, Square<T>& square) {
   with_activation(activation, [&](auto tag) {
-    activate<decltype(tag)::kActivation, T>(reference, stride, height, width, alpha, square);
+    activate<decltype(tag)::kActivation>(reference, stride, height, width, alpha, square);
   });
 }
 
 // One square of dL/dy becomes one of G, in all layouts. Its column sums are added to
 // bias_gradient: a sum of sums, whose error grows more slowly with the batch.
-template <typename T>
-void finish_square(const Gradient<T>& g, int64_t row, int64_t first, bool by_column_is_set,
+template <typename E, typename T>
+void finish_square(const Gradient<E>& g, int64_t row, int64_t first, bool by_column_is_set,
                    Square<T>& square, T* bias_gradient) {
   constexpr int64_t kSize = Square<T>::kSize;
   const int64_t height = min64(kSize, g.batch - row);
@@ -110,6 +115,15 @@ void finish_square(const Gradient<T>& g, int64_t row, int64_t first, bool by_col
              square);
     by_column_is_set = false;
   }
+  if (g.row_major != nullptr) {
+    E* const result = g.row_major + row * g.cols + first;
+    store_rows(square, height, width, result, g.cols);
+    if constexpr (kIsShort<E>) {
+      // All that comes of G comes of the G that the caller sees.
+      load_square(result, g.cols, height, width, square);
+      by_column_is_set = false;
+    }
+  }
   T sum[kSize] = {};
   for (int64_t i = 0; i < height; ++i) {
     for (int64_t j = 0; j < kSize; ++j) sum[j] += square.at[i][j];
@@ -117,9 +131,6 @@ void finish_square(const Gradient<T>& g, int64_t row, int64_t first, bool by_col
   for (int64_t j = 0; j < kSize; ++j) bias_gradient[j] += sum[j];
   if (g.by_batch != nullptr) {
     store_rows(square, height, kSize, g.by_batch + first * g.batch + row * kSize, kSize);
-  }
-  if (g.row_major != nullptr) {
-    store_rows(square, height, width, g.row_major + row * g.cols + first, g.cols);
   }
   if (g.keep_by_column && !by_column_is_set) {
     store_transposed(square, width, g.by_column + row * g.cols + first * kSize);
@@ -129,8 +140,8 @@ void finish_square(const Gradient<T>& g, int64_t row, int64_t first, bool by_col
 // Columns [begin, end) of `gradient`. The values dL/dy come from `seed`, [batch, cols]
 // row-major, or, where it is NULL, from by_column. Rows are the outer loop: what is
 // row-major is then read in runs of several panels.
-template <typename T>
-void finish_columns(const Gradient<T>& gradient, const T* seed, int64_t begin, int64_t end,
+template <typename E, typename T = Accumulator<E>>
+void finish_columns(const Gradient<E>& gradient, const E* seed, int64_t begin, int64_t end,
                     splitop_update_rule rule, const T* hyper) {
   constexpr int64_t kSize = Square<T>::kSize;
   alignas(kVectorBytes) T bias_gradient[kMaxRowBlock<T>] = {};
@@ -158,36 +169,54 @@ void finish_columns(const Gradient<T>& gradient, const T* seed, int64_t begin, i
 
 // ---- the two products ----
 
+// Rows [begin, end) and columns [first, first + depth) of the kernel that the forward pass has
+// read: in place, or as floats, in `widened`.
+template <typename E, typename T>
+TileRows<T> kernel_block(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
+                         int64_t depth, T* widened) {
+  const E* w = job.read_kernel + begin * job.outputs + first;
+  if constexpr (kIsShort<E>) {
+    for (int64_t i = 0; i < end - begin; ++i) {
+      for (int64_t k = 0; k < depth; ++k) {
+        widened[i * kDepthBlock + k] = widen(w[i * job.outputs + k]);
+      }
+    }
+    return {widened, kDepthBlock, 1};
+  } else {
+    return {w, job.outputs, 1};
+  }
+}
+
 // Columns [begin, end) of dL/dx, transposed: below.by_column = W G^T.
-template <typename T>
-void input_gradient(const LayerJob<T>& job, int64_t begin, int64_t end) {
+template <typename E, typename T = Accumulator<E>>
+void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
   constexpr int64_t kCols = kTileCols<T>;
-  const Gradient<T>& g = *job.gradient;
-  const T* w = static_cast<const T*>(job.kernel.value);
+  const Gradient<E>& g = *job.gradient;
   for (int64_t k = 0; k < job.outputs; k += kDepthBlock) {
     const int64_t depth = min64(kDepthBlock, job.outputs - k);
+    const TileRows<T> w = kernel_block(job, begin, end, k, depth, scratch);
     for (int64_t row = 0; row < g.batch; row += kCols) {
       const T* panel = g.by_column + row * job.outputs + k * kCols;
       T* out = job.below->by_column + row * job.inputs;
       for (int64_t i = begin; i < end; i += kTileRows) {
         const int rows = static_cast<int>(min64(kTileRows, end - i));
-        tile<T>(rows, depth, {w + i * job.outputs + k, job.outputs, 1}, panel, out + i * kCols,
-                kCols, k > 0);
+        const T* first = w.data + (i - begin) * w.row_stride;
+        tile<T>(rows, depth, {first, w.row_stride, 1}, panel, out + i * kCols, kCols, k > 0);
       }
     }
   }
 }
 
 // Columns [begin, end) of x as panels of kTileRows: [panel][batch][kTileRows].
-template <typename T>
-void pack_input(const LayerJob<T>& job, int64_t begin, int64_t end, T* packed) {
+template <typename E, typename T>
+void pack_input(const LayerJob<E>& job, int64_t begin, int64_t end, T* packed) {
   const int64_t batch = job.gradient->batch;
   for (int64_t b = 0; b < batch; ++b) {
-    const T* x = job.x + b * job.inputs;
+    const E* x = job.x + b * job.inputs;
     for (int64_t i = begin; i < end; i += kTileRows) {
       const int64_t rows = min64(kTileRows, end - i);
       T* panel = packed + (i - begin) * batch + b * kTileRows;
-      for (int64_t r = 0; r < rows; ++r) panel[r] = x[i + r];
+      for (int64_t r = 0; r < rows; ++r) panel[r] = widen(x[i + r]);
     }
   }
 }
@@ -211,11 +240,11 @@ void prefetch_tile(const splitop_variable& variable, int32_t num_slots, int64_t 
 // Rows [begin, end) of dL/dW = x^T G, kUpdateCols columns at a time. `ahead(rows, element)` is
 // called before a tile of so many rows is made, from that element of W on; `consume(row, first,
 // width, gradient)` has the elements [first, first + width) of a row.
-template <typename T, typename Ahead, typename Consume>
-void weight_gradient(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch,
+template <typename E, typename T, typename Ahead, typename Consume>
+void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch,
                      const Ahead& ahead, const Consume& consume) {
   constexpr int64_t kCols = kTileCols<T>;
-  const Gradient<T>& g = *job.gradient;
+  const Gradient<E>& g = *job.gradient;
   T* gradient = scratch;  // [end - begin, kUpdateCols]
   T* packed = scratch + kMaxRowBlock<T> * kUpdateCols;
   pack_input(job, begin, end, packed);
@@ -240,8 +269,8 @@ void weight_gradient(const LayerJob<T>& job, int64_t begin, int64_t end, T* scra
 }
 
 // Rows [begin, end) of dL/dW, and their update.
-template <typename T>
-void weight_update(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch) {
+template <typename E, typename T>
+void weight_update(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
   const int32_t num_slots = splitop_num_slots(job.rule);
   weight_gradient(
       job, begin, end, scratch,
@@ -254,8 +283,8 @@ void weight_update(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratc
       });
 }
 
-template <typename T>
-void weight_squares(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch,
+template <typename E, typename T = Accumulator<E>>
+void weight_squares(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch,
                     double* squares) {
   for (int64_t i = begin; i < end; ++i) squares[i] = 0;
   weight_gradient(
@@ -272,29 +301,30 @@ int64_t worker_scratch(int64_t batch) {
   return kMaxRowBlock<T> * (kUpdateCols + batch);
 }
 
-template <typename T>
-void input_gradient_rows(const LayerJob<T>& job, int64_t begin, int64_t end) {
-  input_gradient(job, begin, end);
-  finish_columns<T>(*job.below, nullptr, begin, end, job.rule, job.hyper);
+template <typename E, typename T = Accumulator<E>>
+void input_gradient_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
+  input_gradient(job, begin, end, scratch);
+  finish_columns<E>(*job.below, nullptr, begin, end, job.rule, job.hyper);
 }
 
-template <typename T>
-void layer_rows(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch) {
-  if (job.below != nullptr) input_gradient_rows(job, begin, end);
+template <typename E, typename T = Accumulator<E>>
+void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
+  if (job.below != nullptr) input_gradient_rows(job, begin, end, scratch);
   weight_update(job, begin, end, scratch);
 }
 
-template <typename T>
-constexpr DenseChainKernels<T> kKernels = {
+template <typename E, typename T = Accumulator<E>>
+constexpr DenseChainKernels<E> kKernels = {
     kTileCols<T>,      kMaxRowBlock<T>,
-    worker_scratch<T>, finish_columns<T>,
-    layer_rows<T>,     input_gradient_rows<T>,
-    weight_squares<T>, weight_squares_in_double<T>,
-    gram_block<T>,     static_cast<int64_t>(sizeof(GramBuffers)),
-    sum_squares<T>,    update_variable<T>,
+    worker_scratch<T>, finish_columns<E>,
+    layer_rows<E>,     input_gradient_rows<E>,
+    weight_squares<E>, weight_squares_in_double<E>,
+    gram_block<E>,     static_cast<int64_t>(sizeof(GramBuffers)),
+    sum_squares<E>,    update_variable<T>,
     update_rows<T>,    looked_up_rows<T>,
     all_rows<T>};
 
+static_assert(kDepthBlock <= kUpdateCols);  // a block of the kernel fits into the scratch
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
 static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);
 static_assert(kUpdateCols % kTileCols<float> == 0);

@@ -1,9 +1,13 @@
 // What the instruction-set specific part of the dense chain offers to the common part.
+//
+// E is the type of the tensors: seed, x, references, dL/dx. All else, G in the scratch too, is
+// of the type of the sums, Accumulator<E>.
 #ifndef SPLITOP_KERNELS_CPU_DENSE_CHAIN_KERNELS_H_
 #define SPLITOP_KERNELS_CPU_DENSE_CHAIN_KERNELS_H_
 
 #include <stdint.h>
 
+#include "kernels/element.h"
 #include "splitop/activation.h"
 #include "splitop/table_update.h"
 #include "splitop/update_rule.h"
@@ -12,42 +16,47 @@ namespace splitop {
 
 // G = dL/dz of one layer, [batch, cols], kept as the panels that the products read.
 // W below is the tile width, kernels.tile_cols.
-template <typename T>
+template <typename E>
 struct Gradient {
+  using T = Accumulator<E>;
+
   int64_t batch;
   int64_t cols;
   splitop_activation activation;  // G = activation'(reference) * dL/dy
   T alpha;
-  const T* reference;     // [batch, cols], row-major; unused where linear
+  const E* reference;     // [batch, cols], row-major; unused where linear
   splitop_variable bias;  // updated when G is complete; value NULL: none
   T* by_batch;            // [ceil(cols / W)][batch][W]: the right side of x^T G; NULL: not needed
   T* by_column;           // [ceil(batch / W)][cols][W]: G^T, the right side of W G^T
   bool keep_by_column;    // a product reads by_column after the activation's gradient
-  T* row_major;           // [batch, cols]: G as a result; NULL: not wanted
+  E* row_major;           // [batch, cols]: G as a result; NULL: not wanted
   T* column_sums;         // [cols]: dL/db as a result; NULL: not wanted
 };
 
 // The backward pass of one layer, the rows of whose kernel can be worked on independently.
-template <typename T>
+template <typename E>
 struct LayerJob {
+  using T = Accumulator<E>;
+
   int64_t inputs;
   int64_t outputs;
-  const T* x;                   // [batch, inputs], row-major
+  const E* x;                   // [batch, inputs], row-major
   splitop_variable kernel;      // [inputs, outputs]
-  const Gradient<T>* gradient;  // of this layer
-  const Gradient<T>* below;     // of the layer below, to be made from W G^T; NULL: not needed
+  const E* read_kernel;         // what the forward pass has read: the kernel, or its copy in E
+  const Gradient<E>* gradient;  // of this layer
+  const Gradient<E>* below;     // of the layer below, to be made from W G^T; NULL: not needed
   splitop_update_rule rule;
   const T* hyper;
 };
 
 // What the gradient x^T G of a kernel is made of.
-template <typename T>
+template <typename E>
 struct GradientSource {
   int64_t batch;
   int64_t inputs;
   int64_t outputs;
-  const T* x;         // [batch, inputs], row-major
-  const T* gradient;  // G: [batch, outputs], row-major
+  const E* x;         // [batch, inputs], row-major
+  const E* gradient;  // G: [batch, outputs], row-major
 };
 
 constexpr int64_t kGramRows = 48;  // and columns of a GramBlock, at most
@@ -69,8 +78,10 @@ struct TableJob {
   int32_t position_bits;
 };
 
-template <typename T>
+template <typename E>
 struct DenseChainKernels {
+  using T = Accumulator<E>;
+
   int64_t tile_cols;
   int64_t max_row_block;  // a multiple of tile_cols
 
@@ -79,30 +90,30 @@ struct DenseChainKernels {
 
   // Makes columns [begin, end) of the top layer's G from the seed. begin: a multiple of
   // tile_cols; end - begin: at most max_row_block.
-  void (*top_columns)(const Gradient<T>& top, const T* seed, int64_t begin, int64_t end,
+  void (*top_columns)(const Gradient<E>& top, const E* seed, int64_t begin, int64_t end,
                       splitop_update_rule rule, const T* hyper);
 
   // Rows [begin, end) of the layer's kernel, a range as above: the same columns of the
   // gradient below, then the weight gradient and its update.
-  void (*layer_rows)(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch);
+  void (*layer_rows)(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch);
 
   // The same without the weight gradient and its update; `below` is needed.
-  void (*input_gradient_rows)(const LayerJob<T>& job, int64_t begin, int64_t end);
+  void (*input_gradient_rows)(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch);
 
   // The sums of the squares of each of the rows [begin, end) of the weight gradient, which is
   // thrown away: squares[begin] on. scratch is as for layer_rows.
-  void (*weight_squares)(const LayerJob<T>& job, int64_t begin, int64_t end, T* scratch,
+  void (*weight_squares)(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch,
                          double* squares);
 
   // The same in double, several times as slow.
-  void (*weight_squares_in_double)(const GradientSource<T>& source, int64_t begin, int64_t end,
+  void (*weight_squares_in_double)(const GradientSource<E>& source, int64_t begin, int64_t end,
                                    double* squares);
 
   // A block's part of the squared norm of the weight gradient. scratch: gram_scratch bytes.
-  double (*gram_block)(const GradientSource<T>& source, const GramBlock& block, void* scratch);
+  double (*gram_block)(const GradientSource<E>& source, const GramBlock& block, void* scratch);
   int64_t gram_scratch;
 
-  double (*sum_squares)(const T* values, int64_t count);
+  double (*sum_squares)(const E* values, int64_t count);
 
   // Updates `count` elements of a variable, from `offset` on, by their gradient g. To a row-wise
   // rule they are rows.
@@ -125,6 +136,8 @@ struct DenseChainKernels {
 struct DenseChainTables {
   const DenseChainKernels<float>* float32;
   const DenseChainKernels<double>* float64;
+  const DenseChainKernels<bfloat16>* bfloat16_tensors;
+  const DenseChainKernels<float16>* float16_tensors;
 };
 
 DenseChainTables dense_chain_tables_baseline();
@@ -132,8 +145,8 @@ DenseChainTables dense_chain_tables_avx2();
 DenseChainTables dense_chain_tables_avx512();
 
 // The kernels of the instruction set in use.
-template <typename T>
-const DenseChainKernels<T>& dense_chain_kernels();
+template <typename E>
+const DenseChainKernels<E>& dense_chain_kernels();
 
 }  // namespace splitop
 

@@ -30,5 +30,13 @@ template <>
 const DenseChainKernels<double>& dense_chain_kernels() {
   return *tables().float64;
 }
+template <>
+const DenseChainKernels<bfloat16>& dense_chain_kernels() {
+  return *tables().bfloat16_tensors;
+}
+template <>
+const DenseChainKernels<float16>& dense_chain_kernels() {
+  return *tables().float16_tensors;
+}
 
 }  // namespace splitop

@@ -10,6 +10,7 @@
 #include "kernels/cpu/chain_walk.h"
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/squares.h"
 #include "kernels/cpu/sum_of_squares.h"
 
 namespace splitop {
@@ -32,7 +33,7 @@ double gram_flops(const splitop_dense_chain& chain, const splitop_dense_layer& l
   return batch * (batch + kGramRows) * static_cast<double>(layer.inputs + layer.outputs);
 }
 
-// A product in double takes as long as sizeof(double) / sizeof(T) of them in T.
+// A product in double takes as long as sizeof(double) / sizeof(T) of them in T, that of the sums.
 template <typename T>
 bool gram_is_cheaper(const splitop_dense_chain& chain, const splitop_dense_layer& layer) {
   const double cost = gram_flops(chain, layer) * sizeof(double) / sizeof(T);
@@ -59,8 +60,8 @@ struct SweepLayout {
   }
 };
 
-template <typename T>
-SweepLayout sweep_layout(const DenseChainKernels<T>& kernels, const splitop_dense_sweep& sweep,
+template <typename E, typename T = Accumulator<E>>
+SweepLayout sweep_layout(const DenseChainKernels<E>& kernels, const splitop_dense_sweep& sweep,
                          const splitop_dense_chain& chain, int32_t num_workers) {
   const int64_t unit = kScratchAlignment / sizeof(T);
   SweepLayout layout;
@@ -82,22 +83,24 @@ SweepLayout sweep_layout(const DenseChainKernels<T>& kernels, const splitop_dens
   return layout;
 }
 
-template <typename T>
-class SweepRun : public ChainWalk<SweepRun<T>, T> {
+template <typename E>
+class SweepRun : public ChainWalk<SweepRun<E>, E> {
  public:
-  SweepRun(const DenseChainKernels<T>& kernels, const SweepLayout& layout,
+  using T = Accumulator<E>;
+
+  SweepRun(const DenseChainKernels<E>& kernels, const SweepLayout& layout,
            const splitop_dense_sweep& sweep, const splitop_dense_chain& chain, void* scratch,
            const splitop_executor& executor)
-      : ChainWalk<SweepRun, T>(kernels, layout.walk, chain, scratch, executor),
+      : ChainWalk<SweepRun, E>(kernels, layout.walk, chain, scratch, executor),
         sweep_(sweep),
         gram_scratch_(static_cast<T*>(scratch) + layout.walk.gradients()),
         gram_worker_(layout.gram_worker),
         column_sums_(gram_scratch_ + layout.workers),
         parts_(reinterpret_cast<double*>(column_sums_ + layout.column_sums)) {}
 
-  Gradient<T> gradient_of(int32_t l) const {
-    Gradient<T> g = this->layer_gradient(l);
-    g.row_major = static_cast<T*>(sweep_.gradients[l]);
+  Gradient<E> gradient_of(int32_t l) const {
+    Gradient<E> g = this->layer_gradient(l);
+    g.row_major = static_cast<E*>(sweep_.gradients[l]);
     if (sweep_.norms == SPLITOP_NORMS_NONE) {
       g.by_batch = nullptr;
     } else {
@@ -106,22 +109,21 @@ class SweepRun : public ChainWalk<SweepRun<T>, T> {
     return g;
   }
 
-  void layer(int32_t l, const LayerJob<T>& job, double flops) {
+  void layer(int32_t l, const LayerJob<E>& job, double flops) {
     // The column sums of G are overwritten by those of the layer below.
     if (sweep_.norms != SPLITOP_NORMS_NONE) set_norms(l, job, flops);
     if (job.below == nullptr) return;
-    this->parallel_blocks(job.inputs, flops, [&](int64_t begin, int64_t end, int32_t) {
-      this->kernels_.input_gradient_rows(job, begin, end);
+    this->parallel_blocks(job.inputs, flops, [&](int64_t begin, int64_t end, int32_t worker) {
+      this->kernels_.input_gradient_rows(job, begin, end, this->worker_scratch(worker));
     });
   }
 
  private:
-  void set_norms(int32_t l, const LayerJob<T>& job, double flops) {
+  void set_norms(int32_t l, const LayerJob<E>& job, double flops) {
     const int64_t batch = this->chain_.batch;
-    sweep_.squared_norms[this->chain_.num_layers + l] =
-        this->kernels_.sum_squares(column_sums_, job.outputs);
-    const GradientSource<T> source{batch, job.inputs, job.outputs, job.x,
-                                   static_cast<const T*>(sweep_.gradients[l])};
+    sweep_.squared_norms[this->chain_.num_layers + l] = sum_squares(column_sums_, job.outputs);
+    const GradientSource<E> source{batch, job.inputs, job.outputs, job.x,
+                                   static_cast<const E*>(sweep_.gradients[l])};
     // |sum over the batch of x g| <= ||x|| ||G||, and so are all its partial sums.
     const double bound =
         squares(source.x, batch * job.inputs) * squares(source.gradient, batch * job.outputs);
@@ -140,7 +142,7 @@ class SweepRun : public ChainWalk<SweepRun<T>, T> {
 
   // The rounding errors of the elements are about epsilon * ||x|| ||G|| together. They make up so
   // much less of the norm as there are elements, unless x^T G is much smaller than x and G.
-  double exact_product_norm(const LayerJob<T>& job, const GradientSource<T>& source, double bound,
+  double exact_product_norm(const LayerJob<E>& job, const GradientSource<E>& source, double bound,
                             double flops) {
     const double norm = product_norm(job, flops);
     const double elements = static_cast<double>(job.inputs * job.outputs);
@@ -151,11 +153,11 @@ class SweepRun : public ChainWalk<SweepRun<T>, T> {
     return sum_of_parts(job.inputs);
   }
 
-  double squares(const T* values, int64_t count) {
+  double squares(const E* values, int64_t count) {
     return sum_of_squares(this->kernels_, this->executor_, values, count, parts_);
   }
 
-  double gram_norm(int32_t l, const GradientSource<T>& source) {
+  double gram_norm(int32_t l, const GradientSource<E>& source) {
     const int64_t tasks = gram_tasks(source.batch);
     const double flops = 2 * gram_flops(this->chain_, this->chain_.layers[l]);
     parallel_tasks(this->executor_, this->executor_.num_workers, tasks, flops,
@@ -177,7 +179,7 @@ class SweepRun : public ChainWalk<SweepRun<T>, T> {
     return {row * kGramRows, col * kGramRows, rows(row), rows(col)};
   }
 
-  double product_norm(const LayerJob<T>& job, double flops) {
+  double product_norm(const LayerJob<E>& job, double flops) {
     this->parallel_blocks(job.inputs, flops, [&](int64_t begin, int64_t end, int32_t worker) {
       this->kernels_.weight_squares(job, begin, end, this->worker_scratch(worker), parts_);
     });
@@ -197,20 +199,20 @@ class SweepRun : public ChainWalk<SweepRun<T>, T> {
   double* const parts_;
 };
 
-template <typename T>
+template <typename E>
 size_t sweep_bytes(const splitop_dense_sweep& sweep, int32_t num_workers) {
-  return sweep_layout(dense_chain_kernels<T>(), sweep, swept_chain(sweep), num_workers)
-      .template bytes<T>();
+  return sweep_layout(dense_chain_kernels<E>(), sweep, swept_chain(sweep), num_workers)
+      .template bytes<Accumulator<E>>();
 }
 
-template <typename T>
+template <typename E>
 splitop_status run_sweep(const splitop_dense_sweep& sweep, void* scratch, size_t scratch_bytes,
                          const splitop_executor& executor) {
-  const DenseChainKernels<T>& table = dense_chain_kernels<T>();
+  const DenseChainKernels<E>& table = dense_chain_kernels<E>();
   const splitop_dense_chain chain = swept_chain(sweep);
   const SweepLayout layout = sweep_layout(table, sweep, chain, executor.num_workers);
-  if (scratch_bytes < layout.bytes<T>()) return SPLITOP_INVALID_ARGUMENT;
-  SweepRun<T>(table, layout, sweep, chain, scratch, executor).run();
+  if (scratch_bytes < layout.bytes<Accumulator<E>>()) return SPLITOP_INVALID_ARGUMENT;
+  SweepRun<E>(table, layout, sweep, chain, scratch, executor).run();
   return SPLITOP_OK;
 }
 
@@ -220,8 +222,9 @@ splitop_status run_sweep(const splitop_dense_sweep& sweep, void* scratch, size_t
 size_t splitop_cpu_dense_sweep_scratch_bytes(const splitop_dense_sweep* sweep,
                                              int32_t num_workers) {
   if (!splitop::valid(sweep) || num_workers < 1) return 0;
-  return sweep->dtype == SPLITOP_FLOAT32 ? splitop::sweep_bytes<float>(*sweep, num_workers)
-                                         : splitop::sweep_bytes<double>(*sweep, num_workers);
+  return splitop::with_element(sweep->dtype, [&](auto element) {
+    return splitop::sweep_bytes<decltype(element)>(*sweep, num_workers);
+  });
 }
 
 splitop_status splitop_cpu_dense_sweep(const splitop_dense_sweep* sweep, void* scratch,
@@ -229,7 +232,7 @@ splitop_status splitop_cpu_dense_sweep(const splitop_dense_sweep* sweep, void* s
   if (!splitop::valid(sweep) || scratch == nullptr || !splitop::valid(executor)) {
     return SPLITOP_INVALID_ARGUMENT;
   }
-  return sweep->dtype == SPLITOP_FLOAT32
-             ? splitop::run_sweep<float>(*sweep, scratch, scratch_bytes, *executor)
-             : splitop::run_sweep<double>(*sweep, scratch, scratch_bytes, *executor);
+  return splitop::with_element(sweep->dtype, [&](auto element) {
+    return splitop::run_sweep<decltype(element)>(*sweep, scratch, scratch_bytes, *executor);
+  });
 }

@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/short_floats.h"
 #include "kernels/cpu/squares.h"
 
 namespace splitop {
@@ -28,25 +29,27 @@ struct GramBuffers {
 
 static_assert(sizeof(GramBuffers) % kVectorBytes == 0);
 
-template <typename T>
-void pack_rows(const T* rows, int64_t cols, int64_t count, int64_t depth, double* left) {
+template <typename E>
+void pack_rows(const E* rows, int64_t cols, int64_t count, int64_t depth, double* left) {
   for (int64_t i = 0; i < count; ++i) {
-    for (int64_t k = 0; k < depth; ++k) left[i * kGramDepth + k] = rows[i * cols + k];
+    for (int64_t k = 0; k < depth; ++k) left[i * kGramDepth + k] = widen(rows[i * cols + k]);
   }
 }
 
-template <typename T>
-void pack_panels(const T* rows, int64_t cols, int64_t count, int64_t depth, double* right) {
+template <typename E>
+void pack_panels(const E* rows, int64_t cols, int64_t count, int64_t depth, double* right) {
   constexpr int64_t kCols = kTileCols<double>;
   for (int64_t j = 0; j < kGramRows; ++j) {
     double* panel = right + j / kCols * kCols * kGramDepth + j % kCols;
-    for (int64_t k = 0; k < depth; ++k) panel[k * kCols] = j < count ? rows[j * cols + k] : 0;
+    for (int64_t k = 0; k < depth; ++k) {
+      panel[k * kCols] = j < count ? widen(rows[j * cols + k]) : 0;
+    }
   }
 }
 
 // a_i . a_j for the pairs of a block.
-template <typename T>
-void row_products(const T* a, int64_t cols, const GramBlock& block, GramBuffers* buffers,
+template <typename E>
+void row_products(const E* a, int64_t cols, const GramBlock& block, GramBuffers* buffers,
                   double* products) {
   constexpr int64_t kCols = kTileCols<double>;
   for (int64_t k = 0; k < cols; k += kGramDepth) {
@@ -66,8 +69,8 @@ void row_products(const T* a, int64_t cols, const GramBlock& block, GramBuffers*
 }
 
 // The part of the sum that a block of pairs has. A block beside the diagonal counts twice.
-template <typename T>
-double gram_block(const GradientSource<T>& source, const GramBlock& block, void* scratch) {
+template <typename E>
+double gram_block(const GradientSource<E>& source, const GramBlock& block, void* scratch) {
   auto* buffers = static_cast<GramBuffers*>(scratch);
   double* const of_x = buffers->products[0];
   double* const of_g = buffers->products[1];
@@ -83,8 +86,8 @@ double gram_block(const GradientSource<T>& source, const GramBlock& block, void*
 }
 
 // The sums of the squares of each of the rows [begin, end) of x^T G, which is worked out in double.
-template <typename T>
-void weight_squares_in_double(const GradientSource<T>& source, int64_t begin, int64_t end,
+template <typename E>
+void weight_squares_in_double(const GradientSource<E>& source, int64_t begin, int64_t end,
                               double* squares) {
   double sums[kGramDepth];
   for (int64_t i = begin; i < end; ++i) {
@@ -94,9 +97,9 @@ void weight_squares_in_double(const GradientSource<T>& source, int64_t begin, in
       const int64_t width = left < kGramDepth ? left : kGramDepth;
       for (int64_t j = 0; j < width; ++j) sums[j] = 0;
       for (int64_t b = 0; b < source.batch; ++b) {
-        const double x = source.x[b * source.inputs + i];
-        const T* g = source.gradient + b * source.outputs + first;
-        for (int64_t j = 0; j < width; ++j) sums[j] += x * static_cast<double>(g[j]);
+        const double x = widen(source.x[b * source.inputs + i]);
+        const E* g = source.gradient + b * source.outputs + first;
+        for (int64_t j = 0; j < width; ++j) sums[j] += x * static_cast<double>(widen(g[j]));
       }
       squares[i] += sum_squares(sums, width);
     }

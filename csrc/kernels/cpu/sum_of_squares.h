@@ -15,17 +15,17 @@ constexpr int64_t kSquaredElements = 1 << 14;  // a task
 inline int64_t square_blocks(int64_t count) { return ceil_div(count, kSquaredElements); }
 
 // The sum of block `block` of a tensor of `count` elements.
-template <typename T>
-double block_squares(const DenseChainKernels<T>& kernels, const T* values, int64_t count,
+template <typename E>
+double block_squares(const DenseChainKernels<E>& kernels, const E* values, int64_t count,
                      int64_t block) {
   const int64_t first = block * kSquaredElements;
   return kernels.sum_squares(values + first, std::min(kSquaredElements, count - first));
 }
 
 // parts: [square_blocks(count)], for the sums of the blocks.
-template <typename T>
-double sum_of_squares(const DenseChainKernels<T>& kernels, const splitop_executor& executor,
-                      const T* values, int64_t count, double* parts) {
+template <typename E>
+double sum_of_squares(const DenseChainKernels<E>& kernels, const splitop_executor& executor,
+                      const E* values, int64_t count, double* parts) {
   const int64_t blocks = square_blocks(count);
   parallel_tasks(
       executor, executor.num_workers, blocks, 4.0 * static_cast<double>(count),

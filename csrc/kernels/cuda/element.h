@@ -1,4 +1,4 @@
-// Element types of device tensors, and the type that sums of their products are kept in.
+// Elements of device tensors: to and from the type that sums of their products are kept in.
 #ifndef SPLITOP_KERNELS_CUDA_ELEMENT_H_
 #define SPLITOP_KERNELS_CUDA_ELEMENT_H_
 
@@ -7,26 +7,9 @@
 
 #include "kernels/cuda/primitives.h"
 #include "kernels/cuda/strategy.h"
+#include "kernels/element.h"
 
 namespace splitop::cuda {
-
-struct bfloat16 {
-  uint16_t bits;
-};
-struct float16 {
-  uint16_t bits;
-};
-
-template <typename T>
-struct AccumulatorOf {
-  using type = float;
-};
-template <>
-struct AccumulatorOf<double> {
-  using type = double;
-};
-template <typename T>
-using Accumulator = typename AccumulatorOf<T>::type;
 
 __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ double widen(double x) { return x; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -141,7 +142,10 @@ def _is_scalar(tensor: Any, value: float) -> bool:
     """Whether a tensor is a constant of no dimensions: `value`, rounded to its dtype."""
     if not any(op.type == "Const" for op in _made_by(tensor)):
         return False
-    constant = tf.get_static_value(tensor)
+    with warnings.catch_warnings():
+        # TensorFlow reads constants of 16 bits in a way that NumPy 2.5 deprecates.
+        warnings.filterwarnings("ignore", "Setting the dtype", DeprecationWarning)
+        constant = tf.get_static_value(tensor)
     if np.ndim(constant) != 0:
         return False
     return bool(constant == np.asarray(value).astype(tensor.dtype.as_numpy_dtype))

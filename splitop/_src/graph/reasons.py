@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
 from splitop._src.graph.dense import producer, summands, uncast
-from splitop._src.graph.devices import device_reason, place_of
+from splitop._src.graph.devices import device_reason
 
 FUSED_DTYPES = (tf.float32, tf.float64)
 
@@ -61,6 +61,4 @@ def gradient_reason(gradient: Any, variable: Any) -> str | None:
         return f"it is used inside a nested tf.function ({op.type})"
     if op.type == "Cast":
         return f"its layer computes in {op.inputs[0].dtype.name}"
-    if product.dtype != variable.dtype and place_of(variable).kind != "GPU":
-        return f"its layer computes in {product.dtype.name}: mixed precision is fused on GPUs only"
     return None
