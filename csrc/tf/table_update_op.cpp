@@ -48,11 +48,12 @@ positions of its id in ascending order, of the gradient's row p, or gradient_row
 is in bags, times the combiner's factor. The rule is applied to a row once. The gradient of a
 whole table is never made.
 
-All inputs, the ids too, are checked before anything is written: after an error every variable and
-slot is as it was. On GPUs ids are not checked: as in TensorFlow's own kernels, one that is out of
-range updates nothing, and so does one whose bag is too large. The variables stay locked, in the order of their addresses, from the checks to
-the end; a tensor that was read from a variable before keeps its value. The result is the same, bit
-for bit, from run to run, whatever the number of threads.
+All inputs, on CPUs the ids too, are checked before anything is written: after an error every
+variable and slot is as it was. On GPUs ids are not checked: as in TensorFlow's own kernels, one that
+is out of range updates nothing; one whose bag is too large adds nothing to its row's gradient. The
+variables stay locked, in the order of their addresses, from the checks to the end; a tensor that was
+read from a variable before keeps its value. The result is the same, bit for bit, from run to run,
+whatever the number of threads.
 
 gradients: For each table, the gradient of what was looked up. Shape [ids of the table, elements of
   a row], or [bags, elements of a row].

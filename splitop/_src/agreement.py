@@ -70,7 +70,7 @@ def agree(
     agreement = Agreement([], {})
     for at, layer in enumerate(layers):
         rows = _total([outline.rows[at] for outline in outlines], replicas)
-        reason = sum_reason(layer.inputs, layer.outputs, rows)
+        reason = _precision_reason(layer) or sum_reason(layer.inputs, layer.outputs, rows)
         if reason is None:
             agreement.gathered.append(layer)
         else:
@@ -94,6 +94,14 @@ def sum_reason(inputs: int, outputs: int, rows: int | None) -> str | None:
     if rows * (inputs + outputs) >= inputs * outputs:
         return "the replicas add up its gradients, which are less to move than what they come from"
     return None
+
+
+def _precision_reason(layer: DenseLayer) -> str | None:
+    """Why what a layer has in few bits is not gathered: it is unscaled and added up in float32."""
+    dtype = layer.xs[0].dtype
+    if dtype.size > 2:
+        return None
+    return f"the replicas add up its gradients in float32, as it computes in {dtype.name}"
 
 
 def _rows_of(layer: DenseLayer) -> int | None:

@@ -112,7 +112,7 @@ class Exchange:
             yield table.ids
             if table.bags is not None:
                 bags, ids = tf.shape(table.gradient, tf.int64)[0], tf.size(table.ids, tf.int64)
-                yield table.bags
+                yield tf.cast(table.bags, tf.int64)  # what the others' are moved by
                 yield tf.stack([[bags, ids]])
 
     def _bound(

@@ -89,9 +89,7 @@ def test_tensorflow_part_on_its_cpu(tmp_path: pathlib.Path) -> None:
     assert [record.case for record in part.records] == select(TENSORFLOW, "tiny")
     for record in part.records:
         for name, outcome in record.results.items():
-            # Mixed precision is fused on GPUs only.
-            if not (name == "splitop" and record.case.mixed):
-                assert outcome.times is not None, f"{record.case.name}: {name}: {outcome.note}"
+            assert outcome.times is not None, f"{record.case.name}: {name}: {outcome.note}"
 
 
 def test_without_a_build_it_says_so(tmp_path: pathlib.Path) -> None:

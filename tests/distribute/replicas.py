@@ -54,6 +54,14 @@ class SparseBags(layers.Layer):
         return tf.nn.embedding_lookup_sparse(self.table.value, sparse, None, combiner="mean")
 
 
+class RaggedBags(SparseBags):
+    """A sum of lookups whose bags are numbered in 32 bits."""
+
+    def call(self, ids: Any) -> Any:
+        ragged = tf.RaggedTensor.from_tensor(ids, padding=0, row_splits_dtype=tf.int32)
+        return tf.reduce_sum(tf.gather(self.table.value, ragged), 1)
+
+
 def _part(first: Sequence[int], dtype: str, *rest: Any) -> Any:
     return keras.Sequential([keras.Input(tuple(first), dtype=dtype), *rest])
 
@@ -92,6 +100,16 @@ PARTS: dict[str, Callable[[], Any]] = {
         layers.Dense(2),
     ),
     "sparse bags": lambda: _part([LENGTH], "int32", SparseBags(), layers.Dense(2)),
+    "ragged bags": lambda: _part([LENGTH], "int32", RaggedBags(), layers.Dense(2)),
+    **{
+        policy: lambda policy=policy: _part(
+            [WIDTH],
+            "float64",
+            layers.Dense(WIDTH, "tanh", dtype=policy),
+            layers.Dense(WIDTH, dtype=policy),
+        )
+        for policy in ("mixed_float16", "mixed_bfloat16")
+    },
 }
 
 OPTIMIZERS: dict[str, Callable[[], Any]] = {

@@ -60,6 +60,7 @@ def _assert_same_bits(actual: replicas.Trained, expected: replicas.Trained) -> N
         ("bags", "Adam", {"sizes": (4, 0), "batch_is_known": False}, WITH_TABLE),
         ("sparse bags", "Adam", {}, WITH_TABLE),
         ("sparse bags", "tf1 GradientDescent", {}, WITH_TABLE),
+        ("ragged bags", "Adam", {}, WITH_TABLE),
         ("narrow", "clipnorm", {}, CLIPPED),
         ("constraint", "global_clipnorm", {}, {**MIXED, "SquaredNorms": 4}),
         ("wide", "loss_scale_factor", {}, GATHERED),
@@ -131,6 +132,16 @@ def test_reasons(run: Run) -> None:
     clipped = run(replicas.train, "wide", "clipvalue", "fused", steps=1)
     assert all("each replica" in why for why in clipped.updated.values())
     assert len(added_up.updated) == len(unknown.updated) == len(clipped.updated) == 4
+
+
+@pytest.mark.parametrize("short", ["float16", "bfloat16"])
+def test_short_gradients_are_unscaled_and_added_up_in_float32(run: Run, short: str) -> None:
+    optimizer = "LossScaleOptimizer, global_clipnorm"
+    fused = run(replicas.train, f"mixed_{short}", optimizer, "fused")
+    reason = f"the replicas add up its gradients in float32, as it computes in {short}"
+    assert set(fused.updated.values()) == {reason}
+    assert fused.ops == {"MultiTensorUpdate": 2, "SquaredNorms": 4}
+    assert fused.differing == set()
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@
 namespace splitop::cuda {
 namespace {
 
-constexpr size_t kAlignment = 256;        // of the parts of the scratch
-constexpr double kUpdateShareOfL2 = 1.0;  // for the kernels of the layers of one update
+constexpr size_t kAlignment = 256;  // of the parts of the scratch
 
 size_t round_up(size_t a, size_t b) { return (a + b - 1) / b * b; }
 
@@ -125,25 +124,27 @@ class Planner {
   }
 
   // Small layers next to each other are updated by one launch, after dL/dx of all of them: as many
-  // as leave their kernels in the L2 cache, where dL/dx has brought them.
+  // as leave their kernels in the L2 cache, where dL/dx has brought them, beside the gradients G
+  // that wait for the launch.
   void group_updates(ChainPlan* plan) const {
-    const auto room =
-        static_cast<size_t>(kUpdateShareOfL2 * static_cast<double>(situation_.device.l2_bytes));
     int count = 0;
-    size_t bytes = 0;
+    int64_t bytes = 0;
     for (int32_t l = 0; l < chain_.num_layers; ++l) {
       ++count;
-      bytes += kernel_bytes(l);
+      bytes += waiting_bytes(l);
       const bool joined = l + 1 < chain_.num_layers && count < kMaxLayersOfUpdate &&
-                          bytes + kernel_bytes(l + 1) <= room &&
+                          bytes + waiting_bytes(l + 1) <= situation_.device.l2_bytes &&
                           joinable(plan->layers[l].update, plan->layers[l + 1].update);
       plan->layers[l].last_of_update = !joined;
       if (!joined) count = 0, bytes = 0;
     }
   }
 
-  size_t kernel_bytes(int32_t l) const {
-    return sum_bytes() * chain_.layers[l].inputs * chain_.layers[l].outputs;
+  // Of a layer's kernel and of G.
+  int64_t waiting_bytes(int32_t l) const {
+    const splitop_dense_layer& layer = chain_.layers[l];
+    return layer.outputs * (static_cast<int64_t>(sum_bytes()) * layer.inputs +
+                            static_cast<int64_t>(element_bytes()) * chain_.batch);
   }
 
   static bool joinable(const WeightUpdatePlan& a, const WeightUpdatePlan& b) {

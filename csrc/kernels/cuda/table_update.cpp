@@ -210,7 +210,7 @@ class Planner {
 splitop_status make_plan(const splitop_multi_table_update* update, UpdatePlan* plan) {
   if (!valid(update)) return SPLITOP_INVALID_ARGUMENT;
   splitop_cuda_device device;
-  if (!current_device(&device)) return SPLITOP_UNSUPPORTED;
+  if (!current_device(&device) || splitop_is_rowwise(update->rule)) return SPLITOP_UNSUPPORTED;
   return Planner(*update, plan).run();
 }
 
