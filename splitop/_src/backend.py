@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
+import sys
 from collections.abc import Iterator
 
 from splitop._src.errors import SplitError
@@ -44,13 +45,20 @@ def resolve(explicit: str | None) -> str:
     """The backend to use: the argument, the `with` block, the environment, then "auto"."""
     if explicit is not None:
         return _checked(explicit, "backend")
-    from splitop._src import replicas  # needs TensorFlow
-
-    # A replica is built in a thread of its own, where no `with` block is seen.
-    scoped = replicas.in_calling_thread(lambda: _scoped.get(None))
+    scoped = _innermost_block()
     if scoped is not None:
         return scoped
     return _checked(os.environ.get(ENVIRONMENT_VARIABLE) or AUTO, ENVIRONMENT_VARIABLE)
+
+
+def _innermost_block() -> str | None:
+    """What the `with` block around the caller says, if there is one."""
+    if sys.modules.get("tensorflow") is None:  # which takes seconds to import
+        return _scoped.get(None)
+    from splitop._src import replicas
+
+    # A replica is built in a thread of its own, where no `with` block is seen.
+    return replicas.in_calling_thread(lambda: _scoped.get(None))
 
 
 def _checked(name: str, source: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -41,6 +42,12 @@ def is_png(path: pathlib.Path) -> bool:
     return path.read_bytes().startswith(b"\x89PNG\r\n") and path.stat().st_size > 10_000
 
 
+def without_the_log_of_tensorflow(text: str) -> list[str]:
+    """The lines that TensorFlow has not logged, as it does on some processors when it is imported."""
+    logged = re.compile(r"[IW]\d{4} |WARNING: All log messages before absl::InitializeLog")
+    return [line for line in text.splitlines() if not logged.match(line)]
+
+
 @needs_library
 @pytest.mark.slow
 def test_trains_digits_in_two_parts(tmp_path: pathlib.Path) -> None:
@@ -55,7 +62,7 @@ def test_trains_digits_in_two_parts(tmp_path: pathlib.Path) -> None:
         timeout=300,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    assert without_the_log_of_tensorflow(result.stderr) == []
     for expected in (
         "4,000 to train on, 1,000 to test",
         "second_part/dense_0/kernel:0",

@@ -42,7 +42,7 @@ def libraries(tmp_path: pathlib.Path) -> pathlib.Path:
 )
 def test_gpu_tests(libraries: pathlib.Path, tests: str) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", tests],
+        [sys.executable, "-m", "pytest", "-q", "-rs", "-m", "gpu", "-p", "no:cacheprovider", tests],
         cwd=ROOT,
         env={
             **os.environ,
@@ -55,4 +55,4 @@ def test_gpu_tests(libraries: pathlib.Path, tests: str) -> None:
     )
     assert result.returncode == 0, result.stdout
     assert " passed" in result.stdout
-    assert "skipped" not in result.stdout
+    assert "needs a GPU" not in result.stdout
