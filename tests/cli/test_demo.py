@@ -43,7 +43,7 @@ def is_png(path: pathlib.Path) -> bool:
 
 
 def without_the_log_of_tensorflow(text: str) -> list[str]:
-    """The lines that TensorFlow has not logged, as it does on some processors when it is imported."""
+    """The lines without those that TensorFlow logs on some processors when it is imported."""
     logged = re.compile(r"[IW]\d{4} |WARNING: All log messages before absl::InitializeLog")
     return [line for line in text.splitlines() if not logged.match(line)]
 
