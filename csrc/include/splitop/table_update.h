@@ -110,8 +110,8 @@ splitop_cuda_table_update_scratch_bytes(const splitop_multi_table_update* update
 // own kernels for GPUs, an id out of range updates nothing, and a gradient_row that is too large
 // adds nothing; a bag counts all of its positions. The order in which the gradient of a row is
 // summed up depends on how often it was looked up, and on the number of ids before it, alone: the
-// result is the same, bit for bit, from run to run. SPLITOP_UNSUPPORTED for row-wise rules, and where
-// all tables together have 2^32 rows or 2^31 ids, or one has a width above 2^30.
+// result is the same, bit for bit, from run to run. SPLITOP_UNSUPPORTED for row-wise rules, and
+// where all tables together have 2^32 rows or 2^31 ids, or one has a width above 2^30.
 SPLITOP_API splitop_status splitop_cuda_table_update(const splitop_multi_table_update* update,
                                                      void* scratch, size_t scratch_bytes,
                                                      splitop_cuda_stream stream);
