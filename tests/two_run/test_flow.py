@@ -118,14 +118,18 @@ def test_each_run_trains_its_part_only(trainer: Make, path: str) -> None:
 @pytest.mark.parametrize("path", PATHS)
 def test_a_value_fed_for_iv_reaches_the_first_part_only(trainer: Make, path: str) -> None:
     # Pitfall 11.
-    each, other = (trainer(path, adam) for _ in range(2))
+    each, again, other = (trainer(path, adam) for _ in range(3))
     seed = each.gradients(0)
     fed = {each.model.iv: np.full([6, 4], 0.9, np.float32)}
     second, first = feeds(each.model, 0)
     assert (each.session.run(each.ops.iv_gradients, {**first, **fed}) != seed).any()
     each.session.run(each.ops.train_second, {**second, **each.with_seed(seed), **fed})
+    second, _ = feeds(again.model, 0)
+    fed = {again.model.iv: np.full([6, 4], -3.0, np.float32)}
+    again.session.run(again.ops.train_second, {**second, **again.with_seed(seed), **fed})
+    assert_equal(each.state(), again.state())
     other.run_2(0, seed)
-    # Where a tensor is fed, TensorFlow fuses other operations, which may round otherwise.
+    # Where nothing is fed, TensorFlow fuses other operations, which may round otherwise.
     expected = other.state()
     for name, value in each.state().items():
         np.testing.assert_allclose(value, expected[name], 1e-5, 1e-7, err_msg=name)
