@@ -45,6 +45,14 @@ class WarmUp {
     if (status_ == SPLITOP_OK) status_ = step();
   }
 
+  template <typename Work>
+  static void for_each_elementwise_rule(const Work& work) {
+    for (int number = 0; number < SPLITOP_NUM_UPDATE_RULES; ++number) {
+      const auto rule = static_cast<splitop_update_rule>(number);
+      if (!splitop_is_rowwise(rule)) work(rule);
+    }
+  }
+
   // What decides between kernels is set; there are no tensors.
   void load_chain(const DenseChainKernels& kernels) {
     for (const bool aligned : kBoth) {
@@ -75,16 +83,14 @@ class WarmUp {
   }
 
   void load_updates(splitop_dtype gradient, splitop_dtype variable) {
-    for (int number = 0; number < SPLITOP_NUM_UPDATE_RULES; ++number) {
-      const auto rule = static_cast<splitop_update_rule>(number);
-      if (splitop_is_rowwise(rule)) continue;
+    for_each_elementwise_rule([&](splitop_update_rule rule) {
       for (const int count : kUpdateTables) {
         const std::vector<TensorUpdate> updates(count);
         step([&] {
           return enqueue_updates(gradient, variable, rule, nullptr, updates, kLoadsOnly);
         });
       }
-    }
+    });
   }
 
   void load_tables(const TableKernels& kernels) {
@@ -93,13 +99,11 @@ class WarmUp {
       step([&] { return enqueue_ids(entries, 1, nullptr, nullptr, nullptr, kLoadsOnly); });
     }
     step([&] { return kernels.bag_factors({}, 1, kLoadsOnly); });
-    for (int number = 0; number < SPLITOP_NUM_UPDATE_RULES; ++number) {
-      const auto rule = static_cast<splitop_update_rule>(number);
-      if (splitop_is_rowwise(rule)) continue;
+    for_each_elementwise_rule([&](splitop_update_rule rule) {
       for (const auto kernel : {kernels.rows, kernels.long_rows, kernels.rest}) {
         step([&] { return kernel(rule, {}, 1, kLoadsOnly); });
       }
-    }
+    });
   }
 
   splitop_status status_ = SPLITOP_OK;
