@@ -16,6 +16,7 @@ from splitop._src.errors import (
     NotFusableError,
     SeedError,
     SplitError,
+    StashError,
     VariableListError,
 )
 from splitop._src.version import __version__
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from splitop._src.build_info import BuildInfo, build_info
     from splitop._src.minimize import minimize, plan
     from splitop._src.planner import Plan, PlannedChain, PlannedLayer, PlannedTable
+    from splitop._src.split_step import FirstStep, SplitStep
     from splitop._src.two_run import SplitOps, split_minimize
 
 __all__ = [
     "BuildInfo",
     "CutError",
+    "FirstStep",
     "LibraryError",
     "NotFusableError",
     "Plan",
@@ -39,6 +42,8 @@ __all__ = [
     "SeedError",
     "SplitError",
     "SplitOps",
+    "SplitStep",
+    "StashError",
     "VariableListError",
     "__version__",
     "backend",
@@ -56,7 +61,9 @@ _LAZY = {
     "PlannedChain": "planner",
     "PlannedLayer": "planner",
     "PlannedTable": "planner",
+    "FirstStep": "split_step",
     "SplitOps": "two_run",
+    "SplitStep": "split_step",
     "build_info": "build_info",
     "minimize": "minimize",
     "plan": "minimize",

@@ -22,6 +22,10 @@ class VariableListError(SplitError):
     """A variable in `var_list` can't be trained through the intermediate vector."""
 
 
+class StashError(SplitError):
+    """What the second part's step needs of its forward pass is missing, or not of this step."""
+
+
 class NotFusableError(SplitError):
     """`backend="fused"` was asked for, and some variables can't be fused."""
 

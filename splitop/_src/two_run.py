@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -12,6 +12,8 @@ import tensorflow as tf
 from splitop._src.cut import check_cut
 from splitop._src.errors import CutError, SplitError, VariableListError
 from splitop._src.graph.copy import recomputed
+from splitop._src.graph.handover import cant_be_repeated
+from splitop._src.later import KeptSeeds, added_operations, later_step
 from splitop._src.names import describe
 from splitop._src.planner import Plan, make_plan
 from splitop._src.validate import (
@@ -33,13 +35,23 @@ class SplitOps:
         _, seed = session.run([ops.train_first, ops.iv_gradients], {x: ..., labels: ...})
         session.run(ops.train_second, {x: ..., ops.iv_gradients_ph: seed})
 
+    With forward="stash":
+
+        session.run(ops.train_first, {x: ..., labels: ...})
+        session.run(ops.train_second)
+
     Attributes:
-        train_first: One step of the first part.
+        train_first: One step of the first part; it does `keep`, too.
         iv_gradients: dL/dIV from before any update of the step, in the structure of `iv`.
             Fetching it alone trains nothing.
-        iv_gradients_ph: Placeholders for it in the second run, in the structure of `iv`.
-        train_second: One step of the second part; needs its inputs and `iv_gradients_ph`.
+        iv_gradients_ph: Placeholders for it in the second run, in the structure of `iv`. With
+            forward="stash" they need not be fed.
+        train_second: One step of the second part. With forward="recompute" it needs the part's
+            inputs and `iv_gradients_ph`; with "stash" it needs nothing, and uses up what was kept.
         train_both: Both steps in one run: the same result as the two runs.
+        keep: Keeps for `train_second` what this needs of the first run, without training the first
+            part. None if it needs nothing: with forward="recompute", of a part that can be
+            computed twice.
         first_plan: What trains the first part's variables.
         second_plan: What trains the second part's variables in `train_second`.
     """
@@ -49,6 +61,7 @@ class SplitOps:
     iv_gradients_ph: Any
     train_second: tf.Operation
     train_both: tf.Operation
+    keep: tf.Operation | None
     first_plan: Plan
     second_plan: Plan
 
@@ -88,7 +101,14 @@ def split_minimize(
             `second_scope`.
         first_scope: Name of the variable scope of the first part.
         second_scope: Name of the variable scope of the second part.
-        forward: "recompute": run 2 computes the second part from its inputs again.
+        forward: "recompute": run 2 computes the second part from its inputs again. Random numbers,
+            such as dropout's, and elements of a data set are those of run 1, kept on their device;
+            so each run 2 takes its turn after a run 1 then.
+            "stash": run 1 keeps what run 2 needs, on the device where it is, until that has run:
+            run 2 computes nothing twice and is fed nothing, but it may be fed another seed. Run 2
+            without a run 1 before it, or after a write to one of the second part's variables, is a
+            tf.errors.OpError with a StashError, raised before anything is written. Not seen is a
+            write to an embedding table.
         global_step: Variable that `train_first`, and so `train_both`, increments by one.
         backend: See `splitop.plan`.
         check_numerics: Whether NaN or Inf in the seed is an error in run 2.
@@ -100,8 +120,8 @@ def split_minimize(
         The operations and the two plans.
 
     Raises:
-        SplitError: Not in a TF1 graph, one optimizer for both parts, or `forward` is not
-            available.
+        SplitError: Not in a TF1 graph, one optimizer for both parts, or an unknown `forward`; or
+            something can't be kept for run 2 (a loop of TF1's own control flow).
         CutError: `iv` does not cut the model in two; the message names the way around it.
         VariableListError: A part has no variables, or one that its gradient does not reach.
         NotFusableError: With backend="fused", if a variable of either part can't be fused.
@@ -112,7 +132,7 @@ def split_minimize(
     _check_loss(loss, graph)
     first = check_variables(_variables(first_vars, first_scope, "first", graph), graph)
     second = check_variables(_variables(second_vars, second_scope, "second", graph), graph)
-    _check_disjoint(first, second)
+    check_disjoint(first, second)
     check_cut(graph, loss, ivs, first, second)
 
     call = check_call(
@@ -129,11 +149,8 @@ def split_minimize(
         keep=ivs,
     )
     iv_gradients = [
-        _dense_gradient(gradient, tensor, loss)
+        dense_gradient(gradient, tensor, loss)
         for gradient, tensor in zip(gradients, ivs, strict=True)
-    ]
-    placeholders = [
-        tf.compat.v1.placeholder(tensor.dtype, tensor.shape, "iv_gradients_ph") for tensor in ivs
     ]
     second_ivs = [recomputed(tensor) for tensor in ivs]
     second_given = [item.given for item in second]
@@ -150,18 +167,51 @@ def split_minimize(
         )
         return plan
 
-    second_plan = plan_second(placeholders)
+    seeds = KeptSeeds(iv_gradients) if forward == STASH else None
+    placeholders = _placeholders(ivs) if seeds is None else seeds.placeholders
+    with added_operations(graph) as planned:
+        second_plan = plan_second(placeholders)
     both_plan = plan_second(iv_gradients)
     train_first = first_plan.apply(global_step=global_step)
+    with added_operations(graph) as applied:
+        train_second = second_plan.apply()
+    train_both = tf.group(train_first, both_plan.apply(), name="train_both")
+    keep = None
+    if seeds is not None or cant_be_repeated(second_ivs):
+        added = [*planned, *applied]
+        later = later_step(
+            train_second, added, second_ivs, second, seeds=placeholders, recompute=seeds is None
+        )
+        train_second, keep = later.step, later.keep
+        forget = [later.forget]
+        if seeds is not None:
+            keep = tf.group(keep, seeds.keep)
+            forget.append(seeds.forget)
+            # They are still there if another seed was fed.
+            train_second = _and_then(train_second, [seeds.forget])
+        train_first = tf.group(train_first, keep)
+        train_both = _and_then(train_both, forget)
     return SplitOps(
         train_first=train_first,
         iv_gradients=tf.nest.pack_sequence_as(iv, iv_gradients),
         iv_gradients_ph=tf.nest.pack_sequence_as(iv, placeholders),
-        train_second=second_plan.apply(),
-        train_both=tf.group(train_first, both_plan.apply(), name="train_both"),
+        train_second=train_second,
+        train_both=train_both,
+        keep=keep,
         first_plan=first_plan,
         second_plan=second_plan,
     )
+
+
+def _and_then(first: tf.Operation, others: Sequence[Callable[[], tf.Operation]]) -> tf.Operation:
+    with tf.control_dependencies([first]):
+        return tf.group(*(add() for add in others))
+
+
+def _placeholders(ivs: Sequence[Any]) -> list[Any]:
+    return [
+        tf.compat.v1.placeholder(tensor.dtype, tensor.shape, "iv_gradients_ph") for tensor in ivs
+    ]
 
 
 def _check_flow(graph: Any, forward: str, first_optimizer: Any, second_optimizer: Any) -> None:
@@ -171,13 +221,18 @@ def _check_flow(graph: Any, forward: str, first_optimizer: Any, second_optimizer
             "tf.function there is one run: call splitop.minimize for each part. "
             "Received: a tf.function."
         )
-    if forward == STASH:
-        raise SplitError(
-            'forward="stash" is not available in this version; use forward="recompute". '
-            'Received: forward="stash".'
-        )
-    if forward != RECOMPUTE:
-        raise SplitError(f'forward must be "recompute". Received: {forward!r}.')
+    check_forward(forward)
+    check_optimizers(first_optimizer, second_optimizer)
+
+
+def check_forward(forward: str) -> None:
+    """Checks the argument `forward`."""
+    if forward not in (RECOMPUTE, STASH):
+        raise SplitError(f'forward must be one of "recompute", "stash". Received: {forward!r}.')
+
+
+def check_optimizers(first_optimizer: Any, second_optimizer: Any) -> None:
+    """Checks that each part has an optimizer of its own."""
     if first_optimizer is second_optimizer:
         raise SplitError(
             "first_optimizer and second_optimizer must be two objects: one object has one "
@@ -210,7 +265,8 @@ def _variables(given: Sequence[Any] | None, scope: str, part: str, graph: Any) -
     return list(found)
 
 
-def _check_disjoint(first: Sequence[Trainable], second: Sequence[Trainable]) -> None:
+def check_disjoint(first: Sequence[Trainable], second: Sequence[Trainable]) -> None:
+    """Checks that no variable belongs to both parts."""
     of_first = {id(item.variable) for item in first}
     shared = [item.name for item in second if id(item.variable) in of_first]
     if shared:
@@ -220,7 +276,8 @@ def _check_disjoint(first: Sequence[Trainable], second: Sequence[Trainable]) -> 
         )
 
 
-def _dense_gradient(gradient: Any, iv: Any, loss: Any) -> Any:
+def dense_gradient(gradient: Any, iv: Any, loss: Any) -> Any:
+    """The gradient of the loss for an intermediate vector, as a tensor."""
     if gradient is None:
         raise CutError(
             f'no gradient flows from the loss "{loss.name}" to iv "{iv.name}": an operation '

@@ -11,7 +11,7 @@ from splitop._src.reference import Reference
 from splitop._src.validate import Call
 
 # Ops whose output is their input's memory.
-_SAME_MEMORY = frozenset({"ExpandDims", "Identity", "Reshape", "Squeeze", "StopGradient"})
+SAME_MEMORY = frozenset({"ExpandDims", "Identity", "Reshape", "Squeeze", "StopGradient"})
 
 
 class WriteOrder:
@@ -81,5 +81,5 @@ def _users(readers: Sequence[Any]) -> list[Any]:
     while stack:
         for tensor in stack.pop().outputs:
             for op in tensor.consumers():
-                (stack if op.type in _SAME_MEMORY else users).append(op)
+                (stack if op.type in SAME_MEMORY else users).append(op)
     return users

@@ -1,0 +1,108 @@
+"""Which forward pass a tensor comes from, so that no step takes the seed of another batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src.errors import SeedError, StashError
+from splitop._src.names import describe, tensor_name
+from splitop._src.second_run import SecondRun
+
+
+class Origins:
+    """The forward passes that eager tensors come from, as long as the tensors live."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._known: dict[int, int] = {}
+
+    def new(self, ivs: Sequence[Any]) -> int:
+        """The number of a new forward pass, which has computed `ivs`."""
+        number = next(self._numbers)
+        self.add(ivs, number)
+        return number
+
+    def add(self, tensors: Sequence[Any], number: int | None) -> None:
+        """Says where tensors come from; None: not known."""
+        if number is not None:
+            for tensor in tensors:
+                # Another tensor may have the same id later.
+                weakref.finalize(tensor, self._known.pop, id(tensor), None).atexit = False
+                self._known[id(tensor)] = number
+
+    def of(self, tensors: Sequence[Any]) -> int | None:
+        """The number of the forward pass that all tensors come from; None: not known."""
+        numbers = {self._known.get(id(tensor)) for tensor in tensors}
+        return numbers.pop() if len(numbers) == 1 else None
+
+
+@dataclasses.dataclass(eq=False)
+class ForwardPass:
+    """A forward pass whose step is still to come.
+
+    Attributes:
+        run: The functions of its input signature.
+        origin: Its number.
+        shapes: Of its intermediate vectors.
+        seed: What train_first has returned for it; None: nothing yet.
+    """
+
+    run: SecondRun
+    origin: int
+    shapes: Sequence[tf.TensorShape]
+    seed: Any = None
+
+    def seeds(self, given: Any, origins: Origins) -> list[tf.Tensor]:
+        """The seeds of the step, flat.
+
+        Args:
+            given: dL/dIV in the structure of iv, or None for what train_first has returned.
+            origins: Where tensors come from.
+        """
+        seed = self.seed if given is None else given
+        if seed is None:
+            raise StashError(
+                "train_second was given no seed, and train_first has not had the iv of the last "
+                "forward_second: pass dL/dIV. Received: None."
+            )
+        iv = self.run.iv
+        try:
+            tf.nest.assert_same_structure(iv, seed)
+        except (TypeError, ValueError):
+            raise SeedError(
+                "the seed must have the structure of iv. "
+                f"Expected: {_structure(iv)}. Received: {_structure(seed)}."
+            ) from None
+        flat = tf.nest.flatten(seed)
+        origin = origins.of(flat)
+        if origin not in (None, self.origin):
+            raise StashError(
+                "the seed is not of the last forward pass: call train_second between train_first "
+                f"and the next forward_second. Received: the seed of forward pass {origin}, where "
+                f"the last one is {self.origin}."
+            )
+        own = tf.nest.flatten(iv)
+        return [_fitting(*each) for each in zip(flat, own, self.shapes, strict=True)]
+
+
+def _fitting(seed: Any, iv: Any, shape: tf.TensorShape) -> tf.Tensor:
+    try:
+        tensor = tf.convert_to_tensor(seed, None if tf.is_tensor(seed) else iv.dtype)
+    except (TypeError, ValueError):
+        tensor = None
+    if tensor is None or tensor.dtype != iv.dtype or tensor.shape != shape:
+        raise SeedError(
+            f'the seed of "{iv.name}" must be of {iv.dtype.name} and shape {shape}. '
+            f"Received: {describe(seed)}."
+        )
+    return tensor
+
+
+def _structure(value: Any) -> str:
+    return str(tf.nest.map_structure(tensor_name, value))

@@ -1,0 +1,101 @@
+"""A step that a later run does, without a second forward pass."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src.graph import reach
+from splitop._src.graph.handover import PLACEHOLDERS, hand_over
+from splitop._src.graph.portion import copy_portion
+from splitop._src.stash import Stash
+from splitop._src.validate import Trainable
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LaterStep:
+    """The two sides of a step of a TF1 graph.
+
+    Attributes:
+        keep: Keeps what the step needs; part of the run of the forward pass.
+        step: Does the step, with what was kept, and leaves nothing.
+    """
+
+    keep: tf.Operation
+    step: tf.Operation
+    _stash: Stash
+
+    def forget(self) -> tf.Operation:
+        """The operation that forgets what was kept."""
+        return self._stash.clear()
+
+
+def later_step(
+    step: tf.Operation,
+    added: Sequence[Any],
+    ivs: Sequence[Any],
+    variables: Sequence[Trainable],
+    *,
+    seeds: Sequence[Any],
+    recompute: bool,
+) -> LaterStep:
+    """Cuts a step of a TF1 graph in two.
+
+    Args:
+        step: The operation that does it in one run.
+        added: All that was added to the graph for it, its gradients and its updates.
+        ivs: What the forward pass computes.
+        variables: Those that it trains.
+        seeds: The placeholders of dL/dIV.
+        recompute: Whether the step runs the forward pass again; then variables may move before.
+
+    Raises:
+        SplitError: Something can't be kept.
+    """
+    trained = [reach.handle(step.graph, item.variable) for item in variables]
+    given = list(seeds)
+    if recompute:  # It is fed what the run of the forward pass was fed.
+        given += [op.outputs[0] for op in reach.ancestors(ivs) if op.type in PLACEHOLDERS]
+    handover = hand_over([step], added, ivs, trained=trained, given=given, recompute=recompute)
+    stash = Stash(handover.kept, () if recompute else variables)
+    taken = stash.take()
+    tensors = {tensor.ref(): tensor for tensor in handover.work.inputs}
+    tensors |= {before.ref(): now for before, now in zip(handover.kept, taken.tensors, strict=True)}
+    copies, _ = copy_portion(handover.work, tensors, taken.after)
+    return LaterStep(stash.put(handover.kept), copies[step], stash)
+
+
+class KeptSeeds:
+    """dL/dIV, which the later run takes unless it is fed another one.
+
+    Attributes:
+        placeholders: For the seeds of the later run.
+        keep: Keeps those of this run.
+    """
+
+    def __init__(self, seeds: Sequence[Any]):
+        """Adds both sides to a TF1 graph."""
+        stash = Stash(seeds)
+        self.placeholders = [
+            tf.compat.v1.placeholder_with_default(kept, seed.shape, "iv_gradients_ph")
+            for kept, seed in zip(stash.take().tensors, seeds, strict=True)
+        ]
+        self.keep = stash.put(seeds)
+        self._stash = stash
+
+    def forget(self) -> tf.Operation:
+        """The operation that forgets what was kept."""
+        return self._stash.clear()
+
+
+@contextlib.contextmanager
+def added_operations(graph: Any) -> Iterator[list[Any]]:
+    """Lists what is added to a graph; the list is complete when the context is left."""
+    before = len(graph.get_operations())
+    added: list[Any] = []
+    yield added
+    added += graph.get_operations()[before:]

@@ -1,0 +1,39 @@
+"""The parts of a model, as the user gives them: Keras models and layers, or any callables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from splitop._src.errors import VariableListError
+from splitop._src.names import describe
+
+
+def call_part(part: Callable[..., Any], inputs: Any) -> Any:
+    """The part's output in training."""
+    return part(inputs, training=True) if isinstance(part, keras.Layer) else part(inputs)
+
+
+def penalties_of(part: Any) -> list[Any]:
+    """The scalar losses that a part has made in its last call: regularisers, add_loss."""
+    return list(getattr(part, "losses", ()))
+
+
+def variables_of(part: Any, given: Sequence[Any] | None, name: str) -> Sequence[Any]:
+    """The variables that a part trains.
+
+    Args:
+        part: The part; it has been called.
+        given: The user's list, which goes first.
+        name: Of the part, for messages.
+    """
+    if given is not None:
+        return given
+    variables = getattr(part, "trainable_variables", None)
+    if not variables:
+        raise VariableListError(
+            f"{name}_part has no trainable_variables: pass {name}_vars. Received: {describe(part)}."
+        )
+    return list(variables)

@@ -1,0 +1,313 @@
+"""`splitop.SplitStep`: a model in two parts, trained part by part, each with one function call."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from splitop._src.cut import check_cut
+from splitop._src.errors import SplitError, StashError
+from splitop._src.forward_pass import ForwardPass, Origins
+from splitop._src.parts import call_part, penalties_of, variables_of
+from splitop._src.planner import Plan, make_plan
+from splitop._src.second_run import SecondRun, Traced
+from splitop._src.two_run import (
+    RECOMPUTE,
+    STASH,
+    check_disjoint,
+    check_forward,
+    check_optimizers,
+    dense_gradient,
+)
+from splitop._src.validate import Call, check_call, check_iv, check_variables
+
+
+class FirstStep(NamedTuple):
+    """What a step of the first part gives.
+
+    Attributes:
+        loss: As the loss function has it, with the first part's penalties.
+        seed: dL/dIV from before the step, in the structure of IV.
+    """
+
+    loss: tf.Tensor
+    seed: Any
+
+
+class SplitStep:
+    """Trains a model that is cut at an intermediate vector, part by part.
+
+        step = splitop.SplitStep(second, first, loss, first_optimizer=..., second_optimizer=...)
+
+        iv = step.forward_second(x)
+        loss, seed = step.train_first(iv, labels)
+        step.train_second(seed)
+
+        loss = step.step(x, labels)  # the same, in one function
+
+    `forward_second` keeps what `train_second` needs, on the device where it is, so that the second
+    part's forward pass runs once: with one dropout mask, and statistics that move once.
+    `train_second` uses it up. The next `forward_second` replaces what was not used.
+    """
+
+    def __init__(
+        self,
+        second_part: Callable[[Any], Any],
+        first_part: Callable[[Any], Any],
+        loss: Callable[[Any, Any], Any],
+        *,
+        first_optimizer: Any,
+        second_optimizer: Any,
+        first_vars: Sequence[Any] | None = None,
+        second_vars: Sequence[Any] | None = None,
+        forward: str = STASH,
+        backend: str | None = None,
+        check_numerics: bool = False,
+        sparse: str = "exact",
+        skip_nonfinite: bool = False,
+    ):
+        """Builds nothing yet: that is done in the first call.
+
+        Args:
+            second_part: From x to iv: a Keras model or layer, which is called with training=True,
+                or another callable. iv is a float tensor or a nested structure of them.
+            first_part: From iv to a prediction; likewise.
+            loss: `loss(y, prediction)`: a float tensor; if it is no scalar, its mean is the loss.
+                Penalties that a part has as `losses`, as Keras layers do, are added.
+            first_optimizer: keras.optimizers.Optimizer or tf.compat.v1.train.Optimizer.
+            second_optimizer: The same for the second part; another object.
+            first_vars: The first part's variables; None: its `trainable_variables`.
+            second_vars: The second part's variables; None: its `trainable_variables`.
+            forward: "stash": keep what the backward pass needs. "recompute": keep x and what can't
+                be computed twice, random numbers above all, and run the forward pass again.
+            backend: See `splitop.plan`.
+            check_numerics: Whether NaN or Inf in the seed is an error in `train_second`.
+            sparse: See `splitop.plan`.
+            skip_nonfinite: See `splitop.plan`.
+
+        Raises:
+            SplitError: One optimizer for both parts, or an unknown `forward`.
+        """
+        check_optimizers(first_optimizer, second_optimizer)
+        check_forward(forward)
+        self._second_part, self._first_part, self._loss = second_part, first_part, loss
+        self._optimizers = first_optimizer, second_optimizer
+        self._given_vars = first_vars, second_vars
+        self._recompute = forward == RECOMPUTE
+        self._make_plan = functools.partial(
+            make_plan,
+            backend=backend,
+            check_numerics=check_numerics,
+            sparse=sparse,
+            skip_nonfinite=skip_nonfinite,
+        )
+        self._runs: list[SecondRun] = []
+        self._forward = tf.function(self._build_forward, autograph=False, reduce_retracing=True)
+        self._first = tf.function(self._build_first, reduce_retracing=True)
+        self._both = tf.function(self._build_both, reduce_retracing=True)
+        self._pending: ForwardPass | None = None
+        self._origins = Origins()
+        self._first_plan: Plan | None = None
+        self._second_plan: Plan | None = None
+
+    @property
+    def first_plan(self) -> Plan | None:
+        """What trains the first part; None before its first step."""
+        return self._first_plan
+
+    @property
+    def second_plan(self) -> Plan | None:
+        """What trains the second part; None before its first forward pass."""
+        return self._second_plan
+
+    def forward_second(self, x: Any) -> Any:
+        """Runs the second part and keeps what `train_second` needs.
+
+        Args:
+            x: What the second part takes: a tensor, or a nested structure of them.
+
+        Returns:
+            iv, in the second part's structure.
+
+        Raises:
+            SplitError: Called inside of a tf.function; or something can't be kept.
+            CutError: iv is no float tensor.
+        """
+        _check_eager("forward_second")
+        self.forget()
+        number, flat = self._forward(tf.nest.map_structure(_as_tensor, x))
+        run = self._runs[int(number)]
+        self._pending = ForwardPass(run, self._origins.new(flat), [each.shape for each in flat])
+        return tf.nest.pack_sequence_as(run.iv, flat)
+
+    def train_first(self, iv: Any, y: Any) -> FirstStep:
+        """One step of the first part.
+
+        Args:
+            iv: What `forward_second` has returned, or something else of its shapes and dtypes.
+            y: What the loss function takes.
+
+        Returns:
+            The loss, and the seed for `train_second`.
+
+        Raises:
+            CutError: The loss does not depend on iv.
+        """
+        _check_eager("train_first")
+        iv = tf.nest.map_structure(tf.convert_to_tensor, iv)
+        loss, seed = self._first(iv, y)
+        origin = self._origins.of(tf.nest.flatten(iv))
+        self._origins.add(tf.nest.flatten(seed), origin)
+        if self._pending is not None and origin == self._pending.origin:
+            self._pending.seed = seed
+        return FirstStep(loss, seed)
+
+    def train_second(self, seed: Any = None) -> None:
+        """One step of the second part, from its last forward pass, which is used up.
+
+        Args:
+            seed: dL/dIV, in the structure of iv; None: the one that `train_first` has returned for
+                the iv of the last forward pass.
+
+        Raises:
+            StashError: There was no forward pass since the last step, the weights have moved since,
+                or the seed is the one of another forward pass.
+            SeedError: The seed does not fit iv. The forward pass is kept then.
+        """
+        _check_eager("train_second")
+        pending = self._pending
+        if pending is None:
+            raise StashError(
+                "train_second needs the forward pass of its batch: call forward_second before each "
+                "train_second, which uses it up. Received: no forward pass since the last step."
+            )
+        seeds = pending.seeds(seed, self._origins)
+        self._pending = None
+        try:
+            pending.run.step(seeds)
+        except tf.errors.InvalidArgumentError as error:
+            raise _named(error) from error
+
+    def step(self, x: Any, y: Any) -> tf.Tensor:
+        """One step of both parts, in one function; forgets the last forward pass.
+
+        Returns:
+            The loss.
+
+        Raises:
+            CutError: iv does not cut the model in two.
+        """
+        self.forget()
+        return self._both(tf.nest.map_structure(_as_tensor, x), y)
+
+    def forget(self) -> None:
+        """Releases what the last forward pass has kept, if it is still there."""
+        if self._pending is not None:
+            self._pending.run.forget()
+            self._pending = None
+
+    def _build_forward(self, x: Any) -> Any:
+        specs = tf.nest.map_structure(tf.type_spec_from_value, x)
+        with tf.init_scope():
+            run = SecondRun(self._trace_second, specs, self._recompute)
+        self._runs.append(run)
+        flat = tf.nest.flatten(x, expand_composites=True)
+        return tf.constant(len(self._runs) - 1), run.forward(flat)
+
+    # AutoGraph converts what calls the user's code, and nothing else.
+
+    def _trace_second(self, x: Any) -> Traced:
+        iv = call_part(self._second_part, x)
+        return self._trace_second_step(iv, penalties_of(self._second_part))
+
+    def _build_first(self, iv: Any, y: Any) -> tuple[Any, Any]:
+        loss = self._loss_of(iv, y)
+        return loss, self._train_first(iv, loss)
+
+    def _build_both(self, x: Any, y: Any) -> Any:
+        iv = call_part(self._second_part, x)
+        penalties = penalties_of(self._second_part)
+        loss = self._loss_of(iv, y)
+        self._train_both(iv, penalties, loss)
+        return loss
+
+    def _loss_of(self, iv: Any, y: Any) -> Any:
+        loss = tf.reduce_mean(self._loss(y, call_part(self._first_part, iv)))
+        penalties = penalties_of(self._first_part)
+        return tf.add_n([loss, *penalties]) if penalties else loss
+
+    @tf.autograph.experimental.do_not_convert
+    def _trace_second_step(self, iv: Any, penalties: Sequence[Any]) -> Traced:
+        """Builds the second part's step, on placeholders for the seeds."""
+        graph = tf.compat.v1.get_default_graph()
+        ivs = check_iv(iv, graph)
+        seeds = [tf.compat.v1.placeholder(each.dtype, each.shape, "seed") for each in ivs]
+        forward_end = len(graph.get_operations())
+        plan, call = self._plan_second(ivs, penalties, seeds)
+        plan.apply()
+        return Traced(iv, tuple(seeds), call.variables, plan, forward_end)
+
+    @tf.autograph.experimental.do_not_convert
+    def _train_first(self, iv: Any, loss: Any) -> Any:
+        """Trains the first part; returns the seed."""
+        plan, seeds = self._plan_first(loss, tf.nest.flatten(iv))
+        plan.apply()
+        return tf.nest.pack_sequence_as(iv, seeds)
+
+    @tf.autograph.experimental.do_not_convert
+    def _train_both(self, iv: Any, penalties: Sequence[Any], loss: Any) -> None:
+        graph = tf.compat.v1.get_default_graph()
+        ivs = check_iv(iv, graph)
+        first = check_variables(self._first_vars(), graph)
+        second = check_variables(self._second_vars(), graph)
+        check_disjoint(first, second)
+        check_cut(graph, loss, ivs, first, second)
+        first_plan, seeds = self._plan_first(loss, ivs)
+        second_plan, _ = self._plan_second(ivs, penalties, seeds)
+        first_plan.apply()
+        second_plan.apply()
+
+    def _plan_first(self, loss: Any, ivs: Sequence[Any]) -> tuple[Plan, list[Any]]:
+        call = check_call(loss, self._first_vars(), None, "SplitStep", f'the loss "{loss.name}"')
+        plan, gradients = self._make_plan(self._optimizers[0], call, keep=ivs)
+        self._first_plan = plan
+        return plan, [
+            dense_gradient(gradient, iv, loss) for gradient, iv in zip(gradients, ivs, strict=True)
+        ]
+
+    def _plan_second(
+        self, ivs: Sequence[Any], penalties: Sequence[Any], seeds: Sequence[Any]
+    ) -> tuple[Plan, Call]:
+        ones = [tf.ones_like(penalty) for penalty in penalties]
+        call = check_call([*ivs, *penalties], self._second_vars(), [*seeds, *ones], "SplitStep")
+        plan, _ = self._make_plan(self._optimizers[1], call)
+        self._second_plan = plan
+        return plan, call
+
+    def _first_vars(self) -> Sequence[Any]:
+        return variables_of(self._first_part, self._given_vars[0], "first")
+
+    def _second_vars(self) -> Sequence[Any]:
+        return variables_of(self._second_part, self._given_vars[1], "second")
+
+
+def _check_eager(name: str) -> None:
+    if not tf.executing_eagerly():
+        raise SplitError(
+            f"{name} is a function call of its own; in a tf.function call SplitStep.step, or "
+            "splitop.minimize for each part. Received: a graph that is being built."
+        )
+
+
+def _as_tensor(value: Any) -> Any:
+    return value if tf.is_tensor(value) else tf.convert_to_tensor(value)
+
+
+def _named(error: tf.errors.InvalidArgumentError) -> Exception:
+    """The error of an operation, as one of ours if it is."""
+    found = re.search(r"splitop: StashError: ([^\]\n]*)", error.message)
+    return error if found is None else StashError(found[1])

@@ -1,0 +1,291 @@
+"""forward="stash": run 1 keeps what run 2 needs; and what "recompute" keeps, too."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import splitop
+from tests.two_run.models import BATCH, FEATURES, Model, Trainer, dense, feeds
+from tests.two_run.test_flow import MODELS, OPTIMIZERS, PATHS, assert_equal, moved
+
+tf1 = tf.compat.v1
+
+Make = Callable[..., Trainer]
+
+adam = OPTIMIZERS["adam"]
+ERROR = tf.errors.InvalidArgumentError
+
+
+class Dropped(Model):
+    """Its second part ends in a stateful dropout."""
+
+    def __init__(self) -> None:
+        super().__init__(last=lambda z: tf.nn.dropout(tf.nn.tanh(z), 0.5))
+
+
+def split_with(optimizer: Any, loss: Any, iv: Any, path: str, forward: str) -> splitop.SplitOps:
+    return splitop.split_minimize(
+        loss,
+        iv,
+        first_optimizer=optimizer(1.0),
+        second_optimizer=optimizer(1.0),
+        forward=forward,
+        backend=path,
+    )
+
+
+def both_runs(each: Trainer, step: int) -> None:
+    second, first = feeds(each.model, step)
+    each.session.run(each.ops.train_first, {**second, **first})
+    each.session.run(each.ops.train_second)
+
+
+def keep(each: Trainer, step: int) -> None:
+    second, first = feeds(each.model, step)
+    each.session.run(each.ops.keep, {**second, **first})
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("optimizer", ["adam", "proximal", "keras adam"])
+def test_is_the_flow_that_recomputes(trainer: Make, path: str, model: str, optimizer: str) -> None:
+    stash, again = (
+        trainer(path, OPTIMIZERS[optimizer], MODELS[model], forward=forward)
+        for forward in ("stash", "recompute")
+    )
+    start = stash.state()
+    for step in range(4):
+        both_runs(stash, step)
+        again.run_2(step, again.run_1(step))
+    assert_equal(stash.state(), again.state())
+    assert moved(start, stash.state()) >= {variable.name for variable in stash.weights}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_another_seed_may_be_fed(trainer: Make, path: str) -> None:
+    stash, again = trainer(path, adam, forward="stash"), trainer(path, adam)
+    for step in range(3):
+        seed = np.random.default_rng(step).normal(size=(BATCH, 4))
+        keep(stash, step)
+        stash.session.run(stash.ops.train_second, stash.with_seed(seed))
+        again.run_2(step, seed)
+    assert_equal(stash.state(), again.state())
+
+
+@pytest.mark.parametrize("path", PATHS)
+class TestErrors:
+    def test_nothing_was_kept(self, trainer: Make, path: str) -> None:
+        each = trainer(path, adam, forward="stash")
+        before = each.state()
+        with pytest.raises(ERROR, match=r"StashError: .*Run train_first.*Received: nothing kept"):
+            each.session.run(each.ops.train_second)
+        assert moved(before, each.state()) == set()
+
+    def test_it_is_used_up(self, trainer: Make, path: str) -> None:
+        each = trainer(path, adam, forward="stash")
+        both_runs(each, 0)
+        before = each.state()
+        with pytest.raises(ERROR, match="StashError"):
+            each.session.run(each.ops.train_second)
+        assert moved(before, each.state()) == set()
+
+    def test_the_weights_have_moved(self, trainer: Make, path: str) -> None:
+        # Pitfall 14.
+        each = trainer(path, adam, forward="stash")
+        kernel = next(w for w in each.weights if w.name == "second_part/low/k:0")
+        with each.session.graph.as_default():
+            write = kernel.assign_add(np.ones(kernel.shape))
+        keep(each, 0)
+        each.session.run(write)
+        before = each.state()
+        with pytest.raises(ERROR, match=r"StashError: .*moved.*a write to .*second_part/low/k:0"):
+            each.session.run(each.ops.train_second)
+        assert moved(before, each.state()) == set()
+
+    def test_both_parts_were_trained_in_between(self, trainer: Make, path: str) -> None:
+        each = trainer(path, adam, forward="stash")
+        keep(each, 0)
+        each.run_both(1)
+        before = each.state()
+        with pytest.raises(ERROR, match="StashError"):
+            each.session.run(each.ops.train_second)
+        assert moved(before, each.state()) == set()
+
+    def test_a_seed_of_another_batch(self, trainer: Make, path: str) -> None:
+        each = trainer(path, adam, forward="stash")
+        keep(each, 0)
+        before = each.state()
+        with pytest.raises(ERROR, match=r"SeedError.*iv_gradients_ph"):
+            each.session.run(each.ops.train_second, each.with_seed(np.ones([5, 4])))
+        assert moved(before, each.state()) == set()
+
+
+def test_the_library_is_missing(trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the values are compared."""
+    monkeypatch.setattr("splitop._src.library.reason", lambda: "not built, for this test")
+    each = trainer("reference", adam, forward="stash")
+    both_runs(each, 0)
+    kernel = next(w for w in each.weights if w.name == "second_part/low/k:0")
+    with each.session.graph.as_default():
+        write = kernel.assign_add(np.ones(kernel.shape))
+    keep(each, 1)
+    each.session.run(write)
+    with pytest.raises(ERROR, match=r"StashError: .*moved.*second_part/low/k:0"):
+        each.session.run(each.ops.train_second)
+
+
+def test_no_weight_is_copied() -> None:
+    with tf.Graph().as_default(), tf1.Session() as session:
+        model = Model()
+        sgd = tf1.train.GradientDescentOptimizer
+        ops = splitop.split_minimize(
+            model.loss,
+            model.iv,
+            first_optimizer=sgd(0.1),
+            second_optimizer=sgd(0.1),
+            forward="stash",
+        )
+        assert len(ops.second_plan.fused) == 4
+        places = [
+            tf.numpy_function(lambda value: np.int64(value.ctypes.data), [weight], tf.int64)
+            for weight in tf1.trainable_variables()
+        ]
+        session.run(tf1.global_variables_initializer())
+        second, first = feeds(model, 0)
+        before = None
+        for _ in range(10):
+            session.run(ops.train_first, {**second, **first})
+            session.run(ops.train_second)
+            now = session.run(places)  # The first step may take over an initial value's buffer.
+            assert before is None or now == before
+            before = now
+
+
+def test_the_forward_pass_runs_once(trainer: Make) -> None:
+    calls: list[int] = []
+
+    def count(value: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        return value
+
+    def counted(z: Any) -> Any:
+        @tf.custom_gradient
+        def op(z: Any) -> Any:
+            y = tf.numpy_function(count, [z], tf.float32)
+            y.set_shape(z.shape)
+            return y, lambda dy: dy
+
+        return tf.nn.tanh(op(z))
+
+    each = trainer("auto", adam, functools.partial(Model, last=counted), forward="stash")
+    for step in range(3):
+        both_runs(each, step)
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("forward", ["stash", "recompute"])
+@pytest.mark.parametrize("path", PATHS)
+class TestWhatCanNotBeComputedTwice:
+    def test_the_dropout_mask_is_that_of_run_1(self, path: str, forward: str) -> None:
+        # Pitfall 12.
+        with tf.Graph().as_default(), tf1.Session() as session:
+            x = tf1.placeholder(tf.float32, [None, FEATURES])
+            with tf1.variable_scope("second_part"):
+                kernel = tf1.get_variable("k", [FEATURES, 9])
+                iv = tf.nn.dropout(tf.matmul(x, kernel), 0.5)
+            with tf1.variable_scope("first_part"):
+                loss = tf.reduce_sum(dense(iv, 1, "out"))
+            ops = split_with(tf1.train.GradientDescentOptimizer, loss, iv, path, forward)
+            session.run(tf1.global_variables_initializer())
+            random = np.random.default_rng(0)
+            for _ in range(4):
+                batch, seed = random.normal(size=(BATCH, FEATURES)), random.normal(size=(BATCH, 9))
+                before = session.run(kernel)
+                out = session.run([iv, ops.keep], {x: batch})[0]
+                fed = {x: batch} if forward == "recompute" else {}
+                session.run(ops.train_second, {**fed, ops.iv_gradients_ph: seed})
+                step = batch.T @ (seed * (out != 0) / 0.5)
+                np.testing.assert_allclose(before - session.run(kernel), step, 1e-4, 1e-5)
+
+    def test_a_data_set_moves_once(self, path: str, forward: str) -> None:
+        # Pitfall 13.
+        with tf.Graph().as_default(), tf1.Session() as session:
+            data = tf.data.Dataset.range(100).map(
+                lambda i: tf.fill([BATCH, FEATURES], tf.cast(i + 1, tf.float32))
+            )
+            x = tf1.data.make_one_shot_iterator(data).get_next()
+            with tf1.variable_scope("second_part"):
+                kernel = tf1.get_variable("k", [FEATURES, 2])
+                iv = tf.matmul(x, kernel)
+            with tf1.variable_scope("first_part"):
+                loss = tf.reduce_sum(dense(iv, 1, "out"))
+            ops = split_with(tf1.train.GradientDescentOptimizer, loss, iv, path, forward)
+            session.run(tf1.global_variables_initializer())
+            for number in range(1, 4):
+                before = session.run(kernel)
+                session.run(ops.keep)
+                session.run(ops.train_second, {ops.iv_gradients_ph: np.ones([BATCH, 2])})
+                step = np.full(before.shape, number * BATCH)
+                np.testing.assert_allclose(before - session.run(kernel), step, 1e-6)
+
+    def test_run_2_needs_a_run_1(self, trainer: Make, path: str, forward: str) -> None:
+        each = trainer(path, adam, Dropped, forward=forward)
+        second, _ = feeds(each.model, 0)
+        before = each.state()
+        with pytest.raises(ERROR, match="StashError"):
+            each.session.run(each.ops.train_second, {**second, **each.with_seed(np.ones([6, 4]))})
+        assert moved(before, each.state()) == set()
+
+
+def test_nothing_is_kept_of_a_part_that_can_be_computed_twice(trainer: Make) -> None:
+    assert trainer("auto", adam).ops.keep is None
+
+
+@pytest.mark.parametrize("fed", [False, True])
+def test_memory_is_released(trainer: Make, fed: bool) -> None:
+    # Pitfall 15.
+    each = trainer("auto", adam, forward="stash")
+    with each.session.graph.as_default():
+        names = {
+            op.get_attr("shared_name"): op.get_attr("dtype")
+            for op in each.session.graph.get_operations()
+            if op.type == "VarHandleOp" and op.get_attr("shared_name").startswith(b"splitop_stash")
+        }
+        there = [
+            tf.raw_ops.VarIsInitializedOp(
+                resource=tf.raw_ops.VarHandleOp(dtype=dtype, shape=None, shared_name=name)
+            )
+            for name, dtype in names.items()
+        ]
+    keep(each, 0)
+    assert len(there) > 8
+    assert all(each.session.run(there))
+    seed = each.with_seed(np.ones([BATCH, 4])) if fed else {}
+    each.session.run(each.ops.train_second, seed)
+    assert not any(each.session.run(there))
+
+
+def test_a_loop_of_tf1() -> None:
+    with tf.Graph().as_default():
+        tf1.disable_control_flow_v2()
+        try:
+            x = tf1.placeholder(tf.float32, [None, 3])
+            with tf1.variable_scope("second_part"):
+                kernel = tf1.get_variable("k", [3, 3])
+                iv = tf.while_loop(
+                    lambda i, h: i < 3,
+                    lambda i, h: (i + 1, tf.tanh(tf.matmul(h, kernel))),
+                    (0, x),
+                )[1]
+            with tf1.variable_scope("first_part"):
+                loss = tf.reduce_sum(dense(tf.ensure_shape(iv, [None, 3]), 1, "out"))
+            with pytest.raises(splitop.SplitError, match=r"enable_control_flow_v2.*Received: "):
+                split_with(tf1.train.GradientDescentOptimizer, loss, iv, "auto", "stash")
+        finally:
+            tf1.enable_control_flow_v2()
