@@ -1,0 +1,170 @@
+"""A step in parts is the step of both parts in one, and trains as Keras does."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import splitop
+from tests.op.buffers import addresses
+from tests.split_step.parts import SECOND, Trained
+
+ROWS = (6, 6, 3)  # Another batch size has functions of its own.
+FORWARD = ("stash", "recompute")
+
+
+def assert_close(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    """But for the rounding of what TensorFlow fuses in one function and not in another."""
+    for (name, left), right in zip(a.items(), b.values(), strict=True):
+        if left.dtype.kind == "f":
+            np.testing.assert_allclose(left, right, 1e-5, 1e-6, err_msg=name)
+        else:
+            np.testing.assert_array_equal(left, right, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [*((kind, "auto") for kind in SECOND), ("dropout, norm", "reference"), ("lstm", "reference")],
+)
+@pytest.mark.parametrize("forward", FORWARD)
+def test_in_parts_as_in_one(kind: str, path: str, forward: str) -> None:
+    """Dropout's masks, statistics and the states of random generators as well."""
+    parts, one = (Trained(kind, forward=forward, backend=path) for _ in range(2))
+    for number, rows in enumerate(ROWS):
+        loss = parts.in_parts(number, rows, pass_seed=number % 2 == 0)
+        np.testing.assert_allclose(loss, one.in_one(number, rows), 1e-5)
+    assert_close(parts.state(), one.state())
+    for plan in (parts.step.first_plan, parts.step.second_plan):
+        assert plan is not None
+        assert bool(plan.fused) == (path == "auto")
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_as_keras_trains(in_parts: bool) -> None:
+    """The unsplit model with the same optimizers, by a tape."""
+    split, plain = Trained(), Trained()
+    loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for number in range(4):
+        (split.in_parts if in_parts else split.in_one)(number)
+        x, y = plain.batch(number)
+        with tf.GradientTape(persistent=True) as tape:
+            iv = plain.second(x, training=True)
+            loss = loss_fn(y, plain.first(iv, training=True))
+            loss += sum(plain.first.losses) + sum(plain.second.losses)
+        for part, optimizer in zip((plain.first, plain.second), plain.optimizers, strict=True):
+            gradients = tape.gradient(loss, part.trainable_variables)
+            optimizer.apply(gradients, part.trainable_variables)
+    assert_close(split.state(), plain.state())
+
+
+def test_callables_without_keras() -> None:
+    """AutoGraph converts them, and the loss may have a value a sample."""
+    w, v = tf.Variable([[0.5, -1.0], [2.0, 0.25]]), tf.Variable([[1.0], [-0.5]])
+
+    def second(x: Any) -> Any:
+        h = x @ w
+        if tf.reduce_sum(h) > 0:  # A Python condition on a tensor.
+            h = h * 2.0
+        return h
+
+    step = splitop.SplitStep(
+        second,
+        lambda iv: iv @ v,
+        lambda y, z: (y - z) ** 2,
+        first_optimizer=keras.optimizers.SGD(0.1),
+        second_optimizer=keras.optimizers.SGD(0.1),
+        first_vars=[v],
+        second_vars=[w],
+    )
+    x, y = tf.constant([[1.0, 2.0], [0.5, -1.0]]), tf.constant([[1.0], [2.0]])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((y - second(x) @ v) ** 2)
+    expected = [t - 0.1 * g for t, g in zip((w, v), tape.gradient(loss, (w, v)), strict=True)]
+    iv = step.forward_second(x)
+    first = step.train_first(iv, y)
+    step.train_second()
+    np.testing.assert_allclose(first.loss, loss, 1e-6)
+    np.testing.assert_allclose(w, expected[0], 1e-5)
+    np.testing.assert_allclose(v, expected[1], 1e-5)
+
+
+def test_the_forward_pass_is_traced_and_run_once() -> None:
+    runs: list[int] = []
+    each = Trained()
+    layer = each.second.layers[-1]
+    call = layer.call
+
+    def counted(*args: Any, **options: Any) -> Any:
+        tf.py_function(lambda: runs.append(1), [], [])
+        return call(*args, **options)
+
+    layer.call = counted
+    for number in range(3):
+        each.in_parts(number)
+    assert len(runs) == 3
+
+
+def test_no_weight_is_copied() -> None:
+    each = Trained("dense")
+    variables = {v.path: v.value for v in each.second.trainable_variables}
+    each.in_parts(0)
+    before = addresses(variables)
+    for number in range(1, 4):
+        each.in_parts(number)
+        assert addresses(variables) == before
+
+
+def kept(step: splitop.SplitStep) -> list[bool]:
+    """Of each thing that a forward pass keeps, whether it is there."""
+    return [
+        bool(tf.raw_ops.VarIsInitializedOp(resource=handle))
+        for run in step._runs
+        for handle in run._stash._handles()
+    ]
+
+
+class TestMemory:
+    """Pitfall 15."""
+
+    def test_is_released_by_the_step(self) -> None:
+        each = Trained()
+        x, y = each.batch(0)
+        iv = each.step.forward_second(x)
+        assert all(kept(each.step))
+        each.step.train_first(iv, y)
+        each.step.train_second()
+        assert not any(kept(each.step))
+
+    def test_is_released_by_forget_and_by_step(self) -> None:
+        each = Trained()
+        each.step.forward_second(each.batch(0)[0])
+        each.step.forget()
+        assert not any(kept(each.step))
+        each.step.forward_second(each.batch(0)[0])
+        each.in_one(1)
+        assert not any(kept(each.step))
+
+    def test_is_released_with_the_object(self) -> None:
+        each = Trained()
+        each.step.forward_second(each.batch(0)[0])
+        handles = [handle for run in each.step._runs for handle in run._stash._handles()]
+        del each.step
+        gc.collect()
+        assert not any(tf.raw_ops.VarIsInitializedOp(resource=handle) for handle in handles)
+
+    def test_of_the_vectors_is_the_users(self) -> None:
+        each = Trained()
+        x, y = each.batch(0)
+        iv = each.step.forward_second(x)
+        seed = each.step.train_first(iv, y).seed
+        each.step.train_second(seed)
+        alive = weakref.ref(iv), weakref.ref(seed)
+        del iv, seed
+        gc.collect()
+        assert [each() for each in alive] == [None, None]
