@@ -11,9 +11,15 @@ FUSED = "fused"
 KERAS = "keras"
 LAZY = "lazy"
 XLA = "xla"
+JOINT = "joint"
+PLAIN = "plain"
+RECOMPUTE = "recompute"
+STASH = "stash"
+BOTH = "both"
 PATHS = (REFERENCE, FUSED, KERAS)
 EMBEDDING_PATHS = (*PATHS, LAZY)
 MODEL_PATHS = (*PATHS, XLA)
+TWO_RUN_PATHS = (JOINT, PLAIN, RECOMPUTE, STASH, BOTH)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +197,41 @@ QUICK_MODEL_CASES = (
 )
 
 
-AnyCase = TypeVar("AnyCase", Case, TableCase, EmbeddingCase, ModelCase)
+@dataclasses.dataclass(frozen=True)
+class TwoRunCase:
+    """Both parts of a model: a `Case` as the second part, a dense layer and softmax as the first.
+
+    Attributes:
+        second: The second part.
+        classes: Units of the first part.
+        target: For each path, how many times as fast as the joint training it is to be.
+    """
+
+    second: Case
+    classes: int
+    target: dict[str, float] = dataclasses.field(default_factory=dict, hash=False)
+
+    @property
+    def name(self) -> str:
+        return f"two parts, {self.second.name}"
+
+    @property
+    def rounds(self) -> int:
+        return self.second.rounds
+
+    @property
+    def warmup(self) -> int:
+        return self.second.warmup
+
+
+TWO_RUN_CASES = (
+    TwoRunCase(Case(4, 1024, 128, rounds=40), classes=10, target={STASH: 1.0}),
+    TwoRunCase(Case(3, 256, 64, rounds=200), classes=10),
+)
+QUICK_TWO_RUN_CASES = (TwoRunCase(Case(2, 33, 8, rounds=3), classes=3),)
+
+
+AnyCase = TypeVar("AnyCase", Case, TableCase, EmbeddingCase, ModelCase, TwoRunCase)
 
 
 def select(quick: bool, names: Sequence[str] | None) -> list[Case]:
@@ -218,9 +258,20 @@ def select_models(quick: bool, names: Sequence[str] | None) -> list[ModelCase]:
     return _select(QUICK_MODEL_CASES if quick else MODEL_CASES, quick, names)
 
 
+def select_two_runs(quick: bool, names: Sequence[str] | None) -> list[TwoRunCase]:
+    """As `select`, for models in two parts."""
+    return _select(QUICK_TWO_RUN_CASES if quick else TWO_RUN_CASES, quick, names)
+
+
 def _select(cases: Sequence[AnyCase], quick: bool, names: Sequence[str] | None) -> list[AnyCase]:
-    full = [*CASES, *TABLE_CASES, *EMBEDDING_CASES, *MODEL_CASES]
-    tiny = [*QUICK_CASES, *QUICK_TABLE_CASES, *QUICK_EMBEDDING_CASES, *QUICK_MODEL_CASES]
+    full = [*CASES, *TABLE_CASES, *EMBEDDING_CASES, *MODEL_CASES, *TWO_RUN_CASES]
+    tiny = [
+        *QUICK_CASES,
+        *QUICK_TABLE_CASES,
+        *QUICK_EMBEDDING_CASES,
+        *QUICK_MODEL_CASES,
+        *QUICK_TWO_RUN_CASES,
+    ]
     known = [case.name for case in (tiny if quick else full)]
     unknown = sorted(set(names or ()) - set(known))
     if unknown:

@@ -7,7 +7,13 @@ import operator
 import pytest
 
 from benchmarks import environment, results
-from benchmarks.cases import select, select_embeddings, select_models, select_tables
+from benchmarks.cases import (
+    select,
+    select_embeddings,
+    select_models,
+    select_tables,
+    select_two_runs,
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ("table_case", select_tables),
         ("embedding_case", select_embeddings),
         ("model_case", select_models),
+        ("two_run_case", select_two_runs),
     ):
         if fixture in metafunc.fixturenames:
             cases = selected(option("--quick"), option("--case"))

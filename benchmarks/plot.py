@@ -10,7 +10,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import results
-from benchmarks.cases import FUSED, KERAS, LAZY, REFERENCE, XLA
+from benchmarks.cases import (
+    BOTH,
+    FUSED,
+    JOINT,
+    KERAS,
+    LAZY,
+    PLAIN,
+    RECOMPUTE,
+    REFERENCE,
+    STASH,
+    XLA,
+)
 from benchmarks.results import Comparison
 
 LABELS = {
@@ -19,6 +30,11 @@ LABELS = {
     REFERENCE: "reference (tf.gradients, TF1 optimizer)",
     KERAS: "Keras",
     XLA: "Keras, jit_compile=True",
+    STASH: 'splitop, two runs, forward="stash"',
+    RECOMPUTE: 'splitop, two runs, "recompute"',
+    BOTH: "splitop, one run",
+    JOINT: "TensorFlow, unsplit model",
+    PLAIN: "TensorFlow, two runs",
 }
 COLORS = {
     FUSED: "#1f4e8c",
@@ -26,6 +42,11 @@ COLORS = {
     REFERENCE: "#f0a03c",
     KERAS: "#9a9a9a",
     XLA: "#5c8a5c",
+    STASH: "#1f4e8c",
+    RECOMPUTE: "#4d7ab8",
+    BOTH: "#7fa8dc",
+    JOINT: "#f0a03c",
+    PLAIN: "#9a9a9a",
 }
 ORDER = tuple(LABELS)
 
@@ -46,14 +67,15 @@ def save(output: dict[str, Any], png: pathlib.Path) -> None:
         ("Dense layers × width, Adam", results.comparisons(output)),
         ("Embedding table and a dense layer", results.embeddings(output)),
         ("Models of several kinds, Adam", results.models(output)),
+        ("Both parts of a model, Adam", results.two_runs(output)),
     ]
     panels = [(title, cases) for title, cases in panels if cases]
     if not panels:
         raise SystemExit("There is nothing to plot: no step was measured.")
     figure = Figure(figsize=(11, 0.6 + 4 * len(panels)), layout="constrained")
     figure.suptitle(
-        "The second part's step given the seed, float32\n"
-        "median step time, fused = 1; bar labels: milliseconds; lines: quartiles"
+        "The second part's step given the seed, and the step of both parts, float32\n"
+        "median step time, the first bar = 1; bar labels: milliseconds; lines: quartiles"
     )
     figure.supxlabel(results.conditions(output), fontsize=8, color="#555555")
     for axes, (title, cases) in zip(
@@ -68,8 +90,8 @@ def _draw_panel(axes: Any, cases: list[Comparison]) -> None:
     paths = [path for path in ORDER if any(path in case.times for case in cases)]
     width = 0.84 / len(paths)
     for number, path in enumerate(paths):
-        _draw_path(axes, cases, path, number * width, width)
-    axes.axhline(1, color=COLORS[FUSED], linewidth=0.8, linestyle=":", zorder=0)
+        _draw_path(axes, cases, path, paths[0], number * width, width)
+    axes.axhline(1, color=COLORS[paths[0]], linewidth=0.8, linestyle=":", zorder=0)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
@@ -81,18 +103,20 @@ def _draw_panel(axes: Any, cases: list[Comparison]) -> None:
     axes.legend(frameon=False, fontsize=8, ncols=len(paths))
 
 
-def _draw_path(axes: Any, cases: list[Comparison], path: str, offset: float, width: float) -> None:
+def _draw_path(
+    axes: Any, cases: list[Comparison], path: str, baseline: str, offset: float, width: float
+) -> None:
     measured = [(number, case) for number, case in enumerate(cases) if path in case.times]
-    fused = np.array([case.times[FUSED].median for _, case in measured])
+    unit = np.array([case.times[baseline].median for _, case in measured])
     times = [case.times[path] for _, case in measured]
     low, median, high = np.array([(time.low, time.median, time.high) for time in times]).T
     centres = np.array([number for number, _ in measured]) + offset
     axes.bar(
-        centres, median / fused, 0.92 * width, color=COLORS[path], label=LABELS[path], linewidth=0
+        centres, median / unit, 0.92 * width, color=COLORS[path], label=LABELS[path], linewidth=0
     )
-    error = ((median - low) / fused, (high - median) / fused)
-    axes.errorbar(centres, median / fused, error, fmt="none", ecolor="#333333", capsize=2)
-    for x, top, value in zip(centres, high / fused, median, strict=True):
+    error = ((median - low) / unit, (high - median) / unit)
+    axes.errorbar(centres, median / unit, error, fmt="none", ecolor="#333333", capsize=2)
+    for x, top, value in zip(centres, high / unit, median, strict=True):
         axes.annotate(
             f"{value:.3g}", (x, top), (0, 3), textcoords="offset points", ha="center", fontsize=7
         )

@@ -10,13 +10,14 @@ import json
 import pathlib
 from typing import Any
 
-from benchmarks.cases import FUSED, KERAS
+from benchmarks.cases import FUSED, JOINT, KERAS
 
 SECOND_PART = "second part: "
 KERNELS = "kernels: "
 TABLES = "embedding tables: "
 EMBEDDINGS = "embeddings: "
 MODELS = "models: "
+TWO_RUNS = "two runs: "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ def complete(output: dict[str, Any]) -> None:
         benchmark["stats"].pop("data", None)
         for key in ("options", "params", "param", "fullname"):
             benchmark.pop(key, None)
-    compared = [*comparisons(output), *embeddings(output), *models(output)]
+    compared = [*comparisons(output), *embeddings(output), *models(output), *two_runs(output)]
     output["ratios"] = {case.name: case.ratio for case in compared}
 
 
@@ -85,6 +86,14 @@ def embeddings(output: dict[str, Any]) -> list[Comparison]:
     return [
         _comparison(name, paths, {path: (KERAS, path) for path in paths if path != KERAS})
         for name, paths in _groups(output, EMBEDDINGS).items()
+    ]
+
+
+def two_runs(output: dict[str, Any]) -> list[Comparison]:
+    """The models in two parts; `ratio`: the median of their joint training by the path's."""
+    return [
+        _comparison(name, paths, {path: (JOINT, path) for path in paths if path != JOINT})
+        for name, paths in _groups(output, TWO_RUNS).items()
     ]
 
 
@@ -127,7 +136,7 @@ def _comparison(
         name=name,
         times=times,
         ratio={path: times[a].median / times[b].median for path, (a, b) in quotients.items()},
-        target=paths[FUSED]["extra_info"]["target"],
+        target=next(iter(paths.values()))["extra_info"]["target"],
     )
 
 

@@ -11,11 +11,13 @@ from benchmarks import results
 from benchmarks.cases import (
     EMBEDDING_PATHS,
     FUSED,
+    JOINT,
     KERAS,
     LAZY,
     MODEL_PATHS,
     PATHS,
     REFERENCE,
+    TWO_RUN_PATHS,
     XLA,
 )
 from benchmarks.results import Comparison
@@ -62,6 +64,17 @@ def text(output: dict[str, Any]) -> str:
                 *[_model_row(comparison) for comparison in models],
             ]
         )
+    two_runs = results.two_runs(output)
+    if two_runs:
+        parts += ["", "Both parts of a model, in one run (joint, both) or in two; float32, Adam."]
+        parts += ["Milliseconds: median (quartiles). Ratio of medians (to reach).", ""]
+        compared = [path for path in TWO_RUN_PATHS if path != JOINT]
+        parts += _table(
+            [
+                ["case", *TWO_RUN_PATHS, *(f"joint/{path}" for path in compared)],
+                *[_two_run_row(comparison, compared) for comparison in two_runs],
+            ]
+        )
     kernels = results.kernels(output)
     if kernels:
         parts += ["", "The kernels alone: backward pass and Adam, no forward, no TensorFlow.", ""]
@@ -98,6 +111,14 @@ def _model_row(case: Comparison) -> list[str]:
         case.name,
         *(_times(case, path) for path in MODEL_PATHS),
         *(_ratio(case, path) for path in COMPARED),
+    ]
+
+
+def _two_run_row(case: Comparison, compared: Sequence[str]) -> list[str]:
+    return [
+        case.name,
+        *(_times(case, path) for path in TWO_RUN_PATHS),
+        *(_ratio(case, path) for path in compared),
     ]
 
 

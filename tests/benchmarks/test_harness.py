@@ -26,7 +26,9 @@ from benchmarks.cases import (
     QUICK_EMBEDDING_CASES,
     QUICK_MODEL_CASES,
     QUICK_TABLE_CASES,
+    QUICK_TWO_RUN_CASES,
     REFERENCE,
+    TWO_RUN_PATHS,
     XLA,
 )
 from benchmarks.interleave import interleave
@@ -76,6 +78,9 @@ def test_quick_run_measures_every_path(quick: dict[str, Any]) -> None:
     models = results.models(quick)
     assert [case.name for case in models] == [case.name for case in QUICK_MODEL_CASES]
     assert all(case.ratio.keys() == {REFERENCE, KERAS, XLA} for case in models)
+    two_runs = results.two_runs(quick)
+    assert [case.name for case in two_runs] == [case.name for case in QUICK_TWO_RUN_CASES]
+    assert all(case.times.keys() == set(TWO_RUN_PATHS) for case in two_runs)
 
 
 def test_json_says_where_it_comes_from(quick: dict[str, Any]) -> None:
