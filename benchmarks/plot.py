@@ -95,7 +95,7 @@ def _draw_panel(axes: Any, cases: list[Comparison]) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
-    names = [case.name.replace(" ", "\n", 1) for case in cases]
+    names = [case.name.replace("," if "," in case.name else " ", "\n", 1) for case in cases]
     axes.set_xticks([at + 0.42 - width / 2 for at in range(len(cases))], names)
     axes.tick_params(axis="x", length=0)
     axes.spines[["top", "right"]].set_visible(False)
