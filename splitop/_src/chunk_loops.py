@@ -81,7 +81,7 @@ def add_forward(
 def _run_forward(
     chunking: Chunking, chunk: Any, count: int, state: Sequence[tf.Variable]
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Runs the chunks; returns the vectors of all rows, then the penalty, and the state's values."""
+    """Runs the chunks; returns the vectors and the penalty, and the values of the state."""
     specs = list(chunk.structured_outputs)
     ivs = [_array(chunking, spec.dtype, (None, *spec.shape[1:])) for spec in specs[:count]]
     penalties = [tf.zeros([], spec.dtype) for spec in specs[count:]]

@@ -64,8 +64,8 @@ class MicroBatches:
     Attributes:
         iv: The intermediate vectors of all rows, in the structure that `second_part` returns. No
             gradient flows back through them: `plan` and `minimize` are the way.
-        penalty: The sum of the penalties, a scalar of float32 or float64, or None. It is part of the
-            loss: add it, and if the sum is scaled pass its gradient on as `penalty_seed`.
+        penalty: The sum of the penalties, a scalar of float32 or float64, or None. It is part of
+            the loss: add it, and if the sum is scaled pass its gradient on as `penalty_seed`.
         count: Number of micro-batches, an int32 scalar.
     """
 
@@ -91,8 +91,8 @@ class MicroBatches:
             size: Rows of a micro-batch. The last one has what is left.
             state: The non-trainable variables that `second_part` writes: random seeds, moving
                 statistics; of a Keras model `non_trainable_variables`. Others do no harm.
-            penalty: Whether `second_part` returns a penalty, too: a float scalar that is summed over
-                the micro-batches.
+            penalty: Whether `second_part` returns a penalty, too: a float scalar that is summed
+                over the micro-batches.
 
         Raises:
             SplitError: Called eagerly or with jit_compile=True; `inputs` or `size` does not fit;
