@@ -197,8 +197,12 @@ def _regularization_gradients(call: Call, regularization: Any) -> list[Any]:
     """The gradients of a loss that is computed from the variables themselves; None where none."""
     if regularization is None:
         return [None] * len(call.variables)
-    fits = isinstance(regularization, tf.Tensor) and regularization.dtype.is_floating
-    if not fits or regularization.shape.rank != 0:
+    fits = (
+        getattr(regularization, "graph", None) is call.graph
+        and regularization.dtype.is_floating
+        and regularization.shape.rank == 0
+    )
+    if not fits:
         raise SplitError(
             "regularization must be a float scalar of the graph that is being built. "
             f"Received: {describe(regularization)}."

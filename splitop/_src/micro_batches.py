@@ -49,23 +49,24 @@ class MicroBatches:
     has left it. **BatchNormalization** in training mode normalises each micro-batch by itself, and
     moves its statistics once for each: that is another training than with the whole batch.
 
-    **Losses that are not computed from IV.** What the second part adds up over rows (activity
-    regularisation, add_loss) it may return as a penalty, with `penalty=True`; its mean over the
-    batch is `sum of the chunk / rows of the whole batch`. What depends on the weights alone
-    (weight regularisers) must not be in it, as it would count once for each micro-batch: it is
-    the `regularization` of `plan` and `minimize`. The `losses` of a Keras model hold both, those of
-    the weights last:
+    **Losses that are not computed from IV.** What depends on the rows (activity regularisation,
+    add_loss) the second part may return beside the vectors, as (iv, penalty). With
+    `penalty="mean"` it is a mean over the rows, as Keras' activity regularisers are: each
+    micro-batch counts by its rows. With `penalty="sum"` it is a sum over them. What depends on the
+    weights alone (weight regularisers) must not be in a sum, where it would count once for each
+    micro-batch; best it is computed once, as the `regularization` of `plan` and `minimize`. The
+    `losses` of a Keras model are both, those of the weights last:
 
         weights = [w for w in second.trainable_weights if w.regularizer is not None]
         regularization = tf.add_n([w.regularizer(w) for w in weights])
-        # In the second part, after `iv = second(x, training=True)`:
-        penalty = tf.add_n(second.losses[: len(second.losses) - len(weights)])
+        # in second_part, after `iv = second(x, training=True)`:
+        return iv, tf.add_n(second.losses[: len(second.losses) - len(weights)])
 
     Attributes:
         iv: The intermediate vectors of all rows, in the structure that `second_part` returns. No
             gradient flows back through them: `plan` and `minimize` are the way.
-        penalty: The sum of the penalties, a scalar of float32 or float64, or None. It is part of
-            the loss: add it, and if the sum is scaled pass its gradient on as `penalty_seed`.
+        penalty: That of the whole batch, a scalar of float32 or float64, or None. It is part of the
+            loss: add it, and if the sum is scaled pass its gradient on as `penalty_seed`.
         count: Number of micro-batches, an int32 scalar.
     """
 
@@ -77,22 +78,22 @@ class MicroBatches:
         *,
         size: int,
         state: Sequence[Any] = (),
-        penalty: bool = False,
+        penalty: str | None = None,
     ):
         """Adds the forward pass to the graph, of a tf.function or a TF1 graph.
 
         Args:
             second_part: Computes the intermediate vectors, a float tensor or a nested structure of
                 them, from a micro-batch of `inputs`; each has the micro-batch's rows along axis 0.
-                With `penalty=True` it returns (iv, penalty). It is traced twice, without AutoGraph
+                With `penalty` it returns (iv, penalty). It is traced twice, without AutoGraph
                 unless it is a tf.function.
             inputs: The batch: a nested structure of tensors (dense, ragged or sparse) that are
                 sliced along axis 0.
             size: Rows of a micro-batch. The last one has what is left.
             state: The non-trainable variables that `second_part` writes: random seeds, moving
                 statistics; of a Keras model `non_trainable_variables`. Others do no harm.
-            penalty: Whether `second_part` returns a penalty, too: a float scalar that is summed
-                over the micro-batches.
+            penalty: "sum" or "mean": `second_part` returns a penalty, too, a float scalar that is
+                one over its rows. None: it does not.
 
         Raises:
             SplitError: Called eagerly or with jit_compile=True; `inputs` or `size` does not fit;
@@ -216,7 +217,7 @@ class MicroBatches:
             if penalty_seed is not None:
                 raise SplitError(
                     "penalty_seed needs a second part with a penalty: MicroBatches(..., "
-                    f"penalty=True). Received: {describe(penalty_seed)}."
+                    f'penalty="sum"). Received: {describe(penalty_seed)}.'
                 )
             return call
         of_penalty = check_call(self.penalty, var_list, penalty_seed, caller)

@@ -16,6 +16,10 @@ from splitop._src.validate import check_iv
 _SHORT = (tf.float16, tf.bfloat16)
 
 
+# How the penalties of chunks make up that of the batch.
+SUM, MEAN = "sum", "mean"
+
+
 def wide(dtype: tf.DType) -> tf.DType:
     """The dtype in which values of `dtype` are added up."""
     return tf.float32 if dtype in _SHORT else dtype
@@ -28,7 +32,8 @@ class Outputs:
     Attributes:
         iv: The intermediate vectors, in the user's structure.
         ivs: The same, flattened.
-        penalties: The penalty in the dtype in which it is added up, or nothing.
+        penalties: The chunk's part of the batch's penalty, in the dtype in which it is added up; or
+            nothing.
     """
 
     iv: Any
@@ -39,17 +44,22 @@ class Outputs:
 class SecondPart:
     """The user's function on the chunks of a batch."""
 
-    def __init__(self, function: Callable[[Any], Any], chunking: Chunking, has_penalty: bool):
+    def __init__(self, function: Callable[[Any], Any], chunking: Chunking, penalty: str | None):
         """Adds nothing to the graph.
 
         Args:
             function: From a chunk of the inputs to iv, or to (iv, penalty).
             chunking: The batch.
-            has_penalty: Whether it returns a penalty.
+            penalty: "sum" or "mean" over the rows; None: it returns none.
+
+        Raises:
+            SplitError: `penalty` is something else.
         """
+        if penalty not in (None, SUM, MEAN):
+            raise SplitError(f'penalty must be "sum", "mean" or None. Received: {penalty!r}.')
         self._function = function
         self._chunking = chunking
-        self._has_penalty = has_penalty
+        self._penalty = penalty
 
     def outputs(self, chunk: Sequence[tf.Tensor]) -> Outputs:
         """Computes a chunk in the current graph, from the tensors of `Chunking.take`.
@@ -60,13 +70,19 @@ class SecondPart:
         """
         result = self._function(self._chunking.pack(chunk))
         penalties: tuple[tf.Tensor, ...] = ()
-        if self._has_penalty:
+        if self._penalty is not None:
             result, penalty = _check_pair(result)
-            penalties = (_check_penalty(penalty),)
+            penalties = (self._part_of_batch(_check_penalty(penalty), chunk),)
         ivs = check_iv(result, tf.compat.v1.get_default_graph())
         for tensor in ivs:
             _check_rows(tensor, self._chunking.rows)
         return Outputs(result, ivs, penalties)
+
+    def _part_of_batch(self, penalty: tf.Tensor, chunk: Sequence[tf.Tensor]) -> tf.Tensor:
+        if self._penalty == SUM:
+            return penalty
+        rows, batch = self._chunking.num_rows(chunk), self._chunking.batch
+        return penalty * (tf.cast(rows, penalty.dtype) / tf.cast(batch, penalty.dtype))
 
     def trace(self) -> tuple[Any, Any]:
         """Traces the forward pass of a chunk.
@@ -92,21 +108,15 @@ def _check_pair(result: Any) -> tuple[Any, Any]:
     if isinstance(result, (tuple, list)) and len(result) == 2:
         return result[0], result[1]
     raise SplitError(
-        f"with penalty=True second_part must return (iv, penalty). Received: {describe(result)}."
+        f"with a penalty, second_part must return (iv, penalty). Received: {describe(result)}."
     )
 
 
 def _check_penalty(penalty: Any) -> tf.Tensor:
-    try:
-        penalty = tf.convert_to_tensor(penalty)
-    except (TypeError, ValueError):
+    fits = isinstance(penalty, tf.Tensor) and penalty.dtype.is_floating
+    if not fits or penalty.shape.rank != 0:
         raise SplitError(
-            f"the penalty must be a float scalar. Received: {describe(penalty)}."
-        ) from None
-    if penalty.shape.rank != 0 or not penalty.dtype.is_floating:
-        raise SplitError(
-            "the penalty must be a float scalar: the sum of what its micro-batch adds to the loss. "
-            f"Received: {describe(penalty)}."
+            f"the penalty must be a float scalar tensor. Received: {describe(penalty)}."
         )
     return tf.cast(penalty, wide(penalty.dtype))
 
