@@ -9,9 +9,10 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.chunk_loops import Forward, GradientSpec, in_function, run_backward
+from splitop._src.chunk_tables import collected, put_together
 from splitop._src.chunking import Chunking
 from splitop._src.errors import SplitError
-from splitop._src.graph import reach
+from splitop._src.graph.gradient_graph import GradientGraph
 from splitop._src.names import describe
 from splitop._src.reference import Reference, build_reference
 from splitop._src.run_time_checks import check_seeds
@@ -27,12 +28,12 @@ class ChunkGradients:
         function: A ConcreteFunction from the tensors of `Chunking.take` and the seeds to the
             tensors that `specs` tells of.
         specs: One for each variable.
-        distinct: Whether the slices of a variable have a row once each.
+        kinds: What each gives: see `chunk_tables`; None: a tensor.
     """
 
     function: Any
     specs: tuple[GradientSpec, ...]
-    distinct: tuple[bool, ...]
+    kinds: tuple[str | None, ...]
 
 
 def build_gradients(
@@ -85,9 +86,9 @@ def build_gradients(
     with tf.control_dependencies([tensor.op for tensor in forward.ivs]):
         sums = in_function(call.graph, backward)
     gradients = [
-        _gradient(item, parts, distinct, once)
-        for item, parts, distinct, once in zip(
-            call.variables, sums, chunk.distinct, of_weights, strict=True
+        _gradient(item, parts, kind, once)
+        for item, parts, kind, once in zip(
+            call.variables, sums, chunk.kinds, of_weights, strict=True
         )
     ]
     return Reference(
@@ -107,7 +108,7 @@ def _trace(
         tf.TensorSpec([chunking.rows, *seed.shape[1:]] if seed.shape.rank else [], seed.dtype)
         for seed in seeds
     ]
-    found: list[Any] = []
+    kinds: list[str | None] = []
 
     def gradients(*tensors: tf.Tensor) -> list[tf.Tensor]:
         outputs = part.outputs(tensors[: len(specs)])
@@ -121,69 +122,43 @@ def _trace(
                 variables=call.variables,
             )
         )
-        found[:] = reference.gradients
-        return [tensor for gradient in reference.gradients for tensor in _parts(gradient)]
+        graph = GradientGraph(reference.ops, reference.gradients)
+        found = [
+            _of_chunk(item, gradient, graph)
+            for item, gradient in zip(call.variables, reference.gradients, strict=True)
+        ]
+        kinds[:] = [kind for kind, _ in found]
+        return [tensor for _, parts in found for tensor in parts]
 
     traced = tf.function(gradients, autograph=False).get_concrete_function(*specs, *given)
     outputs = iter(traced.structured_outputs)
     return ChunkGradients(
         function=traced,
         specs=tuple(
-            GradientSpec(next(outputs), next(outputs))
-            if isinstance(gradient, tf.IndexedSlices)
-            else GradientSpec(_of_shape(next(outputs), item))
-            for item, gradient in zip(call.variables, found, strict=True)
+            GradientSpec(tf.TensorSpec(item.variable.shape, next(outputs).dtype))
+            if kind is None
+            else GradientSpec(next(outputs), next(outputs))
+            for item, kind in zip(call.variables, kinds, strict=True)
         ),
-        distinct=tuple(
-            _are_distinct(item, gradient)
-            for item, gradient in zip(call.variables, found, strict=True)
-        ),
+        kinds=tuple(kinds),
     )
 
 
-def _parts(gradient: Any) -> list[tf.Tensor]:
-    """What a chunk gives of a gradient, in the dtype in which it is added up."""
+def _of_chunk(
+    item: Trainable, gradient: Any, graph: GradientGraph
+) -> tuple[str | None, list[tf.Tensor]]:
+    """What a chunk gives of a gradient: a tensor in the dtype for sums, or slices."""
     if isinstance(gradient, tf.IndexedSlices):
-        return [gradient.values, gradient.indices]
-    return [tf.cast(gradient, wide(gradient.dtype))]
+        return collected(item, gradient, graph)
+    return None, [tf.cast(gradient, wide(gradient.dtype))]
 
 
-def _of_shape(spec: tf.TensorSpec, item: Trainable) -> tf.TensorSpec:
-    return tf.TensorSpec(item.variable.shape, spec.dtype)
-
-
-def _are_distinct(item: Trainable, gradient: Any) -> bool:
-    """Whether TensorFlow adds up the slices of each row, as it does where ids are made unique.
-
-    An optimizer that squares each slice by itself must get one for each row of the whole batch.
-    """
-    if not isinstance(gradient, tf.IndexedSlices):
-        return False
-    rows = gradient.indices
-    while rows.op.type in ("Identity", "Reshape"):
-        rows = rows.op.inputs[0]
-    if rows.op.type in ("Unique", "UniqueV2"):
-        return True
-    for op in reach.ancestors([rows]):
-        if op.type in ("Unique", "UniqueV2"):
-            raise SplitError(
-                f'the rows of "{item.name}" that are looked up are made unique in each of several '
-                "places, which micro-batches can't put together for the whole batch: look up in "
-                f'one place, or without making ids unique. Received: {op.type} "{op.name}".'
-            )
-    return False
-
-
-def _gradient(item: Trainable, parts: Sequence[Any], distinct: bool, once: Any) -> Any:
+def _gradient(item: Trainable, parts: Sequence[Any], kind: str | None, once: Any) -> Any:
     """The gradient of a variable, from the sum or the slices of all chunks."""
-    if len(parts) == 1:
+    if kind is None:
         gradient = tf.cast(parts[0], item.variable.dtype)
     else:
-        values, rows = parts
-        if distinct:
-            rows, positions = tf.unique(rows)
-            values = tf.math.unsorted_segment_sum(values, positions, tf.size(rows))
-        gradient = tf.IndexedSlices(values, rows, tf.constant(item.variable.shape.as_list()))
+        gradient = put_together(item, kind, *parts)
     if once is None:
         return gradient
     if isinstance(gradient, tf.IndexedSlices) and isinstance(once, tf.IndexedSlices):

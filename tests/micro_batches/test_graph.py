@@ -280,6 +280,20 @@ def test_lookups(kind: str, regularized: bool) -> None:
         np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-11)
 
 
+def test_bags_of_ids_have_one_gradient_each() -> None:
+    """A copy for each id would be as large as the embeddings of the whole batch."""
+    trainer = Trainer(CASES["embeddings"], MICRO, size=4)
+    trainer.step(CASES["embeddings"].inputs(np.random.default_rng(0), BATCH))
+    assert sorted(str(table.combiner) for table in trainer.plan.tables) == ["None", "sum"]
+    backward = [op for op in trainer.graph.get_operations() if op.type == "While"][1]
+    body = trainer.graph._get_function(backward.get_attr("body").name).graph
+    writes = [op for op in body.get_operations() if op.type == "TensorListSetItem"]
+    shapes = [tuple(op.inputs[2].shape) for op in writes]
+    # The gradients and the ids of bags of 6 of them, in 5 columns; then those of single ids, in 3.
+    assert sorted(len(shape) for shape in shapes) == [1, 2, 2, 2]
+    assert {shape[1] for shape in shapes if len(shape) == 2} in ({5, 3, 6}, {5, 3, None})
+
+
 def test_intermediate_vectors_of_open_sizes() -> None:
     """A sequence whose length only a run tells."""
     w = tf.Variable(np.random.default_rng(0).normal(size=(5, 3)))
