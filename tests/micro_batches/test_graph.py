@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import splitop
+from splitop._src.graph import reach
 from tests.micro_batches.models import BATCH, CASES, contrastive
 from tests.micro_batches.training import MICRO, Trainer
 from tests.op.buffers import addresses
@@ -353,3 +354,40 @@ def test_autograph(decorated: bool) -> None:
     x = np.array([1.0, 1, -1, -1, 1])[:, np.newaxis] * np.ones(3)
     np.testing.assert_array_equal(step(x)[:, 0], [1, 1, -2, -2, 1])
     np.testing.assert_allclose(w, 1 - 0.125 * (2 - 4 + 1) * np.ones(3))
+
+
+def test_half_types_are_added_up_in_float32() -> None:
+    """In bfloat16, 256 + 1 is 256."""
+    w = tf.Variable(tf.ones([1], tf.bfloat16))
+    optimizer = keras.optimizers.SGD(1.0)
+    optimizer.build([w])
+
+    @tf.function
+    def step(x: Any) -> None:
+        chunks = splitop.MicroBatches(lambda x: x * w, x, size=1)
+        chunks.minimize(optimizer, [w], tf.ones_like(chunks.iv))
+
+    step(tf.ones([385, 1], tf.bfloat16))
+    np.testing.assert_array_equal(w, [-384.0])
+
+
+def test_the_regularization_is_read_before_the_update() -> None:
+    """In a TF1 graph nothing else orders the two."""
+    with tf.Graph().as_default() as graph:
+        w = tf1.get_variable("w", initializer=np.ones(3))
+        x = tf1.placeholder(tf.float64, [None, 3])
+        chunks = splitop.MicroBatches(lambda x: x * w, x, size=4)
+        with tf.name_scope("regularization"):
+            regularization = tf.reduce_sum(w.read_value())
+        chunks.minimize(
+            tf1.train.GradientDescentOptimizer(0.1),
+            [w],
+            tf.ones_like(chunks.iv),
+            regularization=regularization,
+        )
+        (update,) = (op for op in graph.get_operations() if op.type == "Splitop>MultiTensorUpdate")
+        before = reach.ancestors([*update.inputs], control=True)
+        for op in update.control_inputs:
+            before |= reach.ancestors(op.outputs, control=True) | {op: None}
+        reads = {op.name for op in before if op.type == "ReadVariableOp"}
+        assert any(name.startswith("regularization/") for name in reads)

@@ -263,3 +263,25 @@ def test_a_variable_from_outside_of_the_second_part(way: str) -> None:
             chunks.minimize(optimizer, [w], tf.ones_like(chunks.iv))
 
     step(tf.ones([11, UNITS], tf.float64))
+
+
+def test_state_that_moves_between_the_passes() -> None:
+    """The first part draws from the same seeds: it must not draw the same values again."""
+    layer, other = (keras.layers.Dropout(0.5, dtype="float64", seed=7) for _ in range(2))
+    w = weight()
+    optimizer = keras.optimizers.SGD(1.0)
+
+    @tf.function
+    def step(x: Any) -> Any:
+        chunks = splitop.MicroBatches(
+            lambda x: w * layer(x, training=True), x, size=4, state=layer.non_trainable_variables
+        )
+        layer(x, training=True)
+        chunks.minimize(optimizer, [w], tf.ones_like(chunks.iv))
+        return tf.reduce_sum(chunks.iv, 0)
+
+    expected = step(tf.ones([11, UNITS], tf.float64))
+    np.testing.assert_array_equal(1 - w.numpy(), expected)
+    for _ in range(4):
+        other(tf.ones([4, UNITS], tf.float64), training=True)
+    np.testing.assert_array_equal(layer.variables[0], other.variables[0])
