@@ -116,7 +116,7 @@ class Reads:
 def _check_operations(graph: Any) -> None:
     """Raises SplitError for an operation whose second run may differ from the first one."""
     for op in _operations(graph):
-        if not op.op_def.is_stateful or op.type in _HARMLESS or op.type in _CALLS:
+        if not op.op_def.is_stateful or op.type in _CALLS or _is_harmless(op):
             continue
         if any(tensor.dtype == tf.resource for tensor in op.inputs):
             continue  # What it may write is seen where the resource comes from.
@@ -127,6 +127,13 @@ def _check_operations(graph: Any) -> None:
                 "tf.random.Generator, and pass what holds their seeds as state"
             )
         raise SplitError(f'{_CANT}; {cure}. Received: {op.type} "{op.name}".')
+
+
+def _is_harmless(op: Any) -> bool:
+    # cuDNN's recurrent layers are stateful for the sake of the dropout that they may have inside.
+    return op.type in _HARMLESS or (
+        op.type.startswith("CudnnRNN") and op.get_attr("dropout") == 0.0
+    )
 
 
 def _operations(graph: Any) -> Iterator[Any]:

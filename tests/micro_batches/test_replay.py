@@ -181,6 +181,29 @@ def test_what_cant_be_repeated(second_part: Callable[[Any], Any], words: list[st
     assert COUNTER.numpy() == 0
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_recurrent_layers_of_cudnn(dropout: float) -> None:
+    """They are only built here: they run on GPUs."""
+
+    def second_part(x: Any) -> Any:
+        state = tf.zeros([1, tf.shape(x)[0], UNITS])
+        output, *_ = tf.raw_ops.CudnnRNNV3(
+            input=tf.cast(x, tf.float32)[:, tf.newaxis],
+            input_h=state,
+            input_c=state,
+            params=tf.zeros([100]),
+            sequence_lengths=tf.ones([tf.shape(x)[0]], tf.int32),
+            dropout=dropout,
+        )
+        return tf.ensure_shape(output, [None, 1, UNITS])
+
+    if dropout:
+        with pytest.raises(SplitError, match="CudnnRNNV3"):
+            build(second_part)
+    else:
+        build(second_part)
+
+
 def test_an_iterator() -> None:
     iterator = iter(tf.data.Dataset.range(100))
 
