@@ -24,6 +24,7 @@ from splitop._src.version import __version__
 if TYPE_CHECKING:
     from splitop import keras as keras
     from splitop._src.build_info import BuildInfo, build_info
+    from splitop._src.micro_batches import MicroBatches
     from splitop._src.minimize import minimize, plan
     from splitop._src.planner import Plan, PlannedChain, PlannedLayer, PlannedTable
     from splitop._src.split_step import FirstStep, SplitStep
@@ -34,6 +35,7 @@ __all__ = [
     "CutError",
     "FirstStep",
     "LibraryError",
+    "MicroBatches",
     "NotFusableError",
     "Plan",
     "PlannedChain",
@@ -57,6 +59,7 @@ __all__ = [
 # Imported when they are first asked for: they need TensorFlow, which takes seconds.
 _LAZY = {
     "BuildInfo": "build_info",
+    "MicroBatches": "micro_batches",
     "Plan": "planner",
     "PlannedChain": "planner",
     "PlannedLayer": "planner",

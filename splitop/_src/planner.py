@@ -182,6 +182,7 @@ def make_plan(
     sparse: str = EXACT,
     skip_nonfinite: bool = False,
     keep: Sequence[Any] = (),
+    reference: Reference | None = None,
 ) -> tuple[Plan, tuple[Any, ...]]:
     """Builds the reference gradients and plans what the fused op takes over.
 
@@ -194,6 +195,7 @@ def make_plan(
         skip_nonfinite: Whether a step is left out if a gradient is not finite.
         keep: Further tensors whose gradients are wanted. They stay on the reference path,
             so that they can be computed without training anything.
+        reference: The gradients, if the caller has built them; None: they are built here.
 
     Returns:
         The plan, and the gradients of `keep`.
@@ -206,7 +208,8 @@ def make_plan(
     _check_sparse(sparse)
     path = backends.resolve(backend)
     adapter = adapter_for(optimizer)
-    reference = build_reference(call, extra=keep, check_numerics=check_numerics)
+    if reference is None:
+        reference = build_reference(call, extra=keep, check_numerics=check_numerics)
     kept = [gradient for gradient in reference.extra if gradient is not None]
     gradients = GradientGraph(reference.ops, reference.gradients, kept)
     rule, cause = _rule_or_cause(adapter, path, call.graph, reference.ops)
