@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from splitop._src.backend import backend
 from splitop._src.errors import (
+    CheckpointError,
     CutError,
     LibraryError,
     NotFusableError,
@@ -23,12 +24,16 @@ from splitop._src.version import __version__
 if TYPE_CHECKING:
     from splitop import keras as keras
     from splitop._src.build_info import BuildInfo, build_info
+    from splitop._src.checkpoint.checkpoint import Checkpoint
+    from splitop._src.checkpoint.steps import common_step
     from splitop._src.minimize import minimize, plan
     from splitop._src.planner import Plan, PlannedChain, PlannedLayer, PlannedTable
     from splitop._src.two_run import SplitOps, split_minimize
 
 __all__ = [
     "BuildInfo",
+    "Checkpoint",
+    "CheckpointError",
     "CutError",
     "LibraryError",
     "NotFusableError",
@@ -43,6 +48,7 @@ __all__ = [
     "__version__",
     "backend",
     "build_info",
+    "common_step",
     "keras",
     "minimize",
     "plan",
@@ -52,12 +58,14 @@ __all__ = [
 # Imported when they are first asked for: they need TensorFlow, which takes seconds.
 _LAZY = {
     "BuildInfo": "build_info",
+    "Checkpoint": "checkpoint.checkpoint",
     "Plan": "planner",
     "PlannedChain": "planner",
     "PlannedLayer": "planner",
     "PlannedTable": "planner",
     "SplitOps": "two_run",
     "build_info": "build_info",
+    "common_step": "checkpoint.steps",
     "minimize": "minimize",
     "plan": "minimize",
     "split_minimize": "two_run",
