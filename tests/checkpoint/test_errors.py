@@ -32,9 +32,15 @@ def directory(saved: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(shutil.copytree(saved, tmp_path / "copy"))
 
 
-def _check_refused(directory: pathlib.Path, message: str, run: Training | None = None) -> None:
-    run = run or Training(seed=1)
+@pytest.fixture(scope="module")
+def victim() -> Training:
+    """A training in another state than what was saved."""
+    run = Training(seed=1)
     run.train(0, 1)
+    return run
+
+
+def _check_refused(run: Training, directory: pathlib.Path, message: str) -> None:
     before = run.bits()
     with pytest.raises(CheckpointError, match=message):
         splitop.Checkpoint(directory, **run.parts()).restore()
@@ -54,7 +60,9 @@ def _folder(directory: pathlib.Path, part: str) -> pathlib.Path:
     "name", ["variables.index", "variables.data-00000-of-00001", "manifest.json"]
 )
 @pytest.mark.parametrize("damage", ["truncated", "empty", "longer", "flipped", "missing"])
-def test_damaged_file(part: str, name: str, damage: str, directory: pathlib.Path) -> None:
+def test_damaged_file(
+    part: str, name: str, damage: str, directory: pathlib.Path, victim: Training
+) -> None:
     path = _folder(directory, part) / name
     content = path.read_bytes()
     if damage == "missing":
@@ -66,7 +74,7 @@ def test_damaged_file(part: str, name: str, damage: str, directory: pathlib.Path
     else:
         damaged = {"truncated": content[:-1], "empty": b"", "longer": content + b" "}[damage]
         path.write_bytes(damaged)
-    _check_refused(directory, f"is damaged: .*{part}.*{name}.*Received: ")
+    _check_refused(victim, directory, f"is damaged: .*{part}.*{name}.*Received: ")
 
 
 def test_every_flipped_bit_of_a_manifest(directory: pathlib.Path) -> None:
@@ -112,13 +120,17 @@ def test_a_damaged_checkpoint_can_be_gone_round(directory: pathlib.Path) -> None
 # --- steps and parts
 
 
-def test_parts_of_different_steps(directory: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_parts_of_different_steps(
+    directory: pathlib.Path, victim: Training, tmp_path: pathlib.Path
+) -> None:
     """Pitfall 22: the parts of two owners, brought together by hand."""
     run = Training()
     path = splitop.Checkpoint(tmp_path / "other", second=run.parts()["second"]).save(3)
     shutil.rmtree(_folder(directory, "second"))
     shutil.copytree(f"{path}/second", _folder(directory, "first").parent / "second")
-    _check_refused(directory, r'of step 2\. Received: "first" of step 2, "second" of step 3\.')
+    _check_refused(
+        victim, directory, r'of step 2\. Received: "first" of step 2, "second" of step 3\.'
+    )
 
 
 def test_parts_of_the_same_step_may_be_brought_together(
@@ -132,11 +144,11 @@ def test_parts_of_the_same_step_may_be_brought_together(
     assert other.part_bits("second") == run.part_bits("second")
 
 
-def test_a_part_under_another_name(directory: pathlib.Path) -> None:
+def test_a_part_under_another_name(directory: pathlib.Path, victim: Training) -> None:
     folder = _folder(directory, "second")
     shutil.rmtree(folder)
     shutil.copytree(_folder(directory, "first"), folder)
-    _check_refused(directory, r'must hold the part "second"\. Received: the part "first"\.')
+    _check_refused(victim, directory, r'must hold the part "second"\. Received: the part "first"\.')
 
 
 def test_no_common_step() -> None:

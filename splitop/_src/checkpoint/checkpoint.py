@@ -91,13 +91,13 @@ class Checkpoint:
     @property
     def steps(self) -> tuple[int, ...]:
         """Steps of the complete checkpoints that hold all parts, in the order of saving."""
-        found = [s.step for s in self._store.saves() if s.parts.issuperset(self._parts)]
-        return tuple(reversed(dict.fromkeys(reversed(found))))
+        steps = [save.step for save in self._store.holding(self._parts.keys())]
+        return tuple(reversed(dict.fromkeys(reversed(steps))))  # The last of each counts.
 
     @property
     def latest(self) -> int | None:
         """The step of the checkpoint that was saved last; None: there is none."""
-        return self.steps[-1] if self.steps else None
+        return next(reversed(self.steps), None)
 
     def save(self, step: int, *, session: Any | None = None) -> str:
         """Saves all parts; then removes the oldest checkpoints.
@@ -184,7 +184,9 @@ class Checkpoint:
                     "save and restore are to be called eagerly, or with session=... in a TF1 "
                     "graph. Received: no session, in a graph."
                 )
-            return State(part, self._parts[part])
+            state = State(part, self._parts[part])
+            state.check_eager(part)
+            return state
         with session.graph.as_default():
             return State(part, self._parts[part])
 

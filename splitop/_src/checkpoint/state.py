@@ -64,6 +64,15 @@ class State:
             for number, variable in enumerate(_trained(optimizer)):
                 self._visit(f"{path}/trained/{number}", variable)
 
+    def check_eager(self, part: str) -> None:
+        """Raises CheckpointError for a variable of a TF1 graph."""
+        for key, variable in self.variables.items():
+            if isinstance(variable, tf.Variable) and _is_of_a_graph(variable):
+                raise CheckpointError(
+                    f'the part "{part}" has variables of a TF1 graph: pass session=... . '
+                    f"Received: no session, and {variable_name(self.given[key])}."
+                )
+
     def saved(self) -> dict[str, Saved]:
         """What a manifest says of the variables."""
         return {key: _saved(value, self.given[key]) for key, value in self.variables.items()}
@@ -159,6 +168,13 @@ def check_values(part: str, values: Mapping[str, Any]) -> None:
 def _tensorflow(node: Any) -> Any:
     """The tf.Variable of a keras.Variable; anything else as it is."""
     return node.value if isinstance(node, keras.Variable) else node
+
+
+def _is_of_a_graph(variable: tf.Variable) -> bool:
+    if getattr(variable, "_distribute_strategy", None) is not None:
+        return False
+    handle = getattr(variable, "handle", None)  # None: a reference variable.
+    return handle is None or bool(tf.is_symbolic_tensor(handle))
 
 
 def _trained(optimizer: Any) -> list[Any]:

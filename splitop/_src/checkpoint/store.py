@@ -124,6 +124,26 @@ class Store:
                     self._remove(old)
             return save
 
+    def holding(self, parts: Set[str], step: int | None = None) -> list[Save]:
+        """The complete saves that hold `parts`, in the order in which they were made.
+
+        Args:
+            parts: Names of the parts.
+            step: The step that they must be of; None: any.
+        """
+
+        def found() -> list[Save]:
+            saves = [save for save in self.saves() if step in (None, save.step)]
+            return [save for save in saves if save.parts.issuperset(parts)]
+
+        saves = found()
+        if not saves and (self.directory / _LOCK).exists():
+            # A listing may miss the save that comes, and then the one that goes.
+            with (self.directory / _LOCK).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                saves = found()
+        return saves
+
     @contextlib.contextmanager
     def reading(self, parts: Set[str], step: int | None) -> Iterator[Save | None]:
         """Gives the latest save that holds `parts`, which nobody removes until the block ends.
@@ -133,11 +153,7 @@ class Store:
             step: The step that it must be of; None: any.
         """
         while True:
-            found = [
-                save
-                for save in self.saves()
-                if step in (None, save.step) and save.parts.issuperset(parts)
-            ]
+            found = self.holding(parts, step)
             if not found:
                 yield None
                 return
