@@ -31,7 +31,8 @@ second = keras.Sequential(  # from the pixels to the intermediate vector IV
 first = keras.Sequential([keras.Input((128,)), keras.layers.Dense(10)])  # from IV to the logits
 second_optimizer = keras.optimizers.AdamW(1e-3)
 first_optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
-second_optimizer.build(second.trainable_variables)  # or the first step does, and is traced twice
+# Otherwise the first step does it, and is traced twice.
+second_optimizer.build(second.trainable_variables)
 first_optimizer.build(first.trainable_variables)
 loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

@@ -36,7 +36,8 @@ def _not_split(columns: int, units: int, classes: int) -> Any:
     )
 
 
-def test_breast_cancer_of_two_owners() -> None:
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_breast_cancer_of_two_owners(optimizer: str) -> None:
     """569 tumours; one owner has 10 of the columns, another one 20."""
     datasets = pytest.importorskip("sklearn.datasets")
     metrics = pytest.importorskip("sklearn.metrics")
@@ -49,30 +50,28 @@ def test_breast_cancer_of_two_owners() -> None:
     owners = [columns[:, :10], columns[:, 10:]]
     loss_fn = keras.losses.BinaryCrossentropy(from_logits=True)
     settings = {"batch": 256, "epochs": 50}
-    sgd = functools.partial(keras.optimizers.SGD, 0.01)
-    adam = functools.partial(keras.optimizers.Adam, 0.01)
+    make = functools.partial(getattr(keras.optimizers, optimizer), 0.01)
 
-    for name, make in (("SGD", sgd), ("Adam", adam)):
-        keras.utils.set_random_seed(0)
-        second, first = _second_part((10, 20), (8, 8)), _first_part((8, 8), 1)
-        twins = [keras.models.clone_model(part) for part in (second, first)]
-        for twin, part in zip(twins, (second, first), strict=True):
-            twin.set_weights(part.get_weights())
-        whole = _not_split(30, 16, 1)
+    keras.utils.set_random_seed(0)
+    second, first = _second_part((10, 20), (8, 8)), _first_part((8, 8), 1)
+    twins = [keras.models.clone_model(part) for part in (second, first)]
+    for twin, part in zip(twins, (second, first), strict=True):
+        twin.set_weights(part.get_weights())
+    whole = _not_split(30, 16, 1)
 
-        of_train = [x[train] for x in owners]
-        train_split(second, first, (make, make), loss_fn, of_train, labels[train], **settings)
-        train_whole(joined(*twins), make(), loss_fn, of_train, labels[train], **settings)
-        train_whole(whole, make(), loss_fn, [columns[train]], labels[train], **settings)
+    of_train = [x[train] for x in owners]
+    train_split(second, first, (make, make), loss_fn, of_train, labels[train], **settings)
+    train_whole(joined(*twins), make(), loss_fn, of_train, labels[train], **settings)
+    train_whole(whole, make(), loss_fn, [columns[train]], labels[train], **settings)
 
-        of_test = [x[test] for x in owners]
-        split = metrics.roc_auc_score(labels[test], outputs(second, first, of_test))
-        joint = metrics.roc_auc_score(labels[test], outputs(*twins, of_test))
-        unsplit = metrics.roc_auc_score(labels[test], np.asarray(whole(columns[test])))
-        print(f"{name}: AUC {split:.4f} split, {joint:.4f} joint, {unsplit:.4f} not split")
-        assert split == pytest.approx(joint, abs=1e-3)  # The same model: only rounding differs.
-        assert split >= 0.95 * unsplit
-        assert unsplit > 0.9
+    of_test = [x[test] for x in owners]
+    split = metrics.roc_auc_score(labels[test], outputs(second, first, of_test))
+    joint = metrics.roc_auc_score(labels[test], outputs(*twins, of_test))
+    unsplit = metrics.roc_auc_score(labels[test], np.asarray(whole(columns[test])))
+    print(f"AUC {split:.4f} split, {joint:.4f} joint, {unsplit:.4f} not split")
+    assert split == pytest.approx(joint, abs=1e-3)  # The same model: only rounding differs.
+    assert split >= 0.95 * unsplit
+    assert unsplit > 0.9
 
 
 def test_halves_of_mnist() -> None:
