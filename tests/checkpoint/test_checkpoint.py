@@ -185,6 +185,36 @@ def test_compiled_models(tmp_path: pathlib.Path) -> None:
     assert other.bits() == run.bits()
 
 
+def test_variables_that_keras_does_not_name_or_track(tmp_path: pathlib.Path) -> None:
+    class Scale(keras.Layer):
+        def build(self, _: Any) -> None:
+            self.weight = self.add_weight((2,))
+            self.count = tf.Variable(0)
+
+    def make() -> Any:
+        layer = Scale()
+        layer.build(None)
+        return layer
+
+    one, other = make(), make()
+    assert one.weight.name != other.weight.name
+    one.weight.assign([1.0, 2.0])
+    one.count.assign(3)
+    splitop.Checkpoint(tmp_path, part={"layer": one}).save(1)
+    assert splitop.Checkpoint(tmp_path, part={"layer": other}).restore() == 1
+    assert (other.weight.numpy().tolist(), other.count.numpy()) == ([1, 2], 3)
+
+
+def test_a_layer_that_is_frozen_later(tmp_path: pathlib.Path) -> None:
+    run, other = Training(), Training(seed=1)
+    run.train(0, 1)
+    splitop.Checkpoint(tmp_path, **run.parts()).save(1)
+    other.second_optimizer.build(other.second.trainable_variables)
+    other.second.layers[-1].trainable = False
+    assert splitop.Checkpoint(tmp_path, **other.parts()).restore() == 1
+    assert other.bits() == run.bits()
+
+
 def test_variables_of_a_mirrored_strategy(tmp_path: pathlib.Path) -> None:
     strategy = tf.distribute.MirroredStrategy(["cpu:0"])
     with strategy.scope():

@@ -177,6 +177,8 @@ def test_a_session_is_needed_and_only_variables(tmp_path: pathlib.Path) -> None:
         checkpoint.save(1)
     with pytest.raises(CheckpointError, match=r"pass session=.* Received: .*global_step:0"):
         checkpoint.save(1)
+    with pytest.raises(CheckpointError, match=r"must be a tf\.compat\.v1\.Session.*Received: 3"):
+        checkpoint.save(1, session=3)
     with tf.Graph().as_default(), v1.Session() as session:
         table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, -1)
         checkpoint = splitop.Checkpoint(tmp_path, part={"table": table})

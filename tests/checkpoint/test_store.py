@@ -45,13 +45,17 @@ def test_all_is_on_the_disk_before_the_rename(
 
     monkeypatch.setattr(os, "fsync", logged_fsync)
     monkeypatch.setattr(os, "rename", logged_rename)
-    Store(tmp_path).write(1, _fill(), None)
-    writing = tmp_path / ".writing"
+    directory = tmp_path / "new"
+    store = Store(directory)
+    assert log == [("fsync", str(tmp_path))]
+    store.write(1, _fill(), None)
+    log.pop(0)
+    writing = directory / ".writing"
     before, after = log[: log.index(("rename", str(writing)))], log[-1]
     everything = [writing, *(writing / p for p in ("first", "second"))]
     everything += [writing / p / f for p in ("first", "second") for f in ("data", "manifest.json")]
     assert sorted(before) == sorted(("fsync", str(path)) for path in everything)
-    assert after == ("fsync", str(tmp_path))
+    assert after == ("fsync", str(directory))
 
 
 def test_what_is_no_save_is_ignored(tmp_path: pathlib.Path) -> None:

@@ -187,6 +187,10 @@ class Checkpoint:
             state = State(part, self._parts[part])
             state.check_eager(part)
             return state
+        if not isinstance(session, (tf.compat.v1.Session, tf.compat.v1.InteractiveSession)):
+            raise CheckpointError(
+                f"session must be a tf.compat.v1.Session. Received: {describe(session)}."
+            )
         with session.graph.as_default():
             return State(part, self._parts[part])
 

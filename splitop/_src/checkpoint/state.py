@@ -6,6 +6,7 @@ and the slots that a TF1 optimizer has for a Keras model: these it leaves out wi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ _OTHER_STATE = (
 )
 # A Keras optimizer's further lists of its slots, and of what it trains.
 _COPIES = ("_variables", "_trainable_variables", "_trainable_variables_indices")
+_COUNT = re.compile(r"_\d+$")
 # What tf.train.Checkpoint means something else by.
 _RESERVED = ("root", "save_counter")
 
@@ -117,7 +119,8 @@ class State:
         is_layer = isinstance(node, keras.Layer)
         if is_layer:
             for number, variable in enumerate(node.variables):
-                yield f"{number}/{variable.name}", variable
+                name = _COUNT.sub("", variable.name)  # Keras counts nameless ones in a process.
+                yield f"{number}/{name}", variable
         for name, child in self._view.children(node).items():
             # What a compiled model has besides is no state of the part.
             if is_layer and isinstance(child, (*OPTIMIZERS, keras.metrics.Metric)):

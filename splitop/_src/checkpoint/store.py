@@ -67,7 +67,9 @@ class Store:
             )
         self.directory = pathlib.Path(text).absolute()
         try:
-            self.directory.mkdir(exist_ok=True)
+            if not self.directory.is_dir():
+                self.directory.mkdir(exist_ok=True)
+                _sync(self.directory.parent)
         except OSError as error:
             raise CheckpointError(
                 "directory must be a folder, or a new one in a folder that exists. "
