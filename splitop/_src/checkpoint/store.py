@@ -176,7 +176,10 @@ class Store:
                     f"Received: {str(self.directory)!r}: {error.strerror}."
                 ) from error
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            try:
+                yield
+            finally:  # Closing alone leaves it to processes that were forked meanwhile.
+                fcntl.flock(lock, fcntl.LOCK_UN)
 
     def _remove_leftovers(self) -> None:
         for name in (_WRITING, _REMOVED):
