@@ -60,7 +60,7 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
 
 @pytest.mark.slow
 def test_killed_before_each_file_operation(zygote: Zygote, tmp_path: pathlib.Path) -> None:
-    """Of restoring step 3, and of saving step 4 in the place of step 2."""
+    """Of saving step 4, and removing step 2."""
     status, result = zygote.run("count", tmp_path / "base", steps=3)
     assert (status, result["steps"]) == (0, [2, 3])
     (tmp_path / "base" / ".removed").mkdir()  # So that a leftover has to be removed, too.

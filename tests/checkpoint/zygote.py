@@ -53,10 +53,10 @@ def count(directory: str, steps: int, start: Callable[[], None], **_: Any) -> di
     """Goes on from the last step; the variables of both parts tell the step."""
     first, second = tf.Variable(0), tf.Variable(tf.zeros([3, 5]))
     checkpoint = splitop.Checkpoint(directory, keep=2, first={"v": first}, second={"v": second})
-    start()
     begin = checkpoint.restore() or 0
     restored = [int(first.numpy()), *set(second.numpy().flatten().tolist())]
     found = checkpoint.steps
+    start()
     for step in range(begin + 1, begin + 1 + steps):
         first.assign(step)
         second.assign(tf.fill([3, 5], float(step)))
