@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from splitop._src.backend import backend
 from splitop._src.errors import (
+    CheckpointError,
     CutError,
     LibraryError,
     NotFusableError,
@@ -24,6 +25,8 @@ from splitop._src.version import __version__
 if TYPE_CHECKING:
     from splitop import keras as keras
     from splitop._src.build_info import BuildInfo, build_info
+    from splitop._src.checkpoint.checkpoint import Checkpoint
+    from splitop._src.checkpoint.steps import common_step
     from splitop._src.micro_batches import MicroBatches
     from splitop._src.minimize import minimize, plan
     from splitop._src.planner import Plan, PlannedChain, PlannedLayer, PlannedTable
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BuildInfo",
+    "Checkpoint",
+    "CheckpointError",
     "CutError",
     "FirstStep",
     "LibraryError",
@@ -50,6 +55,7 @@ __all__ = [
     "__version__",
     "backend",
     "build_info",
+    "common_step",
     "keras",
     "minimize",
     "plan",
@@ -59,6 +65,7 @@ __all__ = [
 # Imported when they are first asked for: they need TensorFlow, which takes seconds.
 _LAZY = {
     "BuildInfo": "build_info",
+    "Checkpoint": "checkpoint.checkpoint",
     "MicroBatches": "micro_batches",
     "Plan": "planner",
     "PlannedChain": "planner",
@@ -68,6 +75,7 @@ _LAZY = {
     "SplitOps": "two_run",
     "SplitStep": "split_step",
     "build_info": "build_info",
+    "common_step": "checkpoint.steps",
     "minimize": "minimize",
     "plan": "minimize",
     "split_minimize": "two_run",

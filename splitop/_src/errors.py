@@ -30,5 +30,9 @@ class NotFusableError(SplitError):
     """`backend="fused"` was asked for, and some variables can't be fused."""
 
 
+class CheckpointError(SplitError):
+    """A checkpoint can't be written, is damaged, or does not fit the parts that it is read into."""
+
+
 class LibraryError(ImportError):
     """The compiled library is missing, or was built for another TensorFlow."""

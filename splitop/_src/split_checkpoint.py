@@ -1,0 +1,102 @@
+"""A Keras callback that saves both parts while fit trains them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import keras
+
+from splitop._src.checkpoint.checkpoint import Checkpoint
+from splitop._src.checkpoint.store import Store
+from splitop._src.errors import CheckpointError
+from splitop._src.names import describe
+
+EPOCH = "epoch"
+_ATTRIBUTES = ("first_part", "second_part", "first_optimizer", "second_optimizer")
+
+
+class SplitCheckpoint(keras.callbacks.Callback):
+    """Saves a model in two parts with both optimizers, and restores them when fit begins.
+
+        checkpoint = splitop.keras.SplitCheckpoint("run-1", every=500)
+        done = (checkpoint.latest or 0) // steps_per_epoch
+        model.fit(data, epochs=10, initial_epoch=done, callbacks=[checkpoint])
+
+    Steps are batches. An epoch that was not finished begins anew, with the parts as they were.
+
+    Attributes:
+        step: How many batches the model has been trained on, those before a restore too.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        every: int | str = EPOCH,
+        keep: int | None = 3,
+        restore: bool = True,
+    ):
+        """Makes the directory if there is none.
+
+        Args:
+            directory: See `splitop.Checkpoint`, which reads what this callback saves: as parts
+                "first" and "second", each with "model" and "optimizer".
+            every: After how many batches to save; "epoch": at the end of each epoch.
+            keep: How many checkpoints stay; None: all.
+            restore: Whether fit begins with the last checkpoint, if there is one.
+
+        Raises:
+            CheckpointError: An argument is of another kind.
+        """
+        super().__init__()
+        whole = isinstance(every, int) and not isinstance(every, bool) and every > 0
+        if every != EPOCH and not whole:
+            raise CheckpointError(
+                f'every must be "epoch" or a number of batches. Received: {describe(every)}.'
+            )
+        self.step = 0
+        self._store = Store(directory)
+        self._every, self._keep, self._restore = every, keep, restore
+        self._checkpoint: Checkpoint | None = None
+        self._epoch_start = 0
+
+    @property
+    def latest(self) -> int | None:
+        """The step of the last checkpoint; None: there is none."""
+        saves = self._store.holding({"first", "second"})
+        return saves[-1].step if saves else None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        model = self.model
+        missing = [name for name in _ATTRIBUTES if getattr(model, name, None) is None]
+        if missing:
+            raise CheckpointError(
+                "SplitCheckpoint needs a model with first_part, second_part, first_optimizer and "
+                f"second_optimizer. Received: {type(model).__name__} without {', '.join(missing)}."
+            )
+        self._checkpoint = Checkpoint(
+            self._store.directory,
+            keep=self._keep,
+            first={"model": model.first_part, "optimizer": model.first_optimizer},
+            second={"model": model.second_part, "optimizer": model.second_optimizer},
+        )
+        if self._restore:
+            self.step = self._checkpoint.restore() or 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch_start = self.step
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        before, self.step = self.step, self._epoch_start + batch + 1
+        # With steps_per_execution, several batches have passed.
+        if isinstance(self._every, int) and self.step // self._every > before // self._every:
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self._every == EPOCH:
+            self._save()
+
+    def _save(self) -> None:
+        assert self._checkpoint is not None
+        self._checkpoint.save(self.step)

@@ -1,0 +1,192 @@
+"""The directory: durable, one writer at a time, and readers that nobody disturbs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pathlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from splitop import CheckpointError
+from splitop._src.checkpoint.store import Save, Store
+
+
+def _fill(content: str = "") -> Callable[[pathlib.Path], None]:
+    def fill(folder: pathlib.Path) -> None:
+        for part in ("first", "second"):
+            (folder / part).mkdir()
+            (folder / part / "manifest.json").write_text(content)
+            (folder / part / "data").write_text(content)
+
+    return fill
+
+
+def _steps(store: Store) -> list[int]:
+    return [save.step for save in store.saves()]
+
+
+def test_all_is_on_the_disk_before_the_rename(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[tuple[str, str]] = []
+    fsync, rename = os.fsync, os.rename
+
+    def logged_fsync(descriptor: int) -> None:
+        log.append(("fsync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def logged_rename(source: Any, target: Any) -> None:
+        log.append(("rename", str(source)))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", logged_fsync)
+    monkeypatch.setattr(os, "rename", logged_rename)
+    directory = tmp_path / "new"
+    store = Store(directory)
+    assert log == [("fsync", str(tmp_path))]
+    store.write(1, _fill(), None)
+    log.pop(0)
+    writing = directory / ".writing"
+    before, after = log[: log.index(("rename", str(writing)))], log[-1]
+    everything = [writing, *(writing / p for p in ("first", "second"))]
+    everything += [writing / p / f for p in ("first", "second") for f in ("data", "manifest.json")]
+    assert sorted(before) == sorted(("fsync", str(path)) for path in everything)
+    assert after == ("fsync", str(directory))
+
+
+def test_what_is_no_save_is_ignored(tmp_path: pathlib.Path) -> None:
+    store = Store(tmp_path)
+    store.write(5, _fill(), None)
+    for name in (".writing", ".removed", "save-000009-step-", "save-000009-step-7.tmp", "mine"):
+        (tmp_path / name / "first").mkdir(parents=True)
+    (tmp_path / "notes.txt").write_text("")
+    assert _steps(store) == [5]
+    store.write(6, _fill(), None)
+    assert _steps(store) == [5, 6]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert not names & {".writing", ".removed"}  # Those of a writer that was killed.
+    assert names >= {"mine", "notes.txt"}
+
+
+def test_a_failed_save(tmp_path: pathlib.Path) -> None:
+    def fails(folder: pathlib.Path) -> None:
+        _fill()(folder)
+        raise KeyboardInterrupt
+
+    store = Store(tmp_path)
+    store.write(1, _fill(), 1)
+    with pytest.raises(KeyboardInterrupt):
+        store.write(2, fails, 1)
+    assert _steps(store) == [1]
+    assert not (tmp_path / ".writing").exists()
+
+
+def test_others_may_read_what_was_saved(tmp_path: pathlib.Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        save = Store(tmp_path).write(1, _fill(), None)
+    finally:
+        os.umask(mask)
+    assert save.path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_save_that_is_read_stays(tmp_path: pathlib.Path) -> None:
+    store = Store(tmp_path)
+    store.write(1, _fill(), 1)
+    with store.reading({"second"}, None) as save:
+        assert save is not None
+        store.write(2, _fill(), 1)
+        assert (save.path / "second" / "data").exists()
+        assert _steps(store) == [1, 2]
+        with store.reading({"first", "second"}, None) as latest:
+            assert latest is not None
+            assert latest.step == 2
+    store.write(3, _fill(), 1)
+    assert _steps(store) == [3]
+
+
+def test_a_save_that_is_removed_when_it_is_about_to_be_read(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the listing and the lock: then the one that has come since is read."""
+    store, other = Store(tmp_path), Store(tmp_path)
+    store.write(1, _fill(), 1)
+    flock, calls = fcntl.flock, []
+
+    def late_flock(file: Any, operation: int) -> None:
+        if not calls:
+            calls.append(operation)
+            other.write(2, _fill(), 1)
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late_flock)
+    with store.reading({"first", "second"}, None) as save:
+        assert save is not None
+        assert save.step == 2
+    assert calls == [fcntl.LOCK_SH]
+
+
+def test_writers_wait_for_each_other(tmp_path: pathlib.Path) -> None:
+    store, inside, go = Store(tmp_path), threading.Event(), threading.Event()
+
+    def slow(folder: pathlib.Path) -> None:
+        _fill()(folder)
+        inside.set()
+        assert go.wait(60)
+
+    writer = threading.Thread(target=store.write, args=(1, slow, None))
+    writer.start()
+    assert inside.wait(60)
+    other = threading.Thread(target=Store(tmp_path).write, args=(2, _fill(), None))
+    other.start()
+    other.join(0.2)
+    assert other.is_alive()
+    assert _steps(store) == []
+    go.set()
+    writer.join(60)
+    other.join(60)
+    assert _steps(store) == [1, 2]
+
+
+def test_readers_always_find_a_complete_save(tmp_path: pathlib.Path) -> None:
+    """While another one writes and removes as fast as it can."""
+    store, errors, done = Store(tmp_path), [], threading.Event()
+    store.write(0, _fill("0"), 1)
+
+    def content(save: Save) -> set[str]:
+        return {path.read_text() for path in save.path.glob("*/*")}
+
+    def read() -> None:
+        while not done.is_set():
+            with Store(tmp_path).reading({"first", "second"}, None) as save:
+                if save is None or content(save) != {str(save.step)}:
+                    errors.append(save)
+                    return
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for step in range(1, 60):
+        store.write(step, _fill(str(step)), 1)
+    done.set()
+    for reader in readers:
+        reader.join(60)
+    assert errors == []
+
+
+def test_a_part_without_a_manifest(tmp_path: pathlib.Path) -> None:
+    store = Store(tmp_path)
+    save = store.write(1, _fill(), 1)
+    (save.path / "second" / "manifest.json").unlink()
+    message = r"damaged: .*second' must hold manifest\.json\. Received: no such file"
+    with (
+        pytest.raises(CheckpointError, match=message),
+        store.reading({"first", "second"}, None),
+    ):
+        pass
+    store.write(2, _fill(), 1)
+    assert _steps(store) == [2]
