@@ -1,7 +1,10 @@
-"""What splitop adds to Keras: optimizers, which are Keras' own kind of object."""
+"""What splitop adds to Keras, as Keras' own kinds of object: models, optimizers, callbacks."""
 
 from __future__ import annotations
 
 from splitop._src.rowwise_adagrad import RowwiseAdagrad
+from splitop._src.split_model.callbacks import ForSecondPart
+from splitop._src.split_model.compiling import Plans
+from splitop._src.split_model.model import SplitModel
 
-__all__ = ["RowwiseAdagrad"]
+__all__ = ["ForSecondPart", "Plans", "RowwiseAdagrad", "SplitModel"]
