@@ -69,6 +69,7 @@ def cut(model: Any, layer_names: str | Sequence[str]) -> tuple[Any, Any]:
         raise CutError("name at least one layer to cut the model behind. Received: no name.")
     every = _nodes_before(keras.tree.flatten(outputs))
     tensors = [tensor for name in names for tensor in _outputs_of(model, name, every)]
+    tensors += [mask for mask in map(_mask, tensors) if mask is not None]
     below = _nodes_before(tensors)
     above = _nodes_before(keras.tree.flatten(outputs), stop=[*tensors, *_outputs(below)])
     ivs = _used(tensors, above, outputs)
@@ -77,8 +78,18 @@ def cut(model: Any, layer_names: str | Sequence[str]) -> tuple[Any, Any]:
     _check_both_have_something(names, below, above)
     iv = ivs[0] if len(ivs) == 1 and isinstance(layer_names, str) else ivs
     inputs = _structure_of(model, "input")
-    second = keras.Model(inputs, iv, name=f"{model.name}_second_part")
+    given = keras.tree.map_structure(_without_mask, iv)
+    second = keras.Model(inputs, given, name=f"{model.name}_second_part")
     return second, keras.Model(iv, outputs, name=f"{model.name}_first_part")
+
+
+def _without_mask(tensor: Any) -> Any:
+    """The tensor, without a mask that Keras would attach to it: it crosses by itself."""
+    return tensor if _mask(tensor) is None else keras.ops.copy(tensor)
+
+
+def _mask(tensor: Any) -> Any | None:
+    return getattr(tensor, "_keras_mask", None)
 
 
 def _structure_of(model: Any, which: str) -> Any | None:

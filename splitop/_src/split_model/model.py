@@ -14,6 +14,7 @@ from splitop._src.names import describe
 from splitop._src.split_model import cut as cutting
 from splitop._src.split_model import step, stored_seeds
 from splitop._src.split_model.compiling import Plans, Training, new_frequency
+from splitop._src.validate import current_graph
 
 
 @keras.saving.register_keras_serializable(package="splitop")
@@ -65,7 +66,8 @@ class SplitModel(keras.Model):
             model: A functional or sequential keras.Model.
             layer_name: Name of a layer, or a list of names if several outputs cross the cut, in
                 the order that IV is to have. Of a layer that is called several times, all outputs
-                do. An input that the first part needs, too, is named like a layer.
+                do. An input that the first part needs, too, is named like a layer. Keras' masks of
+                these outputs become part of IV, behind them.
             **kwargs: What SplitModel takes, such as `name`.
 
         Raises:
@@ -189,6 +191,7 @@ class SplitModel(keras.Model):
         return self._eager_step(data) if tf.executing_eagerly() else self._graph_step(data)
 
     def _graph_step(self, data: Any) -> dict[str, Any]:
+        current_graph(step.CALLER)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         step.build(self, x)
         return self._frequency.run(lambda *which: step.train(self, x, y, sample_weight, *which))
@@ -236,7 +239,7 @@ class SplitModel(keras.Model):
             for finalize_part, part in finalizers:
                 finalize_part(part.trainable_variables)
 
-        optimizer = self.optimizer
+        optimizer = getattr(self, "optimizer", None)
         if optimizer is None:
             yield
             return
