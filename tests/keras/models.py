@@ -20,6 +20,7 @@ ROWS = 37
 State = dict[str, np.ndarray]
 
 
+@keras.saving.register_keras_serializable(package="splitop_tests")
 class AddsLoss(layers.Layer):
     """Passes its input on, and adds a loss that depends on it and on a weight."""
 
@@ -85,7 +86,8 @@ def sequential() -> Any:
             layers.Dense(11, "relu", name="low"),
             layers.Dense(6, name="mid"),
             layers.Dense(3, name="top"),
-        ]
+        ],
+        name="stack",
     )
 
 
@@ -216,7 +218,7 @@ def state(model: Any) -> State:
     for optimizer in optimizers:
         if optimizer is not None:
             # Without the optimizer's own name, which Keras numbers.
-            kept |= {v.path.split("/", 1)[-1]: v.numpy() for v in optimizer.variables}
+            kept |= {v.path.split("/")[-1]: v.numpy() for v in optimizer.variables}
     return kept
 
 
@@ -232,7 +234,8 @@ def assert_like_joint(
     How far apart they may be, the model in one piece says itself, on inputs that are rounded
     otherwise.
     """
-    start, runs = _joint_runs(case, train, optimizer, tuple(options.items()))
+    dtype = keras.config.dtype_policy().compute_dtype
+    start, runs = _joint_runs(case, train, optimizer, tuple(options.items()), dtype)
     train(model, *case.data())
     after = state(model)
     plain = {name: value for name, value in runs[0].items() if name in after}
@@ -245,7 +248,7 @@ def assert_like_joint(
 
 @functools.cache
 def _joint_runs(
-    case: Case, train: Callable[..., Any], optimizer: Callable[[], Any], options: Any
+    case: Case, train: Callable[..., Any], optimizer: Callable[[], Any], options: Any, dtype: str
 ) -> tuple[State, list[State]]:
     """What the model in one piece starts from, and what it ends with, first on the data itself."""
     x, y = case.data()
@@ -253,14 +256,18 @@ def _joint_runs(
     for number in range(3):
         joint = joint_model(case, optimizer, **dict(options))
         start = state(joint)
-        train(joint, _rounded(x, np.random.default_rng(number)) if number else x, y)
+        train(joint, _rounded(x, dtype, np.random.default_rng(number)) if number else x, y)
         runs.append(state(joint))
     return start, runs
 
 
-def _rounded(x: Any, random: np.random.Generator) -> Any:
+def _rounded(x: Any, dtype: str, random: np.random.Generator) -> Any:
+    """Floats that are off by an ulp of the dtype that the model computes in, at most."""
+
     def one(value: np.ndarray) -> np.ndarray:
-        return rounded_otherwise(value, random) if value.dtype.kind == "f" else value
+        if value.dtype.kind != "f":
+            return value
+        return rounded_otherwise(value.astype(np.dtype(dtype)), random).astype(value.dtype)
 
     return tf.nest.map_structure(one, x)
 

@@ -141,7 +141,7 @@ class TestTwoParts:
     def test_that_share_a_variable(self) -> None:
         dense = layers.Dense(4, name="dense")
         second, first = (keras.Sequential([keras.Input((4,)), dense]) for _ in range(2))
-        with pytest.raises(splitop.CutError, match="dense/kernel, .*dense/bias in both"):
+        with pytest.raises(splitop.CutError, match=r"dense/kernel, .*dense/bias in both"):
             SplitModel(second, first)
 
     def test_that_is_one(self) -> None:
@@ -151,6 +151,6 @@ class TestTwoParts:
 
     def test_that_is_no_model(self) -> None:
         with pytest.raises(
-            splitop.SplitError, match="first_part must be a keras.Model. Received: 3"
+            splitop.SplitError, match=r"first_part must be a keras\.Model\. Received: 3"
         ):
             SplitModel(build(CASES["dense"]), 3)

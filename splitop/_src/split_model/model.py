@@ -349,7 +349,7 @@ class SplitModel(keras.Model):
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` has saved."""
-        saved = dict(store.items())
+        saved = {key: store[key] for key in list(store.keys())}
         done = saved.pop("batches", None)
         super().load_own_variables(saved)
         batches = None if self._training is None else self._frequency.batches
