@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import splitop
 from splitop.keras import ForSecondPart
@@ -126,8 +127,7 @@ def test_backup_and_restore(tmp_path: pathlib.Path) -> None:
 
 
 def test_tensorboard(tmp_path: pathlib.Path) -> None:
-    import tensorflow as tf
-
+    pytest.importorskip("tensorboard")
     board = callbacks.TensorBoard(tmp_path, histogram_freq=1, update_freq=1)
     x, y = CASE.data()
     fit(split_model(CASE), x, y, callbacks=[board], validation_data=(x, y))
@@ -151,7 +151,7 @@ def test_other_callbacks(tmp_path: pathlib.Path) -> None:
         ],
     )
     head = (tmp_path / "log.csv").read_text().splitlines()[0]
-    assert head == "epoch,loss,seed_norm"
+    assert head.startswith("epoch,loss,seed_norm")
 
 
 def test_callbacks_of_frozen_first_parts_act_on_the_second() -> None:

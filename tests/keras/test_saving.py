@@ -45,6 +45,11 @@ np.savez(sys.argv[3], **{f"serve{i}": v for i, v in enumerate(tf.nest.flatten(ou
 """
 
 
+def by_position(model: Any) -> dict[str, np.ndarray]:
+    """The state, as a loaded variable's name may lack that of the model that it was cut from."""
+    return {str(at): value for at, value in enumerate(state(model).values())}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_goes_on_to_the_same_bits(name: str, tmp_path: pathlib.Path) -> None:
     case = CASES[name]
@@ -54,11 +59,11 @@ def test_goes_on_to_the_same_bits(name: str, tmp_path: pathlib.Path) -> None:
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert isinstance(loaded, SplitModel)
-    assert_same_bits(state(loaded), state(model))
+    assert_same_bits(by_position(loaded), by_position(model))
     for each in (model, loaded):  # Not `fit` of these tests, which sets seeds.
         for _ in range(3):
             each.train_on_batch(x, y)
-    assert_same_bits(state(loaded), state(model))
+    assert_same_bits(by_position(loaded), by_position(model))
 
 
 def test_keeps_how_it_was_compiled(tmp_path: pathlib.Path) -> None:

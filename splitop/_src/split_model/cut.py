@@ -80,7 +80,37 @@ def cut(model: Any, layer_names: str | Sequence[str]) -> tuple[Any, Any]:
     inputs = _structure_of(model, "input")
     given = keras.tree.map_structure(_without_mask, iv)
     second = keras.Model(inputs, given, name=f"{model.name}_second_part")
-    return second, keras.Model(iv, outputs, name=f"{model.name}_first_part")
+    inputs, outputs = _called_again(iv, above, outputs)
+    return second, keras.Model(inputs, outputs, name=f"{model.name}_first_part")
+
+
+def _called_again(iv: Any, above: Sequence[Any], outputs: Any) -> tuple[Any, Any]:
+    """Makes the calls of the first part again, on new inputs in the place of IV.
+
+    keras.Model would do so by itself, but breaks the calls of an input that is part of IV.
+
+    Returns:
+        The inputs, and what the calls make of them.
+    """
+    new: dict[int, Any] = {}
+    for number, tensor in enumerate(keras.tree.flatten(iv)):
+        name = f"iv_{number}_{_node(tensor).operation.name}"
+        new[id(tensor)] = keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+    waiting = list(reversed(above))
+    while waiting:
+        node = waiting.pop(0)
+        if any(id(tensor) not in new for tensor in node.input_tensors):
+            waiting.append(node)
+            continue
+        args, kwargs = node.arguments.fill_in(new)
+        results = keras.tree.flatten(node.operation(*args, **kwargs))
+        new.update(
+            (id(old), result) for old, result in zip(node.output_tensors, results, strict=True)
+        )
+    return (
+        keras.tree.map_structure(lambda tensor: new[id(tensor)], iv),
+        keras.tree.map_structure(lambda tensor: new[id(tensor)], outputs),
+    )
 
 
 def _without_mask(tensor: Any) -> Any:

@@ -16,6 +16,9 @@ from splitop._src.split_model import step, stored_seeds
 from splitop._src.split_model.compiling import Plans, Training, new_frequency
 from splitop._src.validate import current_graph
 
+# How the names of what Keras does not save itself start.
+_FURTHER = "splitop_"
+
 
 @keras.saving.register_keras_serializable(package="splitop")
 class SplitModel(keras.Model):
@@ -341,17 +344,23 @@ class SplitModel(keras.Model):
         self.compile(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
 
     def save_own_variables(self, store: Any) -> None:
-        """Saves where in the cycle of `first_steps` and `second_steps` training is."""
+        """Saves what Keras would not: the states of random layers, and of the cycle of steps."""
         super().save_own_variables(store)
-        batches = None if self._training is None else self._frequency.batches
-        if batches is not None:
-            store["batches"] = batches.numpy()
+        for name, variable in self._further_state().items():
+            store[name] = variable.numpy()
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` has saved."""
         saved = {key: store[key] for key in list(store.keys())}
-        done = saved.pop("batches", None)
+        further = {key: saved.pop(key) for key in list(saved) if key.startswith(_FURTHER)}
         super().load_own_variables(saved)
+        for name, variable in self._further_state().items():
+            if name in further:
+                variable.assign(further[name])
+
+    def _further_state(self) -> dict[str, Any]:
+        weights = {id(weight) for weight in self.weights}
+        random = [variable for variable in self.variables if id(variable) not in weights]
+        state = {f"{_FURTHER}random_{at}": variable for at, variable in enumerate(random)}
         batches = None if self._training is None else self._frequency.batches
-        if batches is not None and done is not None:
-            batches.assign(done)
+        return state if batches is None else {**state, f"{_FURTHER}batches": batches}
