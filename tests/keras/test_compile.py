@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -107,8 +108,6 @@ def test_a_frozen_part_needs_no_optimizer(which: str) -> None:
         split = SplitModel.cut(model, CASE.at)
         getattr(split, f"{which}_part").trainable = False
         return model
-
-    import dataclasses
 
     case = dataclasses.replace(CASE, make=make)
     model = SplitModel.cut(build(case), case.at)

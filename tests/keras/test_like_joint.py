@@ -8,7 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from splitop.keras import SplitModel
 from tests.keras.models import (
     CASES,
     ROWS,
@@ -83,8 +85,6 @@ def test_metrics_of_layers() -> None:
         keras.utils.set_random_seed(7)
         built = make()
         if model is None:
-            from splitop.keras import SplitModel
-
             built = SplitModel.cut(built, "mid")
             built.compile(adam(), adam(), "mse")
         else:
@@ -95,8 +95,6 @@ def test_metrics_of_layers() -> None:
 
 
 def test_seed_norm_is_the_norm_of_the_gradient_of_iv() -> None:
-    import tensorflow as tf
-
     case = CASES["towers"]
     x, y = case.data()
     split = split_model(case)
@@ -109,6 +107,16 @@ def test_seed_norm_is_the_norm_of_the_gradient_of_iv() -> None:
     expected = tf.linalg.global_norm(tape.gradient(loss, iv))
     logs = split.train_on_batch(x, y, return_dict=True)
     np.testing.assert_allclose(logs["seed_norm"], expected, 1e-5)
+
+
+def test_seed_norm_is_that_of_iv_alone() -> None:
+    """The second part's own losses have a seed, too: one."""
+    case = CASES["everything"]
+    x, y = case.data()
+    model = split_model(case)
+    seed = model.seed_on_batch(x, y)
+    logs = model.train_on_batch(x, y, return_dict=True)
+    np.testing.assert_allclose(logs["seed_norm"], np.linalg.norm(seed), 1e-5)
 
 
 def test_evaluate_and_predict() -> None:

@@ -79,12 +79,11 @@ class Training:
         known = self.plans or Plans()
         self.plans = Plans(step.first or known.first, step.second or known.second)
 
-    def count_seed(self, step: JointStep) -> tf.Tensor:
-        """Adds a step's seed to the mean of the epoch, which it returns.
+    def count_seed(self, norm: tf.Tensor) -> tf.Tensor:
+        """Adds the norm of a step's seed to the mean of the epoch, which it returns.
 
         A dynamic loss scale is found by steps that overflow and are left out: so are their seeds.
         """
-        norm = step.seed_norm()
         if isinstance(self.first_optimizer, keras.optimizers.LossScaleOptimizer):
             counts = tf.math.is_finite(norm)
             self.seed_norm.update_state(

@@ -73,7 +73,8 @@ def train(
     training.record(step)
     _logger.info("%s: %s", model.name, model.path)
     logs = model.compute_metrics(x, y, above.y_pred, sample_weight=sample_weight)
-    return {**logs, "seed_norm": training.count_seed(step)}
+    norm = step.seed_norm(len(tf.nest.flatten(below.iv)))
+    return {**logs, "seed_norm": training.count_seed(norm)}
 
 
 def forward_second(model: Any, x: Any) -> SecondForward:
