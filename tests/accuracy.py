@@ -193,7 +193,7 @@ def assert_as_close_as_orders(
 
 def rounded_otherwise(value: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Numbers as another order of operations might have rounded them: off by an ulp at most."""
-    ulp = random.integers(-1, 2, value.shape) * np.finfo(value.dtype).eps
+    ulp = random.integers(-1, 2, value.shape) * float(ml_dtypes.finfo(value.dtype).eps)
     return (value * (1 + ulp)).astype(value.dtype)
 
 

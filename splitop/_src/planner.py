@@ -205,7 +205,7 @@ def make_plan(
             if a table can't.
         SplitError: Not an optimizer, or an argument that does not fit.
     """
-    _check_sparse(sparse)
+    check_sparse(sparse)
     path = backends.resolve(backend)
     adapter = adapter_for(optimizer)
     if reference is None:
@@ -271,7 +271,8 @@ def _gradient_options(
     return dataclasses.replace(options, finite_only=True) if skip_nonfinite else options
 
 
-def _check_sparse(sparse: str) -> None:
+def check_sparse(sparse: str) -> None:
+    """Raises SplitError for an unknown way to update tables."""
     if sparse not in (EXACT, LAZY):
         raise SplitError(f'sparse must be one of "exact", "lazy". Received: {sparse!r}.')
 

@@ -1,0 +1,1 @@
+"""`splitop.keras.SplitModel`: a model of two parts, as a Keras model."""
