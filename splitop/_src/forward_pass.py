@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from splitop._src.errors import SeedError, StashError
 from splitop._src.names import describe, tensor_name
+from splitop._src.parts import seed_dtype
 from splitop._src.second_run import SecondRun
 
 
@@ -92,13 +93,16 @@ class ForwardPass:
 
 
 def _fitting(seed: Any, iv: Any, shape: tf.TensorShape) -> tf.Tensor:
+    expected = seed_dtype(iv)
     try:
-        tensor = tf.convert_to_tensor(seed, None if tf.is_tensor(seed) else iv.dtype)
+        tensor = tf.convert_to_tensor(seed, None if tf.is_tensor(seed) else expected)
     except (TypeError, ValueError):
         tensor = None
-    if tensor is None or tensor.dtype != iv.dtype or tensor.shape != shape:
+    if tensor is not None and tensor.dtype == iv.dtype:
+        tensor = tf.cast(tensor, expected)
+    if tensor is None or tensor.dtype != expected or tensor.shape != shape:
         raise SeedError(
-            f'the seed of "{iv.name}" must be of {iv.dtype.name} and shape {shape}. '
+            f'the seed of "{iv.name}" must be of {expected.name} and shape {shape}. '
             f"Received: {describe(seed)}."
         )
     return tensor

@@ -55,6 +55,7 @@ class Options:
     backend: str | None = None
     sparse: str = "exact"
     skip_nonfinite: bool = False
+    check_numerics: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

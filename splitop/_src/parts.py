@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from splitop._src.errors import VariableListError
 from splitop._src.names import describe
@@ -19,6 +20,16 @@ def call_part(part: Callable[..., Any], inputs: Any) -> Any:
 def penalties_of(part: Any) -> list[Any]:
     """The scalar losses that a part has made in its last call: regularisers, add_loss."""
     return list(getattr(part, "losses", ()))
+
+
+def total(loss: Any, penalties: Sequence[Any]) -> Any:
+    """A scalar loss with the penalties that are added to it."""
+    return tf.add_n([loss, *(tf.cast(each, loss.dtype) for each in penalties)])
+
+
+def seed_dtype(iv: Any) -> tf.DType:
+    """The dtype of dL/dIV between the parts: 16 bits would lose what a loss scale has saved."""
+    return iv.dtype if iv.dtype.size > 2 else tf.float32
 
 
 def variables_of(part: Any, given: Sequence[Any] | None, name: str) -> Sequence[Any]:

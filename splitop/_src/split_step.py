@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from splitop._src.cut import check_cut
 from splitop._src.errors import SplitError, StashError
 from splitop._src.forward_pass import ForwardPass, Origins
-from splitop._src.parts import call_part, penalties_of, variables_of
-from splitop._src.planner import Plan, make_plan
+from splitop._src.joint_step import (
+    JointStep,
+    Options,
+    Part,
+    cross,
+    plan_joint_step,
+    plan_second_step,
+)
+from splitop._src.loss_scaling import loss_scale, rescaled
+from splitop._src.parts import call_part, penalties_of, seed_dtype, total, variables_of
+from splitop._src.planner import Plan
 from splitop._src.second_run import SecondRun, Traced
 from splitop._src.two_run import (
     RECOMPUTE,
@@ -23,7 +30,7 @@ from splitop._src.two_run import (
     check_optimizers,
     dense_gradient,
 )
-from splitop._src.validate import Call, check_call, check_iv, check_variables
+from splitop._src.validate import check_iv, check_variables
 
 
 class FirstStep(NamedTuple):
@@ -98,16 +105,10 @@ class SplitStep:
         self._optimizers = first_optimizer, second_optimizer
         self._given_vars = first_vars, second_vars
         self._recompute = forward == RECOMPUTE
-        self._make_plan = functools.partial(
-            make_plan,
-            backend=backend,
-            check_numerics=check_numerics,
-            sparse=sparse,
-            skip_nonfinite=skip_nonfinite,
-        )
+        self._options = Options(backend, sparse, skip_nonfinite, check_numerics)
         self._runs: list[SecondRun] = []
         self._forward = tf.function(self._build_forward, autograph=False, reduce_retracing=True)
-        self._first = tf.function(self._build_first, reduce_retracing=True)
+        self._one = tf.function(self._build_first, reduce_retracing=True)
         self._both = tf.function(self._build_both, reduce_retracing=True)
         self._pending: ForwardPass | None = None
         self._origins = Origins()
@@ -152,14 +153,15 @@ class SplitStep:
             y: What the loss function takes.
 
         Returns:
-            The loss, and the seed for `train_second`.
+            The loss, and the seed for `train_second`: of the dtype of iv, or of float32 where that
+            is of 16 bits; without a loss scale.
 
         Raises:
             CutError: The loss does not depend on iv.
         """
         _check_eager("train_first")
         iv = tf.nest.map_structure(tf.convert_to_tensor, iv)
-        loss, seed = self._first(iv, y)
+        loss, seed = self._one(iv, y)
         origin = self._origins.of(tf.nest.flatten(iv))
         self._origins.add(tf.nest.flatten(seed), origin)
         if self._pending is not None and origin == self._pending.origin:
@@ -214,6 +216,7 @@ class SplitStep:
         specs = tf.nest.map_structure(tf.type_spec_from_value, x)
         with tf.init_scope():
             run = SecondRun(self._trace_second, specs, self._recompute)
+        self._second_plan = run.plan
         self._runs.append(run)
         flat = tf.nest.flatten(x, expand_composites=True)
         return tf.constant(len(self._runs) - 1), run.forward(flat)
@@ -225,74 +228,94 @@ class SplitStep:
         return self._trace_second_step(iv, penalties_of(self._second_part))
 
     def _build_first(self, iv: Any, y: Any) -> tuple[Any, Any]:
-        loss = self._loss_of(iv, y)
-        return loss, self._train_first(iv, loss)
+        crossed = cross(iv)
+        loss = self._loss_of(crossed, y)
+        return loss, self._train_first(iv, crossed, loss)
 
     def _build_both(self, x: Any, y: Any) -> Any:
         iv = call_part(self._second_part, x)
         penalties = penalties_of(self._second_part)
-        loss = self._loss_of(iv, y)
-        self._train_both(iv, penalties, loss)
+        crossed = cross(iv)
+        loss = self._loss_of(crossed, y)
+        self._train_both([*tf.nest.flatten(iv), *penalties], tf.nest.flatten(crossed), loss)
         return loss
 
     def _loss_of(self, iv: Any, y: Any) -> Any:
         loss = tf.reduce_mean(self._loss(y, call_part(self._first_part, iv)))
-        penalties = penalties_of(self._first_part)
-        return tf.add_n([loss, *penalties]) if penalties else loss
+        return total(loss, penalties_of(self._first_part))
 
     @tf.autograph.experimental.do_not_convert
     def _trace_second_step(self, iv: Any, penalties: Sequence[Any]) -> Traced:
         """Builds the second part's step, on placeholders for the seeds."""
         graph = tf.compat.v1.get_default_graph()
         ivs = check_iv(iv, graph)
-        seeds = [tf.compat.v1.placeholder(each.dtype, each.shape, "seed") for each in ivs]
+        seeds = [tf.compat.v1.placeholder(seed_dtype(t), t.shape, "seed") for t in ivs]
         forward_end = len(graph.get_operations())
-        plan, call = self._plan_second(ivs, penalties, seeds)
-        plan.apply()
-        return Traced(iv, tuple(seeds), call.variables, plan, forward_end)
-
-    @tf.autograph.experimental.do_not_convert
-    def _train_first(self, iv: Any, loss: Any) -> Any:
-        """Trains the first part; returns the seed."""
-        plan, seeds = self._plan_first(loss, tf.nest.flatten(iv))
-        plan.apply()
-        return tf.nest.pack_sequence_as(iv, seeds)
-
-    @tf.autograph.experimental.do_not_convert
-    def _train_both(self, iv: Any, penalties: Sequence[Any], loss: Any) -> None:
-        graph = tf.compat.v1.get_default_graph()
-        ivs = check_iv(iv, graph)
-        first = check_variables(self._first_vars(), graph)
-        second = check_variables(self._second_vars(), graph)
-        check_disjoint(first, second)
-        check_cut(graph, loss, ivs, first, second)
-        first_plan, seeds = self._plan_first(loss, ivs)
-        second_plan, _ = self._plan_second(ivs, penalties, seeds)
-        first_plan.apply()
-        second_plan.apply()
-
-    def _plan_first(self, loss: Any, ivs: Sequence[Any]) -> tuple[Plan, list[Any]]:
-        call = check_call(loss, self._first_vars(), None, "SplitStep", f'the loss "{loss.name}"')
-        plan, gradients = self._make_plan(self._optimizers[0], call, keep=ivs)
-        self._first_plan = plan
-        return plan, [
-            dense_gradient(gradient, iv, loss) for gradient, iv in zip(gradients, ivs, strict=True)
+        second = self._second()
+        scale = loss_scale(second.optimizer)
+        scaled_seeds = [
+            tf.cast(rescaled(seed, None, scale), each.dtype)
+            for seed, each in zip(seeds, ivs, strict=True)
         ]
+        ones = [rescaled(tf.ones_like(penalty), None, scale) for penalty in penalties]
+        plan = plan_second_step(
+            [*ivs, *penalties], [*scaled_seeds, *ones], second, self._options, "SplitStep"
+        )
+        plan.apply()
+        variables = check_variables(second.variables, graph)
+        return Traced(iv, tuple(seeds), variables, plan, forward_end)
 
-    def _plan_second(
-        self, ivs: Sequence[Any], penalties: Sequence[Any], seeds: Sequence[Any]
-    ) -> tuple[Plan, Call]:
-        ones = [tf.ones_like(penalty) for penalty in penalties]
-        call = check_call([*ivs, *penalties], self._second_vars(), [*seeds, *ones], "SplitStep")
-        plan, _ = self._make_plan(self._optimizers[1], call)
-        self._second_plan = plan
-        return plan, call
+    @tf.autograph.experimental.do_not_convert
+    def _train_first(self, iv: Any, crossed: Any, loss: Any) -> Any:
+        """Trains the first part; returns the seed."""
+        ivs, flat = tf.nest.flatten(iv), tf.nest.flatten(crossed)
+        step = plan_joint_step(loss, ivs, flat, self._first(), None, self._options, "SplitStep")
+        self._check_seeds(step, flat, loss)
+        step.apply()
+        self._first_plan = step.first
+        return tf.nest.pack_sequence_as(
+            iv, [rescaled(tf.cast(s, seed_dtype(s)), step.scale, None) for s in step.seeds]
+        )
 
-    def _first_vars(self) -> Sequence[Any]:
-        return variables_of(self._first_part, self._given_vars[0], "first")
+    @tf.autograph.experimental.do_not_convert
+    def _train_both(self, outputs: Sequence[Any], crossed: Sequence[Any], loss: Any) -> None:
+        """Trains both parts.
 
-    def _second_vars(self) -> Sequence[Any]:
-        return variables_of(self._second_part, self._given_vars[1], "second")
+        Args:
+            outputs: What the second part gives, flat: IV, and its penalties.
+            crossed: IV as the first part has it.
+            loss: The loss without the second part's penalties.
+        """
+        graph = tf.compat.v1.get_default_graph()
+        ivs, penalties = outputs[: len(crossed)], cross(outputs[len(crossed) :])
+        check_iv(list(ivs), graph)
+        first, second = self._first(), self._second()
+        check_disjoint(*(check_variables(part.variables, graph) for part in (first, second)))
+        step = plan_joint_step(
+            total(loss, penalties),
+            outputs,
+            [*crossed, *penalties],
+            first,
+            second,
+            self._options,
+            "SplitStep",
+        )
+        self._check_seeds(step, crossed, loss)
+        step.apply()
+        self._first_plan, self._second_plan = step.first, step.second
+
+    def _first(self) -> Part:
+        variables = variables_of(self._first_part, self._given_vars[0], "first")
+        return Part(self._optimizers[0], variables)
+
+    def _second(self) -> Part:
+        variables = variables_of(self._second_part, self._given_vars[1], "second")
+        return Part(self._optimizers[1], variables)
+
+    @staticmethod
+    def _check_seeds(step: JointStep, crossed: Sequence[Any], loss: Any) -> None:
+        for seed, iv in zip(step.seeds, crossed, strict=False):
+            dense_gradient(seed, iv, loss)
 
 
 def _check_eager(name: str) -> None:

@@ -61,6 +61,14 @@ SECOND = {
         ),
         (5,),
     ),
+    "half": Second(
+        lambda: _sequential(
+            (5,),
+            layers.Dense(7, "relu", dtype="mixed_float16"),
+            layers.Dense(4, dtype="mixed_float16"),
+        ),
+        (5,),
+    ),
     "lstm": Second(
         lambda: _sequential((6, 5), layers.LSTM(7), layers.Dropout(0.5), layers.Dense(4, "silu")),
         (6, 5),
@@ -113,7 +121,7 @@ class Trained:
         step: The SplitStep.
     """
 
-    def __init__(self, kind: str = "dense", **options: Any) -> None:
+    def __init__(self, kind: str = "dense", scaled: bool = False, **options: Any) -> None:
         keras.utils.set_random_seed(1)
         self._kind = SECOND[kind]
         self.second, self.first = self._kind.build(), First()
@@ -122,6 +130,11 @@ class Trained:
             keras.optimizers.SGD(0.1, 0.9),
             keras.optimizers.Adam(0.01, epsilon=1e-3),
         )
+        if scaled:
+            self.optimizers = tuple(
+                keras.optimizers.LossScaleOptimizer(each, initial_scale=2.0**power)
+                for each, power in zip(self.optimizers, (9, 12), strict=True)
+            )
         self.step = splitop.SplitStep(
             self.second,
             self.first,

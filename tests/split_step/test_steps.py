@@ -45,6 +45,45 @@ def test_in_parts_as_in_one(kind: str, path: str, forward: str) -> None:
         assert bool(plan.fused) == (path == "auto")
 
 
+@pytest.mark.parametrize("forward", FORWARD)
+def test_loss_scales_are_undone_once(forward: str) -> None:
+    """Pitfall 17: each part's own; the seed has none, and is wide enough to do without."""
+    parts, one, plain = (
+        Trained("half", True, forward=forward),
+        Trained("half", True),
+        Trained("half"),
+    )
+    for number in range(3):
+        x, y = parts.batch(number)
+        seed = parts.step.train_first(parts.step.forward_second(x), y).seed
+        assert seed.dtype == tf.float32
+        parts.step.train_second(seed)
+        one.in_one(number)
+        plain.in_one(number)
+    assert_close(parts.state(), one.state())
+    weights = [v for part in (parts.second, parts.first) for v in part.variables]
+    others = [v for part in (plain.second, plain.first) for v in part.variables]
+    for weight, other in zip(weights, others, strict=True):
+        # In 16 bits the scaled gradients round otherwise.
+        np.testing.assert_allclose(weight, other, 3e-2, 3e-3, err_msg=weight.path)
+
+
+def test_an_overflow_leaves_the_step_out() -> None:
+    each = Trained("half", True)
+    each.in_parts(0)
+    x, y = each.batch(1)
+    iv = each.step.forward_second(x)
+    seed = each.step.train_first(iv, y).seed
+    before = each.state()
+    each.step.train_second(seed * 1e30)
+    after = each.state()
+    changed = {name for name in after if (after[name] != before[name]).any()}
+    assert {name.split("/")[-1] for name in changed} == {
+        "dynamic_scale",
+        "step_counter",
+    }
+
+
 @pytest.mark.parametrize("in_parts", [False, True])
 def test_as_keras_trains(in_parts: bool) -> None:
     """The unsplit model with the same optimizers, by a tape."""
