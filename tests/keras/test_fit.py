@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import splitop
 from splitop.keras import SplitModel
 from tests.keras.models import (
     CASES,
+    AddsLoss,
     adam,
     assert_like_joint,
     assert_same_bits,
@@ -163,6 +165,24 @@ def test_subclassed_parts() -> None:
     losses = fit(model, *CASES["dense"].data(), epochs=8)["loss"]
     assert losses[-1] < losses[0]
     assert model.path == "first part: 2 of 2 variables fused; second part: 2 of 2 variables fused"
+
+
+def test_losses_of_layers_alone() -> None:
+    x, _ = CASES["dense"].data()
+    inputs = keras.Input((9,))
+    h = keras.layers.Dense(6, name="mid")(inputs)
+    model = SplitModel.cut(keras.Model(inputs, AddsLoss()(h)), "mid")
+    model.compile(adam(), adam())
+    losses = fit(model, x, None, epochs=5)["loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_says_which_path_trains(caplog: pytest.LogCaptureFixture) -> None:
+    model = split_model(CASES["dense"])
+    with caplog.at_level(logging.INFO, "splitop"):
+        fit(model, *CASES["dense"].data())
+    assert f"{model.name}: first part: 4 of 4 variables fused; second part: 4 of" in caplog.text
+    assert "high/kernel" in str(model.plans)
 
 
 def test_loss_of_the_users() -> None:
