@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import keras
@@ -13,6 +17,7 @@ import splitop
 from splitop.keras import SplitModel
 from tests.keras.models import (
     CASES,
+    AddsLoss,
     adam,
     assert_like_joint,
     assert_same_bits,
@@ -68,6 +73,27 @@ def test_functions_that_run_eagerly() -> None:
             model.train_on_batch(*CASE.data())
     finally:
         tf.config.run_functions_eagerly(False)
+
+
+REPLICAS = """
+import tensorflow as tf
+from tests.keras.models import CASES, split_model
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model = split_model(CASES["dense"])
+model.fit(*CASES["dense"].data(), verbose=0)
+"""
+
+
+def test_several_replicas() -> None:
+    root = pathlib.Path(__file__).parents[2]
+    run = subprocess.run(
+        [sys.executable, "-c", REPLICAS], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert "trains on one replica" in run.stderr
+    assert run.stderr.rstrip().endswith("Received: a MirroredStrategy of 2 replicas.")
 
 
 @pytest.mark.slow
@@ -139,6 +165,24 @@ def test_subclassed_parts() -> None:
     losses = fit(model, *CASES["dense"].data(), epochs=8)["loss"]
     assert losses[-1] < losses[0]
     assert model.path == "first part: 2 of 2 variables fused; second part: 2 of 2 variables fused"
+
+
+def test_losses_of_layers_alone() -> None:
+    x, _ = CASES["dense"].data()
+    inputs = keras.Input((9,))
+    h = keras.layers.Dense(6, name="mid")(inputs)
+    model = SplitModel.cut(keras.Model(inputs, AddsLoss()(h)), "mid")
+    model.compile(adam(), adam())
+    losses = fit(model, x, None, epochs=5)["loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_says_which_path_trains(caplog: pytest.LogCaptureFixture) -> None:
+    model = split_model(CASES["dense"])
+    with caplog.at_level(logging.INFO, "splitop"):
+        fit(model, *CASES["dense"].data())
+    assert f"{model.name}: first part: 4 of 4 variables fused; second part: 4 of" in caplog.text
+    assert "high/kernel" in str(model.plans)
 
 
 def test_loss_of_the_users() -> None:

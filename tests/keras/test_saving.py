@@ -119,6 +119,60 @@ def test_not_compiled(tmp_path: pathlib.Path) -> None:
     assert not keras.models.load_model(tmp_path / "compiled.keras", compile=False).compiled
 
 
+@keras.saving.register_keras_serializable(package="splitop_tests")
+class Encoder(keras.Model):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.dense = keras.layers.Dense(6, "relu")
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+
+@pytest.mark.parametrize("second", [lambda: keras.Sequential([keras.layers.Dense(6)]), Encoder])
+def test_parts_that_the_first_batch_has_built(second: Any, tmp_path: pathlib.Path) -> None:
+    x, y = CASES["dense"].data()
+    model = SplitModel(second(), keras.Sequential([keras.layers.Dense(3)]))
+    model.compile(adam(), adam(), "mse")
+    fit(model, x, y)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for each in (model, loaded):
+        each.train_on_batch(x, y)
+    assert_same_bits(by_position(loaded), by_position(model))
+    model.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(tmp_path / "served")
+    np.testing.assert_allclose(served.serve(x), model.predict(x, verbose=0), 1e-5, 1e-6)
+
+
+def test_operations_that_are_no_layers(tmp_path: pathlib.Path) -> None:
+    x, y = CASES["dense"].data()
+    inputs = keras.Input((9,))
+    h = keras.layers.Dense(6, name="mid")(inputs)
+    h = keras.ops.concatenate([h[:, :3] * 2.0 + 1.0, keras.ops.relu(h)], -1)
+    model = SplitModel.cut(keras.Model(inputs, keras.layers.Dense(3)(h)), "mid")
+    model.compile(adam(), adam(), "mse")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for each in (model, loaded):
+        each.train_on_batch(x, y)
+    assert_same_bits(by_position(loaded), by_position(model))
+
+
+def test_checkpoint_of_tensorflow(tmp_path: pathlib.Path) -> None:
+    case = CASES["dense"]  # Keras gives it no states of random layers.
+    x, y = case.data()
+    model, other = (split_model(case, first_steps=1, second_steps=3) for _ in range(2))
+    for _ in range(2):
+        model.train_on_batch(x, y)
+    path = tf.train.Checkpoint(model=model).save(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(model=other).restore(path)
+    for each in (model, other):
+        each.train_on_batch(x, y)
+    assert_same_bits(state(other), state(model))
+    assert int(other.optimizer.iterations.numpy()) == 1
+
+
 def test_a_frozen_part(tmp_path: pathlib.Path) -> None:
     case = CASES["dense"]
     model = split_model(case)

@@ -68,7 +68,8 @@ class Training:
         """
         self.config = config
         self.first_optimizer, self.second_optimizer = _optimizers(config, first, second)
-        backends.resolve(config["backend"])
+        if config["backend"] is not None:
+            backends.resolve(config["backend"])
         check_sparse(config["sparse"])
         self.options = Options(config["backend"], config["sparse"], config["skip_nonfinite"])
         self.seed_norm = keras.metrics.Mean(name="seed_norm")

@@ -14,7 +14,6 @@ from splitop._src.names import describe
 from splitop._src.split_model import cut as cutting
 from splitop._src.split_model import step, stored_seeds
 from splitop._src.split_model.compiling import Plans, Training, new_frequency
-from splitop._src.validate import current_graph
 
 # How the names of what Keras does not save itself start.
 _FURTHER = "splitop_"
@@ -194,7 +193,7 @@ class SplitModel(keras.Model):
         return self._eager_step(data) if tf.executing_eagerly() else self._graph_step(data)
 
     def _graph_step(self, data: Any) -> dict[str, Any]:
-        current_graph(step.CALLER)
+        step.check_context()
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         step.build(self, x)
         return self._frequency.run(lambda *which: step.train(self, x, y, sample_weight, *which))

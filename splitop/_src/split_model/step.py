@@ -13,6 +13,7 @@ import tensorflow as tf
 from splitop._src.errors import SplitError
 from splitop._src.joint_step import Part, cross, plan_joint_step
 from splitop._src.names import variable_name
+from splitop._src.validate import current_graph
 
 CALLER = "keras.SplitModel"  # for messages
 
@@ -115,6 +116,23 @@ def part(model: Any, which: str) -> Part | None:
     return Part(optimizer, variables)
 
 
+def check_context() -> None:
+    """Checks that a batch can be built here.
+
+    Raises:
+        SplitError: There is no graph, or there are several replicas.
+    """
+    strategy = tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync > 1:
+        raise SplitError(
+            "a SplitModel trains on one replica: the parts exchange their gradients one after the "
+            "other, in an order that TensorFlow does not keep among several replicas. Create and "
+            "train it outside of the tf.distribute strategy. Received: a "
+            f"{type(strategy).__name__} of {strategy.num_replicas_in_sync} replicas."
+        )
+    current_graph(CALLER)
+
+
 def build(model: Any, x: Any) -> None:
     """Creates the variables that have been left for the first batch.
 
@@ -154,6 +172,5 @@ def _call(own: Any, inputs: Any) -> Any:
 
 
 def _count_loss(model: Any, loss: tf.Tensor, x: Any) -> None:
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
     rows = tf.shape(next(each for each in tf.nest.flatten(x) if each is not None))[0]
-    model._loss_tracker.update_state(loss * replicas, sample_weight=rows)
+    model._loss_tracker.update_state(loss, sample_weight=rows)
