@@ -1,4 +1,4 @@
-"""The README's examples run as they stand there."""
+"""The examples of the README and of the guide run as they stand there."""
 
 from __future__ import annotations
 
@@ -7,20 +7,32 @@ import re
 
 import pytest
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
-EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = {"README.md": 4, "docs/guide.md": 5}  # and how many examples they have
+EXAMPLES = [
+    pytest.param(page, example, id=f"{page}-{number}")
+    for page in PAGES
+    for number, example in enumerate(
+        re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL), 1
+    )
+]
+LINKS = sorted(
+    (page, target)
+    for page in ["README.md", *(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))]
+    for target in set(re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()))
+)
 
 
-def test_there_is_an_example_of_each_call_and_of_tables() -> None:
-    assert len(EXAMPLES) == 4
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) == sum(PAGES.values())
 
 
-@pytest.mark.parametrize("number", range(4))
-def test_example(number: int) -> None:
+@pytest.mark.parametrize(("page", "example"), EXAMPLES)
+def test_example(page: str, example: str) -> None:
     # From a file: TensorFlow reads the source of what it traces.
-    exec(compile(EXAMPLES[number], f"README example {number + 1}", "exec"), {"__name__": "readme"})
+    exec(compile(example, f"an example of {page}", "exec"), {"__name__": "example"})
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README.read_text()))))
-def test_link(target: str) -> None:
-    assert (README.parent / target).exists()
+@pytest.mark.parametrize(("page", "target"), LINKS)
+def test_link(page: str, target: str) -> None:
+    assert ((ROOT / page).parent / target).exists()
