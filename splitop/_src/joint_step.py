@@ -14,7 +14,7 @@ a loss of the second part may read IV.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -107,6 +107,7 @@ def plan_joint_step(
     second: Part | None,
     options: Options,
     caller: str,
+    plan_second: Callable[[Sequence[tf.Tensor | None]], Plan] | None = None,
 ) -> JointStep:
     """Plans one step of the parts that train.
 
@@ -119,6 +120,8 @@ def plan_joint_step(
         second: The second part, or None if it does not train.
         options: How to plan.
         caller: The public function, for messages.
+        plan_second: Plans the second part's step from its seeds, which its optimizer's loss scale
+            multiplies; None: `plan_second_step`.
 
     Raises:
         CutError: IV does not separate the parts, or no gradient flows back to it.
@@ -134,7 +137,10 @@ def plan_joint_step(
         # If it trains alone, the whole backward pass has its scale.
         own_scale = scale if second is lead else loss_scale(second.optimizer)
         own_seeds = [rescaled(seed, scale, own_scale) for seed in seeds]
-        second_plan = plan_second_step(ivs, own_seeds, second, options, caller)
+        if plan_second is None:
+            second_plan = plan_second_step(ivs, own_seeds, second, options, caller)
+        else:
+            second_plan = plan_second(own_seeds)
     return JointStep(first_plan, second_plan, seeds, scale, first.optimizer if first else None)
 
 

@@ -93,6 +93,7 @@ class SplitModel(keras.Model):
         weighted_metrics: Any = None,
         first_steps: int = 1,
         second_steps: int = 1,
+        micro_batch_size: int | None = None,
         backend: str | None = None,
         sparse: str = "exact",
         skip_nonfinite: bool = False,
@@ -120,6 +121,10 @@ class SplitModel(keras.Model):
                 batch, the second part in each. A part that does not train in a batch stays as it
                 is: its optimizer counts, and decays, in its own steps only.
             second_steps: See `first_steps`.
+            micro_batch_size: Rows of the second part's micro-batches, whose activations alone are
+                kept: see `splitop.MicroBatches`. The loss and the update are those of the whole
+                batch; losses that a layer of the second part adds are taken for means over the
+                rows. Only the update is fused then. None: the batch in one piece.
             backend: "auto", "fused" or "reference": see `splitop.plan`.
             sparse: "exact" or "lazy": see `splitop.plan`.
             skip_nonfinite: Whether a part's step with a NaN or Inf in its gradients is left out.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import tensorflow as tf
 from splitop._src.errors import SplitError
 from splitop._src.joint_step import Part, cross, plan_joint_step
 from splitop._src.names import variable_name
+from splitop._src.split_model.chunked import ChunkedSecond
 from splitop._src.validate import current_graph
 
 CALLER = "keras.SplitModel"  # for messages
@@ -58,17 +60,24 @@ def train(
 ) -> dict[str, Any]:
     """Adds a training step to the graph; returns its logs."""
     training = model._compiled()
-    below = forward_second(model, x)
+    size = training.config["micro_batch_size"]
+    chunked = None if size is None else ChunkedSecond(model.second_part, x, size)
+    below = chunked or forward_second(model, x)
     above = forward_first(model, below, x, y, sample_weight)
     _count_loss(model, above.loss, x)
+    second = part(model, "second") if train_second else None
+    plan_second = None
+    if chunked is not None and second is not None:
+        plan_second = functools.partial(chunked.plan, second=second, options=training.options)
     step = plan_joint_step(
         above.loss,
         below.tensors,
         above.crossed,
         part(model, "first") if train_first else None,
-        part(model, "second") if train_second else None,
+        second,
         training.options,
         CALLER,
+        plan_second,
     )
     step.apply()
     training.record(step)
@@ -85,7 +94,7 @@ def forward_second(model: Any, x: Any) -> SecondForward:
 
 
 def forward_first(
-    model: Any, below: SecondForward, x: Any, y: Any, sample_weight: Any
+    model: Any, below: SecondForward | ChunkedSecond, x: Any, y: Any, sample_weight: Any
 ) -> FirstForward:
     """From IV to the loss, in training mode."""
     iv, losses = cross(below.iv), cross(below.losses)
