@@ -17,6 +17,7 @@ from splitop._src.errors import (
     SeedError,
     SplitError,
     VariableListError,
+    VerifyError,
 )
 from splitop._src.version import __version__
 
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
     from splitop._src.minimize import minimize, plan
     from splitop._src.planner import Plan, PlannedChain, PlannedLayer, PlannedTable
     from splitop._src.two_run import SplitOps, split_minimize
+    from splitop._src.verify.api import verify
+    from splitop._src.verify.report import Comparison, Finding, VerifyReport
 
 __all__ = [
     "BuildInfo",
+    "Comparison",
     "CutError",
+    "Finding",
     "LibraryError",
     "NotFusableError",
     "Plan",
@@ -40,6 +45,8 @@ __all__ = [
     "SplitError",
     "SplitOps",
     "VariableListError",
+    "VerifyError",
+    "VerifyReport",
     "__version__",
     "backend",
     "build_info",
@@ -47,20 +54,25 @@ __all__ = [
     "minimize",
     "plan",
     "split_minimize",
+    "verify",
 ]
 
 # Imported when they are first asked for: they need TensorFlow, which takes seconds.
 _LAZY = {
     "BuildInfo": "build_info",
+    "Comparison": "verify.report",
+    "Finding": "verify.report",
     "Plan": "planner",
     "PlannedChain": "planner",
     "PlannedLayer": "planner",
     "PlannedTable": "planner",
     "SplitOps": "two_run",
+    "VerifyReport": "verify.report",
     "build_info": "build_info",
     "minimize": "minimize",
     "plan": "minimize",
     "split_minimize": "two_run",
+    "verify": "verify.api",
 }
 
 

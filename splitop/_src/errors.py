@@ -26,5 +26,9 @@ class NotFusableError(SplitError):
     """`backend="fused"` was asked for, and some variables can't be fused."""
 
 
+class VerifyError(SplitError):
+    """`splitop.verify` has found that a model does not train in two parts as in one."""
+
+
 class LibraryError(ImportError):
     """The compiled library is missing, or was built for another TensorFlow."""
