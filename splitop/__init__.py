@@ -28,13 +28,11 @@ if TYPE_CHECKING:
     from splitop._src.planner import Plan, PlannedChain, PlannedLayer, PlannedTable
     from splitop._src.two_run import SplitOps, split_minimize
     from splitop._src.verify.api import verify
-    from splitop._src.verify.report import Comparison, Finding, VerifyReport
+    from splitop._src.verify.report import VerifyReport
 
 __all__ = [
     "BuildInfo",
-    "Comparison",
     "CutError",
-    "Finding",
     "LibraryError",
     "NotFusableError",
     "Plan",
@@ -60,8 +58,6 @@ __all__ = [
 # Imported when they are first asked for: they need TensorFlow, which takes seconds.
 _LAZY = {
     "BuildInfo": "build_info",
-    "Comparison": "verify.report",
-    "Finding": "verify.report",
     "Plan": "planner",
     "PlannedChain": "planner",
     "PlannedLayer": "planner",

@@ -107,7 +107,9 @@ def _row(
         difference = np.abs(np.asarray(got, np.float64) - np.asarray(wanted, np.float64))
     same = np.asarray((got == wanted) | ((got != got) & (wanted != wanted)))
     difference = np.where(same, 0.0, np.where(np.isfinite(difference), difference, np.inf))
-    where = np.unravel_index(int(np.argmax(difference)), difference.shape) if difference.size else ()
+    where = (
+        np.unravel_index(int(np.argmax(difference)), difference.shape) if difference.size else ()
+    )
     largest = float(np.max(difference, initial=0))
     scale, unit = magnitude(wanted), ulp(wanted)
     return Comparison(

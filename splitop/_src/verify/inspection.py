@@ -186,7 +186,9 @@ def _check_loss(loss: Any) -> None:
 def _shared(first: Sequence[Any], shared: set[int]) -> list[Finding]:
     return [
         Finding(
-            ERROR, "shared variable", tensor_name(item),
+            ERROR,
+            "shared variable",
+            tensor_name(item),
             "Both parts have it, so that each part's step gives it a part of its gradient only, "
             "and two optimizers update it. Here it is trained with the second part.",
             "Give each part a variable of its own, or move the cut so that one part has all of "
@@ -223,7 +225,9 @@ def _lost_penalties(graph: Any, split: Split) -> list[Finding]:
         if split.keeps_penalties:
             found.append(
                 Finding(
-                    NOTE, "regularisation", ", ".join(names),
+                    NOTE,
+                    "regularisation",
+                    ", ".join(names),
                     f"The second part's step adds its own penalty {tensor_name(penalty)} to the "
                     "gradient by the seed.",
                     "Nothing: training does the same as long as it adds all penalties.",
@@ -232,7 +236,9 @@ def _lost_penalties(graph: Any, split: Split) -> list[Finding]:
             continue
         found.append(
             Finding(
-                ERROR, "lost regularisation", ", ".join(names),
+                ERROR,
+                "lost regularisation",
+                ", ".join(names),
                 f"The penalty {tensor_name(penalty)} of the second part is no part of the seed, so "
                 "that a step by the seed alone loses it.",
                 "Train the second part with splitop.minimize(optimizer, [iv, *second.losses], "
@@ -254,7 +260,9 @@ def _neither(graph: Any, split: Split, trainable: Sequence[Any]) -> list[Finding
         if any(op in walk for op in reach.handle(graph, _value(variable)).consumers()):
             found.append(
                 Finding(
-                    WARNING, "variable of neither part", tensor_name(variable),
+                    WARNING,
+                    "variable of neither part",
+                    tensor_name(variable),
                     "It is trainable and has a gradient, but no part trains it.",
                     "Add it to first_vars or second_vars, or set trainable=False if it is meant "
                     "to stay as it is.",
@@ -281,7 +289,9 @@ def _reached(graph: Any, split: Split) -> tuple[dict[int, bool], list[Finding]]:
         if seed is None:
             found.append(
                 Finding(
-                    ERROR, "no seed", tensor_name(iv),
+                    ERROR,
+                    "no seed",
+                    tensor_name(iv),
                     f'No gradient flows from the loss "{tensor_name(split.loss)}" to it: '
                     + _blocked([iv], total),
                     "Remove what blocks the gradient between iv and the loss, or take this tensor "
@@ -294,7 +304,9 @@ def _reached(graph: Any, split: Split) -> tuple[dict[int, bool], list[Finding]]:
         if gradient is None and reached[id(item)]:
             found.append(
                 Finding(
-                    ERROR, "no gradient by the seed", item.name,
+                    ERROR,
+                    "no gradient by the seed",
+                    item.name,
                     "In one piece the model trains it, but iv is not computed from it.",
                     "Train it with the first part, or make what is computed from it a part of iv.",
                 )  # fmt: skip
@@ -328,7 +340,9 @@ def _loss_kind(loss: Any) -> list[Finding]:
     if loss.shape.rank != 0:
         return [
             Finding(
-                WARNING, "mean against sum", tensor_name(loss),
+                WARNING,
+                "mean against sum",
+                tensor_name(loss),
                 f"The loss has the shape {loss.shape}: what is differentiated is its sum, which "
                 "grows with the batch.",
                 "Reduce it to a scalar, by tf.reduce_mean if the learning rate is not to depend on "
@@ -340,7 +354,9 @@ def _loss_kind(loss: Any) -> list[Finding]:
         if op.type == "Sum" and op.inputs[0].shape.rank:
             return [
                 Finding(
-                    NOTE, "mean against sum", tensor_name(loss),
+                    NOTE,
+                    "mean against sum",
+                    tensor_name(loss),
                     "The loss is a sum over the batch, so that the seed grows with the batch.",
                     "If the batch is cut into micro-batches, add their seeds up; with a mean, "
                     "weight them by their sizes.",
@@ -348,4 +364,3 @@ def _loss_kind(loss: Any) -> list[Finding]:
             ]
         op = next(i for i in op.inputs if i.dtype.is_floating).op
     return []
-

@@ -26,7 +26,9 @@ def findings(names: Sequence[str], gradients: Sequence[Arrays]) -> list[Finding]
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(bad))[0])
             result.append(
                 Finding(
-                    ERROR, "NaN or Inf", name,
+                    ERROR,
+                    "NaN or Inf",
+                    name,
                     f"Its gradient is not finite: {np.count_nonzero(~np.isfinite(bad))} of "
                     f"{bad.size} elements in step {broken[0]}, the first one at {list(where)}.",
                     "Look for a division by zero, the logarithm of zero or an overflow; a bad batch "
@@ -37,7 +39,9 @@ def findings(names: Sequence[str], gradients: Sequence[Arrays]) -> list[Finding]
         elif not any(value.any() for value in values):
             result.append(
                 Finding(
-                    WARNING, "zero gradient", name,
+                    WARNING,
+                    "zero gradient",
+                    name,
                     "Its gradient is zero in every element and step: it does not learn from this "
                     "batch.",
                     "Look for dead units (relu), an input that is zero, or a part whose output "

@@ -23,7 +23,9 @@ def findings(first: Any, second: Any) -> list[Finding]:
         adapter_for(first)
         return [
             Finding(
-                ERROR, "one optimizer for both parts", describe(first),
+                ERROR,
+                "one optimizer for both parts",
+                describe(first),
                 "One object has one iteration counter and one set of variables: it would count "
                 "every step twice, and a Keras optimizer refuses the other part's variables. The "
                 "updates were not compared.",
@@ -48,7 +50,9 @@ def _clipping(first: Any, second: Any) -> list[Finding]:
         return []
     return [
         Finding(
-            WARNING, "clipping by the global norm", ", ".join(clipped),
+            WARNING,
+            "clipping by the global norm",
+            ", ".join(clipped),
             "The norm is that of one part's gradients. One optimizer for the whole model would "
             "clip by the norm of all.",
             "Choose the bounds for the parts, or clip each gradient by itself (clipnorm, "
@@ -67,7 +71,9 @@ def _accumulation(first: Any, second: Any) -> list[Finding]:
     if steps[0] != steps[1]:
         return [
             Finding(
-                WARNING, "gradient accumulation", PAIR,
+                WARNING,
+                "gradient accumulation",
+                PAIR,
                 f"The first part is updated every {steps[0]} steps, the second one every "
                 f"{steps[1]}: in between, seeds come from a first part of another age.",
                 "Set the same gradient_accumulation_steps in both, unless that is meant.",
@@ -75,7 +81,9 @@ def _accumulation(first: Any, second: Any) -> list[Finding]:
         ]
     return [
         Finding(
-            NOTE, "gradient accumulation", PAIR,
+            NOTE,
+            "gradient accumulation",
+            PAIR,
             f"Variables are updated every {steps[0]} steps, with the mean of the gradients: what "
             "was compared in between are the accumulators.",
             f"Verify with at least steps={steps[0]} to compare an update.",
@@ -90,7 +98,9 @@ def _loss_scale(first: Any, second: Any) -> list[Finding]:
     if scales[0] != scales[1]:
         return [
             Finding(
-                WARNING, "loss scale", PAIR,
+                WARNING,
+                "loss scale",
+                PAIR,
                 f"The first optimizer undoes a loss scale of {_text(scales[0])}, the second one of "
                 f"{_text(scales[1])}: a seed of the loss as the first part scales it is undone by "
                 "another factor, or not at all.",
@@ -100,7 +110,9 @@ def _loss_scale(first: Any, second: Any) -> list[Finding]:
         ]
     return [
         Finding(
-            NOTE, "loss scale", PAIR,
+            NOTE,
+            "loss scale",
+            PAIR,
             f"Both optimizers undo a loss scale of {_text(scales[0])}. A dynamic scale moves in "
             "each of them by itself: after an overflow in one part they differ.",
             "Take the seed from the scaled loss, optimizer.scale_loss(loss), and give it to the "
@@ -134,7 +146,9 @@ def _counters(first: Any, second: Any) -> list[Finding]:
         return []
     return [
         Finding(
-            WARNING, "parts of different age", PAIR,
+            WARNING,
+            "parts of different age",
+            PAIR,
             f"The first part's optimizer has counted {counts[0]} steps, the second one's "
             f"{counts[1]}: they were restored from checkpoints of different steps, or are trained "
             "at different frequencies. Schedules and bias corrections are apart, too.",

@@ -37,7 +37,9 @@ def findings(graph: Any, ivs: Sequence[Any]) -> list[Finding]:
     if moving:
         result.append(
             Finding(
-                WARNING, PITFALL, ", ".join(sorted(moving)),
+                WARNING,
+                PITFALL,
+                ", ".join(sorted(moving)),
                 f"{where} is computed with random numbers (dropout, noise), which are others in "
                 "every forward pass. A second part that runs its forward pass again in a second "
                 "run has another mask than the one that its seed belongs to.",
@@ -48,7 +50,9 @@ def findings(graph: Any, ivs: Sequence[Any]) -> list[Finding]:
     if fixed:
         result.append(
             Finding(
-                NOTE, PITFALL, ", ".join(sorted(fixed)),
+                NOTE,
+                PITFALL,
+                ", ".join(sorted(fixed)),
                 f"{where} is computed with random numbers from a seed that the forward pass does "
                 "not change: a second forward pass has the same mask, and so have all steps unless "
                 "something else changes the seed.",

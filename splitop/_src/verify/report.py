@@ -35,7 +35,9 @@ class Finding:
     advice: str
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.pitfall}: {self.where}\n    {self.message}\n    {self.advice}"
+        return (
+            f"{self.severity}: {self.pitfall}: {self.where}\n    {self.message}\n    {self.advice}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,7 +73,9 @@ def moved_state(graph: Any, ops: Sequence[Any], ivs: Sequence[Any]) -> list[Find
     if python:
         result.append(
             Finding(
-                NOTE, "Python code", ", ".join(python),
+                NOTE,
+                "Python code",
+                ", ".join(python),
                 "The second part runs Python code in its graph. What that changes outside of "
                 "TensorFlow was not put back.",
                 "Nothing, if it is a pure function; it runs once a forward pass.",
