@@ -5,29 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from splitop._src.errors import SplitError, VariableListError
 from splitop._src.full_precision import full_precision
 from splitop._src.names import describe
 from splitop._src.optimizers import adapter_for
-from splitop._src.verify import comparison, numbers, optimizer_pitfalls, rounding
-from splitop._src.verify.comparison import Run, compare
 from splitop._src.verify.eager import EagerModel
+from splitop._src.verify.examine import examine
 from splitop._src.verify.graph import GraphModel
-from splitop._src.verify.inspection import Inspection
 from splitop._src.verify.keras_parts import from_model, from_parts
-from splitop._src.verify.report import (
-    ERROR,
-    FUSED_AND_REFERENCE,
-    SEVERITIES,
-    SPLIT_AND_JOINT,
-    Comparison,
-    Finding,
-    VerifyReport,
-)
-from splitop._src.verify.step import AUTO, JOINT, REFERENCE
+from splitop._src.verify.report import VerifyReport
 
 
 def verify(
@@ -63,19 +51,19 @@ def verify(
     - split against joint: each variable's gradient by the seed with that of the loss of the whole
       model, and all variables and optimizer state after the updates. Both gradients are taken
       before either part moves. Each optimizer updates its own part in joint training, too.
-    - fused against reference: all variables and optimizer state with backend="auto" and "reference".
+    - fused against reference: all variables and optimizer state, with backend="auto" and with
+      "reference".
 
-    There is one forward pass in a step, in training mode, so that both see the same dropout masks.
+    A step has one forward pass, in training mode, so that both see the same dropout masks.
 
-    A difference fails if it is larger than rounding explains: the largest element may be off by twice
-    what moves when all variables and slots start off by r = √n u (n terms in the longest sum, u the
-    unit roundoff of the shortest dtype; at least an ulp), the larger of two runs, plus 2 r times
-    the way from the start, plus 4 ulp of the largest magnitude. Float32 products are not rounded to
-    TF32 meanwhile.
+    A difference fails if it is larger than rounding explains. That is measured: two more runs of
+    the reference start from variables and slots that are off by r = √n u each (n terms in the
+    longest sum, u the unit roundoff of the shortest dtype; at least an ulp). An element may be off by twice what moved in them, plus 2 r times the way from the start, plus 4 ulp of the
+    largest magnitude. Float32 products are not rounded to TF32 meanwhile.
 
-    Nothing is left changed, also if it fails: eager variables, seed generators and optimizers are put
-    back bit by bit, so that nothing else may use them meanwhile, and memory holds a copy of them; a
-    TF1 graph is copied, and its session only read.
+    Nothing is left changed, also if it fails. Eager variables, seed generators and optimizers are
+    put back bit by bit: nothing else may use them meanwhile, and memory holds a copy of them. A TF1
+    graph is copied, and its session only read.
 
     Args:
         model: A functional or sequential Keras model for `cut`, or an object with the attributes
@@ -140,7 +128,7 @@ def verify(
         keeps_penalties=keeps,
     )
     with full_precision():
-        return _report(subject, optimizers, steps)
+        return examine(subject, optimizers, steps)
 
 
 def _subject(
@@ -192,97 +180,6 @@ def _subject(
             f"Received: None for {describe(model)}."
         )
     return from_model(model, cut, *batch, loss, **options)
-
-
-def _report(
-    subject: EagerModel | GraphModel, optimizers: tuple[Any, Any], steps: int
-) -> VerifyReport:
-    with subject.opened(optimizers) as inspection:
-        findings = [*inspection.findings, *optimizer_pitfalls.findings(*optimizers)]
-        report = VerifyReport(inspection.cut, 0, _sorted(findings))
-        if not inspection.can_run:
-            return report
-        if optimizers[0] is optimizers[1]:
-            return _gradients_alone(subject, inspection, findings)
-        try:
-            return _compared(subject, inspection, findings, optimizers, steps)
-        except SplitError as error:
-            findings.append(
-                Finding(
-                    ERROR,
-                    "training step",
-                    ", ".join(inspection.cut),
-                    str(error),
-                    "No steps were compared: change that first.",
-                )  # fmt: skip
-            )
-            return VerifyReport(inspection.cut, 0, _sorted(findings))
-
-
-def _compared(
-    subject: EagerModel | GraphModel,
-    inspection: Inspection,
-    findings: Sequence[Finding],
-    optimizers: tuple[Any, Any],
-    steps: int,
-) -> VerifyReport:
-    joint = subject.run(JOINT, steps, optimizers)
-    moved = [
-        subject.run(REFERENCE, steps, optimizers, np.random.default_rng(seed))
-        for seed in range(rounding.MOVED_RUNS)
-    ]
-    reference = subject.run(REFERENCE, steps, optimizers)
-    names = subject.names
-    auto = subject.run(AUTO, steps, optimizers)
-    ways = comparison.movements(
-        reference.values, [(run.values, run.start) for run in moved], reference.start
-    )
-    start, error = reference.start, inspection.error
-    updates = [
-        *compare(SPLIT_AND_JOINT, names, reference.values, joint.values, ways, start, error),
-        *compare(FUSED_AND_REFERENCE, names, auto.values, reference.values, ways, start, error),
-    ]
-    first, second = subject.plans
-    return VerifyReport(
-        cut=inspection.cut,
-        steps=steps,
-        findings=_sorted([*findings, *numbers.findings(inspection.names, joint.joint)]),
-        gradients=_gradient_rows(inspection, joint, reference, moved),
-        updates=tuple(updates),
-        fused=(*second.fused, *first.fused),
-        updated={**second.updated, **first.updated},
-        declined={**second.declined, **first.declined},
-    )
-
-
-def _gradients_alone(
-    subject: EagerModel | GraphModel, inspection: Inspection, findings: Sequence[Finding]
-) -> VerifyReport:
-    plain = subject.run(REFERENCE, 1, None)
-    moved = [
-        subject.run(REFERENCE, 1, None, np.random.default_rng(seed))
-        for seed in range(rounding.MOVED_RUNS)
-    ]
-    return VerifyReport(
-        cut=inspection.cut,
-        steps=1,
-        findings=_sorted([*findings, *numbers.findings(inspection.names, plain.joint)]),
-        gradients=_gradient_rows(inspection, plain, plain, moved),
-    )
-
-
-def _gradient_rows(
-    inspection: Inspection, run: Run, reference: Run, moved: Sequence[Run]
-) -> tuple[Comparison, ...]:
-    ways = comparison.movements(reference.joint, [(other.joint, None) for other in moved], None)
-    rows = compare(
-        SPLIT_AND_JOINT, inspection.names, run.split, run.joint, ways, None, inspection.error
-    )
-    return tuple(rows)
-
-
-def _sorted(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 def _has_parts(model: Any) -> bool:

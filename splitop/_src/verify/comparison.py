@@ -62,9 +62,10 @@ def compare(
 
 
 def movements(
-    plain: Sequence[Arrays], moved_runs: Sequence[tuple[Sequence[Arrays], Arrays | None]],
+    plain: Sequence[Arrays],
+    moved_runs: Sequence[tuple[Sequence[Arrays], Arrays | None]],
     start: Arrays | None,
-) -> list[list[float]]:  # fmt: skip
+) -> list[list[float]]:
     """How far each array's path from its start moves when the start does, in each step.
 
     Args:

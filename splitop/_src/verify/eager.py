@@ -17,7 +17,7 @@ from splitop._src.validate import check_iv, check_variables
 from splitop._src.verify import rounding
 from splitop._src.verify.comparison import Run
 from splitop._src.verify.inspection import Inspection, inspect, split_of
-from splitop._src.verify.optimizer_copy import eager_copy, variables_of
+from splitop._src.verify.optimizer_copy import eager_copy, state_of
 from splitop._src.verify.split import Forward, reads
 from splitop._src.verify.state import State, python_state_kept
 from splitop._src.verify.step import Step, build_step
@@ -82,8 +82,8 @@ class EagerModel:
                 *(self._first or ()),
                 *(self._second or ()),
             ]
+            known += [variable for optimizer in optimizers for variable in state_of(optimizer)]
             handles += [tf_variable(variable).handle for variable in known]
-            handles += [v.handle for optimizer in optimizers for v in variables_of(optimizer)]
             self._state = State(handles)
             try:
                 yield inspection
@@ -131,10 +131,9 @@ class EagerModel:
             return build(forward(x, y))
 
         step.get_concrete_function(*self._batch)
-        trained = [tf_variable(variable) for variable in (*second, *first)]
-        slots = [variable for optimizer in copies or () for variable in variables_of(optimizer)]
-        variables = [*trained, *slots]
+        slots = [variable for optimizer in copies or () for variable in state_of(optimizer)]
         self.names = unique_variable_names([*second, *first, *slots])
+        variables = [tf_variable(variable) for variable in (*second, *first, *slots)]
         self.plans = built[-1].plans
         if random is not None:
             assert self._inspection is not None
@@ -169,6 +168,7 @@ class EagerModel:
                     self._second or (),
                     keeps_penalties=self._keeps_penalties,
                     trainable=trainable,
+                    known=[*self._state_variables, *trainable],
                     ops=ops,
                 )
             )

@@ -16,14 +16,15 @@ from splitop._src.optimizers.base import tf_variable
 from splitop._src.planner import Plan
 from splitop._src.verify import rounding
 from splitop._src.verify.comparison import Run
+from splitop._src.verify.graph_copy import config, exported, imported, initialize, load
 from splitop._src.verify.inspection import Inspection, inspect, split_of
 from splitop._src.verify.optimizer_copy import (
     TF1_OPTIMIZER,
     fresh_keras,
     graph_copy,
     graph_variables,
+    state_of,
     variable_in,
-    variables_of,
 )
 from splitop._src.verify.report import ERROR, WARNING, Finding
 from splitop._src.verify.split import Forward
@@ -75,9 +76,8 @@ class GraphModel:
         self.names: tuple[str, ...] = ()
         self.plans: tuple[Plan, ...] = ()
         _check_fed(self._graph, [loss, *tf.nest.flatten(iv)], self._feeds)
-        with self._graph.as_default():
-            self._meta = tf1.train.export_meta_graph(graph=self._graph)
-        self._prepare_nodes()
+        shapes = {tensor.op.name: value.shape for tensor, value in self._feeds.items()}
+        self._meta = exported(self._graph, shapes)
 
     @contextlib.contextmanager
     def opened(self, optimizers: Sequence[Any]) -> Iterator[Inspection]:
@@ -106,17 +106,18 @@ class GraphModel:
             split = split_of(self._forward(graph), first, second, True, graph)
             step = build_step(path, split, copies)
             self.plans = step.plans
-            slots = [variable for optimizer in copies or () for variable in variables_of(optimizer)]
+            slots = [variable for optimizer in copies or () for variable in state_of(optimizer)]
+            self.names = unique_variable_names([*second, *first, *slots])
+            slots = [tf_variable(variable) for variable in slots]
             variables = [*second, *first, *slots]
-            self.names = unique_variable_names(variables)
             feeds = {graph.get_tensor_by_name(t.name): v for t, v in self._feeds.items()}
-            with tf1.Session(graph=graph, config=_config()) as session:
-                _initialize(session, graph, slots, values)
+            with tf1.Session(graph=graph, config=config()) as session:
+                initialize(session, graph, slots, values)
                 if random is not None:
                     start = session.run(variables)
                     error = self._inspection.error
                     moved = [rounding.moved(np.asarray(v), error, random) for v in start]
-                    _load(session, zip(variables, moved, strict=True))
+                    load(session, zip(variables, moved, strict=True))
                 run = Run(session.run(variables), [], [], [])
                 fetches = [step.joint, step.split, [] if step.run is None else step.run]
                 for _ in range(steps):
@@ -131,10 +132,10 @@ class GraphModel:
             return graph_copy(optimizer, self._graph, graph)
         made = fresh_keras(optimizer)
         made.build([*variables])
-        known = variables_of(optimizer)
-        for ours, theirs in zip(variables_of(made), known, strict=False):
-            if theirs.name in self._values:
-                values[ours.name] = self._values[theirs.name]
+        for pair in zip(state_of(made), state_of(optimizer), strict=False):
+            ours, theirs = (tf_variable(variable).name for variable in pair)
+            if theirs in self._values:
+                values[ours] = self._values[theirs]
         return made
 
     def _forward(self, graph: Any) -> Forward:
@@ -147,11 +148,13 @@ class GraphModel:
         fed_ivs = [iv for iv in tf.nest.flatten(self._iv) if iv.ref() in _refs(self._feeds)]
         if fed_ivs:
             finding = Finding(
-                ERROR, "iv is fed", ", ".join(tensor_name(iv) for iv in fed_ivs),
+                ERROR,
+                "iv is fed",
+                ", ".join(tensor_name(iv) for iv in fed_ivs),
                 "With a value fed for iv, the backward pass still runs through the second part, on "
                 "the activations of another batch.",
                 "Feed the inputs, and the seed's placeholder (SplitOps.iv_gradients_ph).",
-            )  # fmt: skip
+            )
             return Inspection((finding,), tuple(tensor_name(iv) for iv in fed_ivs))
         with self._imported() as graph:
             found = inspect(
@@ -160,6 +163,7 @@ class GraphModel:
                 [variable_in(graph, variable) for variable in self._second],
                 keeps_penalties=True,
                 trainable=graph.get_collection(tf1.GraphKeys.TRAINABLE_VARIABLES),
+                known=graph_variables(graph),
                 fed=[graph.get_tensor_by_name(tensor.name) for tensor in self._feeds],
             )
         more = (*self._collected_losses(), *self._collected_updates())
@@ -181,7 +185,7 @@ class GraphModel:
                 "Add the first part's penalties to the loss. Give the second part's to "
                 "splitop.minimize besides iv: minimize(optimizer, [iv, penalty], variables, "
                 "[seed, one]).",
-            )  # fmt: skip
+            )
         ]
 
     def _collected_updates(self) -> list[Finding]:
@@ -193,38 +197,20 @@ class GraphModel:
         names = sorted({op.name for op in updates if op not in after})
         return [moving_statistics(", ".join(names))] if names else []
 
-    def _prepare_nodes(self) -> None:
-        """Gives each random operation a seed, and each placeholder the shape of what it is fed."""
-        shapes = {tensor.op.name: value.shape for tensor, value in self._feeds.items()}
-        definition = self._meta.graph_def
-        bodies = [node for body in definition.library.function for node in body.node_def]
-        for number, node in enumerate([*definition.node, *bodies], 1):
-            unseeded = all(name in node.attr and not node.attr[name].i for name in _SEEDS)
-            if unseeded:
-                node.attr["seed"].i = number
-            if node.op.startswith("Placeholder") and node.name in shapes:
-                node.attr["shape"].shape.CopyFrom(tf.TensorShape(shapes[node.name]).as_proto())
-                node.attr.pop("_output_shapes", None)
-
-    @contextlib.contextmanager
-    def _imported(self) -> Iterator[Any]:
-        with tf.Graph().as_default() as graph:
-            # So that optimizers find their counters.
-            graph._graph_key = self._graph._graph_key
-            tf1.train.import_meta_graph(self._meta)
-            yield graph
+    def _imported(self) -> Any:
+        return imported(self._meta, self._graph)
 
     def _read_values(self, optimizers: Sequence[Any]) -> Values:
         if self._session is None:
-            with self._imported() as graph, tf1.Session(graph=graph, config=_config()) as session:
-                _initialize(session, graph, [], {})
+            with self._imported() as graph, tf1.Session(graph=graph, config=config()) as session:
+                initialize(session, graph, [], {})
                 variables = graph_variables(graph)
                 values = session.run(variables)
             return {v.name: np.asarray(value) for v, value in zip(variables, values, strict=True)}
         values = {}
         trained = {variable.name for variable in (*self._first, *self._second)}
         with self._graph.as_default():
-            slots = [variable for optimizer in optimizers for variable in variables_of(optimizer)]
+            slots = [tf_variable(v) for optimizer in optimizers for v in state_of(optimizer)]
         for variable in {v.name: v for v in [*graph_variables(self._graph), *slots]}.values():
             try:
                 values[variable.name] = np.asarray(self._session.run(variable))
@@ -236,29 +222,6 @@ class GraphModel:
                         "Received: an uninitialized variable."
                     ) from None
         return values
-
-
-_SEEDS = ("seed", "seed2")
-
-
-def _config() -> Any:
-    return tf1.ConfigProto(allow_soft_placement=True)
-
-
-def _initialize(session: Any, graph: Any, slots: Sequence[Any], values: Values) -> None:
-    """Gives all variables their values, or what their initializers give."""
-    variables = {v.name: v for v in [*graph_variables(graph), *slots]}
-    _load(session, [(v, values[name]) for name, v in variables.items() if name in values])
-    for name, variable in variables.items():
-        if name not in values:
-            session.run(variable.initializer)
-    session.run(graph.get_collection(tf1.GraphKeys.TABLE_INITIALIZERS))
-
-
-def _load(session: Any, pairs: Any) -> None:
-    pairs = list(pairs)
-    feeds = {variable.initializer.inputs[1]: value for variable, value in pairs}
-    session.run([variable.initializer for variable, _ in pairs], feeds)
 
 
 def _graph_of(loss: Any) -> Any:

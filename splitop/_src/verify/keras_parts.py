@@ -125,8 +125,8 @@ def _tapped(model: Any, cut: Any) -> Any:
     inputs = model.inputs if isinstance(model, keras.Sequential) else model.input
     if isinstance(model, keras.Sequential):
         inputs = inputs[0]
-        return keras.Model(inputs, (iv, model.outputs[0]), name="splitop_verify")
-    return keras.Model(inputs, (iv, model.output), name="splitop_verify")
+        return keras.Model(inputs, (iv, model.outputs[0]), name=model.name)
+    return keras.Model(inputs, (iv, model.output), name=model.name)
 
 
 def _output_of(model: Any, layer: Any) -> Any:

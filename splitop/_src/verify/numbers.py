@@ -23,18 +23,19 @@ def findings(names: Sequence[str], gradients: Sequence[Arrays]) -> list[Finding]
         broken = [number for number, value in enumerate(values, 1) if not np.isfinite(value).all()]
         if broken:
             bad = values[broken[0] - 1]
-            where = tuple(int(i) for i in np.argwhere(~np.isfinite(bad))[0])
+            where = [int(i) for i in np.argwhere(~np.isfinite(bad))[0]]
+            count = np.count_nonzero(~np.isfinite(bad))
             result.append(
                 Finding(
                     ERROR,
                     "NaN or Inf",
                     name,
-                    f"Its gradient is not finite: {np.count_nonzero(~np.isfinite(bad))} of "
-                    f"{bad.size} elements in step {broken[0]}, the first one at {list(where)}.",
+                    f"Its gradient is not finite: {count} of {bad.size} elements in "
+                    f"step {broken[0]}, the first one at {where}.",
                     "Look for a division by zero, the logarithm of zero or an overflow; a bad batch "
                     "can be left out by skip_nonfinite=True, a bad seed found by "
                     "check_numerics=True.",
-                )  # fmt: skip
+                )
             )
         elif not any(value.any() for value in values):
             result.append(
@@ -46,6 +47,6 @@ def findings(names: Sequence[str], gradients: Sequence[Arrays]) -> list[Finding]
                     "batch.",
                     "Look for dead units (relu), an input that is zero, or a part whose output "
                     "nothing depends on.",
-                )  # fmt: skip
+                )
             )
     return result

@@ -6,18 +6,19 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from splitop._src.errors import SplitError
-from splitop._src.optimizers.base import tf_variable
 
 TF1_OPTIMIZER = tf.compat.v1.train.Optimizer
 
 
-def variables_of(optimizer: Any) -> list[Any]:
-    """All tf.Variables of an optimizer's state in the current graph."""
-    found = optimizer.variables() if isinstance(optimizer, TF1_OPTIMIZER) else optimizer.variables
-    return [tf_variable(variable) for variable in found]
+def state_of(optimizer: Any) -> list[Any]:
+    """All variables of an optimizer's state in the current graph, as it has them."""
+    return list(
+        optimizer.variables() if isinstance(optimizer, TF1_OPTIMIZER) else optimizer.variables
+    )
 
 
 def eager_copy(optimizer: Any, variables: Sequence[Any]) -> Any:
@@ -82,13 +83,13 @@ def graph_variables(graph: Any) -> list[Any]:
 
 
 def fresh_keras(optimizer: Any) -> Any:
-    """A Keras optimizer with the same options, and without state, in the current graph.
+    """A Keras optimizer with the same options in the current graph: its state is to be copied.
 
     Raises:
         SplitError: It can't be made from its configuration.
     """
     try:
-        made = type(optimizer).from_config(optimizer.get_config())
+        made = type(optimizer).from_config(_with_any_rate(optimizer).get_config())
     except Exception as error:
         raise SplitError(
             f"optimizer '{optimizer.name}' can't be copied by its get_config and from_config; "
@@ -100,6 +101,15 @@ def fresh_keras(optimizer: Any) -> Any:
         if name not in vars(made) and name.startswith("_exclude_from_weight_decay"):
             setattr(made, name, copy.copy(value))
     return made
+
+
+def _with_any_rate(optimizer: Any) -> Any:
+    """The optimizer, without the learning rate's variable: in a graph it can't be asked for."""
+    if not isinstance(vars(optimizer).get("_learning_rate"), keras.Variable):
+        return optimizer
+    shell = object.__new__(type(optimizer))
+    vars(shell).update(vars(optimizer), _learning_rate=None)
+    return shell
 
 
 def _tf1_copy(optimizer: Any, counterpart: Callable[[Any], Any]) -> Any:

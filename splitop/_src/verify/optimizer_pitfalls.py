@@ -30,7 +30,7 @@ def findings(first: Any, second: Any) -> list[Finding]:
                 "every step twice, and a Keras optimizer refuses the other part's variables. The "
                 "updates were not compared.",
                 "Give each part an optimizer of its own.",
-            )  # fmt: skip
+            )
         ]
     return [
         *_clipping(first, second),
@@ -57,7 +57,7 @@ def _clipping(first: Any, second: Any) -> list[Finding]:
             "clip by the norm of all.",
             "Choose the bounds for the parts, or clip each gradient by itself (clipnorm, "
             "clipvalue). The joint training here clips in parts, too.",
-        )  # fmt: skip
+        )
     ]
 
 
@@ -77,7 +77,7 @@ def _accumulation(first: Any, second: Any) -> list[Finding]:
                 f"The first part is updated every {steps[0]} steps, the second one every "
                 f"{steps[1]}: in between, seeds come from a first part of another age.",
                 "Set the same gradient_accumulation_steps in both, unless that is meant.",
-            )  # fmt: skip
+            )
         ]
     return [
         Finding(
@@ -87,7 +87,7 @@ def _accumulation(first: Any, second: Any) -> list[Finding]:
             f"Variables are updated every {steps[0]} steps, with the mean of the gradients: what "
             "was compared in between are the accumulators.",
             f"Verify with at least steps={steps[0]} to compare an update.",
-        )  # fmt: skip
+        )
     ]
 
 
@@ -106,7 +106,7 @@ def _loss_scale(first: Any, second: Any) -> list[Finding]:
                 "another factor, or not at all.",
                 "Give both the same scale, or take the second part's seed from "
                 "second_optimizer.scale_loss(loss), as it is done here.",
-            )  # fmt: skip
+            )
         ]
     return [
         Finding(
@@ -117,7 +117,7 @@ def _loss_scale(first: Any, second: Any) -> list[Finding]:
             "each of them by itself: after an overflow in one part they differ.",
             "Take the seed from the scaled loss, optimizer.scale_loss(loss), and give it to the "
             "second part as it is.",
-        )  # fmt: skip
+        )
     ]
 
 
@@ -153,5 +153,5 @@ def _counters(first: Any, second: Any) -> list[Finding]:
             f"{counts[1]}: they were restored from checkpoints of different steps, or are trained "
             "at different frequencies. Schedules and bias corrections are apart, too.",
             "Restore both parts from one step, unless that is meant.",
-        )  # fmt: skip
+        )
     ]

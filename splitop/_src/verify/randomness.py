@@ -28,7 +28,8 @@ def is_random(found: Found) -> bool:
 
 def findings(graph: Any, ivs: Sequence[Any]) -> list[Finding]:
     """What the random operations that `ivs` are computed from mean for a second forward pass."""
-    moving, fixed = [], []
+    moving: list[str] = []
+    fixed: list[str] = []
     for found in operations(graph, reach.ancestors(ivs)):
         if is_random(found):
             (moving if _draws_anew(found) else fixed).append(found.name)
@@ -45,7 +46,7 @@ def findings(graph: Any, ivs: Sequence[Any]) -> list[Finding]:
                 "run has another mask than the one that its seed belongs to.",
                 "Train both parts in one run (SplitOps.train_both, or both splitop.minimize in one "
                 "tf.function), as it is done here, so that there is one forward pass.",
-            )  # fmt: skip
+            )
         )
     if fixed:
         result.append(
@@ -57,7 +58,7 @@ def findings(graph: Any, ivs: Sequence[Any]) -> list[Finding]:
                 "not change: a second forward pass has the same mask, and so have all steps unless "
                 "something else changes the seed.",
                 "Nothing, if the seed is changed between steps, and not between the two runs.",
-            )  # fmt: skip
+            )
         )
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import Any
 
 from splitop._src.errors import VerifyError
@@ -130,7 +131,7 @@ class VerifyReport:
         blocks = [f"splitop.verify, cut at {', '.join(self.cut)}, {steps}: {verdict}"]
         blocks += [str(finding) for finding in self.findings]
         if self.gradients:
-            blocks.append(_rows("gradient", self.gradients))
+            blocks.append(_rows("gradients", self.gradients))
         if self.updates:
             blocks.append(_rows("after the updates", self.updates))
         if self.fused or self.declined:
@@ -155,19 +156,24 @@ class VerifyReport:
 
 
 def _rows(title: str, rows: tuple[Comparison, ...]) -> str:
-    cells = [(title, "compared", "largest difference", "ulp", "relative", "bound", "step", "")]
-    for row in rows:
-        at = f" at {list(row.where)}" if row.where and row.difference else ""
-        cells.append(
-            (
-                row.name,
-                row.compared,
-                f"{row.difference:.3g}{at}" if row.difference else "none",
-                f"{row.ulp:.3g}",
-                f"{row.relative:.2g}",
-                f"{row.bound:.2g}",
-                str(row.step),
-                "ok" if row.ok else "BEYOND ROUNDING",
-            )
-        )
-    return table(cells)
+    """A table of the rows that differ, and how many don't."""
+    cells: list[tuple[str, ...]] = [
+        (title, "compared", "largest difference", "ulp", "relative", "bound", "step", "")
+    ]
+    cells += [_cells(row) for row in rows if row.difference]
+    same = Counter(row.compared for row in rows if not row.difference)
+    lines = [f"{title}, {compared}: {n} with the same bits" for compared, n in same.items()]
+    return "\n".join([*([table(cells)] if len(cells) > 1 else []), *lines])
+
+
+def _cells(row: Comparison) -> tuple[str, ...]:
+    return (
+        row.name,
+        row.compared,
+        f"{row.difference:.3g} at {list(row.where)}",
+        f"{row.ulp:.3g}",
+        f"{row.relative:.2g}",
+        f"{row.bound:.2g}",
+        str(row.step),
+        "ok" if row.ok else "BEYOND ROUNDING",
+    )

@@ -73,7 +73,7 @@ def reads(graph: Any, item: Trainable, tensors: Sequence[Any], stop: Sequence[An
 def belongs_to_second(
     graph: Any, penalty: Any, first: Sequence[Trainable], second: Sequence[Trainable]
 ) -> bool:
-    """Whether a penalty is the second part's own: no variable of the first one has a share in it."""
+    """Whether a penalty is the second part's own: no variable of the first one shares in it."""
     return not any(reads(graph, item, [penalty]) for item in first) and any(
         reads(graph, item, [penalty]) for item in second
     )

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.ops.handle_data_util import get_resource_handle_data
 
 
 class State:
@@ -36,8 +35,8 @@ class State:
 
 
 def _values(handle: Any) -> Iterator[tuple[Any, Any]]:
-    data = get_resource_handle_data(handle)
-    if not data.is_set or not data.shape_and_type:
+    data = handle._handle_data  # What a variable's handle says of its value.
+    if data is None or not data.is_set or not data.shape_and_type:
         return
     if tf.raw_ops.VarIsInitializedOp(resource=handle):
         dtype = tf.as_dtype(data.shape_and_type[0].dtype)
