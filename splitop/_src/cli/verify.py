@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -69,6 +70,7 @@ def _report(function: Callable[[], Any], target: str) -> Any:
     try:
         given = function()
     except Exception as error:
+        traceback.print_exc()
         raise UsageError(f"{target}() failed. Received: {error!r}") from error
     if isinstance(given, splitop.VerifyReport):
         return given

@@ -32,8 +32,8 @@ def findings(names: Sequence[str], gradients: Sequence[Arrays]) -> list[Finding]
                     name,
                     f"Its gradient is not finite: {count} of {bad.size} elements in "
                     f"step {broken[0]}, the first one at {where}.",
-                    "Look for a division by zero, the logarithm of zero or an overflow; a bad batch "
-                    "can be left out by skip_nonfinite=True, a bad seed found by "
+                    "Look for a division by zero, the logarithm of zero or an overflow; a bad "
+                    "batch can be left out by skip_nonfinite=True, a bad seed found by "
                     "check_numerics=True.",
                 )
             )
