@@ -22,16 +22,21 @@ def batch() -> dict[str, np.ndarray]:
 def second_part(*more: Any, width: int = 4, **last: Any) -> Any:
     """x to iv; `more` layers come before the last one."""
     layers = [keras.layers.Dense(7, "relu", name="low"), *more]
-    return keras.Sequential(
-        [keras.Input((FEATURES,)), *layers, keras.layers.Dense(width, "tanh", name="top", **last)],
-        name="second",
-    )
+    return chain(FEATURES, *layers, keras.layers.Dense(width, "tanh", name="top", **last))
 
 
 def first_part(*more: Any, width: int = 4, **last: Any) -> Any:
     """iv to logits."""
-    output = keras.layers.Dense(CLASSES, name="logits", **last)
-    return keras.Sequential([keras.Input((width,)), *more, output], name="first")
+    return chain(width, *more, keras.layers.Dense(CLASSES, name="logits", **last))
+
+
+def chain(features: int, *layers: Any) -> Any:
+    """A functional model: a sequential one would prefix the names of its variables."""
+    x = keras.Input((features,))
+    output = x
+    for layer in layers:
+        output = layer(output)
+    return keras.Model(x, output)
 
 
 def optimizers() -> dict[str, Any]:

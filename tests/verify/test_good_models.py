@@ -53,14 +53,15 @@ def test_the_optimizers_state_counts() -> None:
 
 @pytest.mark.parametrize("kind", ["functional", "sequential"])
 def test_a_model_and_its_cut(kind: str) -> None:
-    model = keras.Sequential([*models.second_part().layers, *models.first_part().layers])
-    model.build((None, FEATURES))
+    parts = [layers.Dense(7, "relu"), layers.Dense(4, name="cut"), layers.Dense(CLASSES)]
     if kind == "functional":
-        model = keras.Model(model.inputs, model.outputs[0])
-    report = verify(model=model, cut="top", steps=2)
+        model = models.chain(FEATURES, *parts)
+    else:
+        model = keras.Sequential([keras.Input((FEATURES,)), *parts])
+    report = verify(model=model, cut="cut")
     assert_good(report)
-    assert "top" in report.cut[0]
-    assert [row.name for row in report.gradients][-2:] == ["logits/kernel", "logits/bias"]
+    assert "cut" in report.cut[0]
+    assert [row.name for row in report.gradients] == [v.path for v in model.trainable_variables]
 
 
 def test_two_cuts() -> None:
@@ -86,7 +87,7 @@ def test_embeddings() -> None:
     ids = np.random.default_rng(0).integers(0, 19, (BATCH, 6))
     report = verify(second_part=second, first_part=models.first_part(), x=ids)
     assert_good(report)
-    assert "table/embeddings" in report.fused
+    assert any("table/embeddings" in name for name in report.fused)
 
 
 def test_convolution_normalization_and_dropout() -> None:
@@ -106,7 +107,7 @@ def test_convolution_normalization_and_dropout() -> None:
     assert_good(report)
     expected = {("warning", "random operations"), ("warning", "moving statistics")}
     assert findings(report) == expected
-    assert "Conv2DBackpropFilter" in report.updated["conv/kernel"]
+    assert any("Conv2DBackpropFilter" in why for why in report.updated.values())
 
 
 def test_functions_with_lists_of_variables() -> None:
@@ -125,7 +126,7 @@ def test_functions_with_lists_of_variables() -> None:
 
 
 def test_autograph_converts_functions() -> None:
-    w2, w1 = tf.Variable(tf.ones([FEATURES, 2])), tf.Variable(tf.ones([2]))
+    w2, w1 = tf.Variable(tf.ones([FEATURES, 2]), name="w2"), tf.Variable(tf.ones([2]), name="w1")
 
     def second(x: Any) -> Any:
         iv = tf.matmul(x, w2)
@@ -162,8 +163,15 @@ def test_an_object_with_two_parts() -> None:
 
 
 def test_the_name_of_a_loss() -> None:
-    first = keras.Sequential([models.first_part(), layers.Softmax()])
-    assert_good(verify(second_part=models.second_part(), first_part=first, loss="categorical_crossentropy", y=np.eye(CLASSES)[models.batch()["y"]]))  # fmt: skip
+    first = models.first_part(activation="softmax")
+    labels = np.eye(CLASSES, dtype=np.float32)[models.batch()["y"]]
+    report = verify(
+        second_part=models.second_part(),
+        first_part=first,
+        loss="categorical_crossentropy",
+        y=labels,
+    )
+    assert_good(report)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

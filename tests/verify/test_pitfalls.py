@@ -23,6 +23,10 @@ def skip_model() -> Any:
     return keras.Model(x, output)
 
 
+def through_integers(h: Any) -> Any:
+    return tf.cast(tf.cast(h, tf.int32), tf.float32)
+
+
 class TestTheCut:
     def test_a_skip_connection(self) -> None:
         report = verify(model=skip_model(), cut="cut")
@@ -35,7 +39,7 @@ class TestTheCut:
     def test_the_skip_connection_is_a_part_of_iv(self) -> None:
         x = keras.Input((FEATURES,))
         h = layers.Dense(6, "relu", name="low")(x)
-        side = layers.Dense(2, name="side")(x)
+        side = layers.Dense(2, name="side")(h)
         iv = layers.Dense(4, "tanh", name="cut")(h)
         output = layers.Dense(CLASSES)(layers.concatenate([iv, side]))
         model = keras.Model(x, output)
@@ -44,8 +48,8 @@ class TestTheCut:
 
     def test_a_layer_of_both_parts(self) -> None:
         shared = layers.Dense(4, "tanh", name="shared")
-        second = keras.Sequential([keras.Input((4,)), shared])
-        first = keras.Sequential([keras.Input((4,)), shared, layers.Dense(CLASSES)])
+        second = models.chain(4, shared)
+        first = models.chain(4, shared, layers.Dense(CLASSES))
         report = verify(second_part=second, first_part=first, x=models.batch()["x"][:, :4])
         shared_by = {f.where for f in report.findings if f.pitfall == "shared variable"}
         assert shared_by == {"shared/kernel", "shared/bias"}
@@ -106,8 +110,8 @@ class TestNoGradient:
 
     @pytest.mark.parametrize(
         ("block", "name"),
-        [(tf.stop_gradient, "StopGradient"), (lambda h: tf.cast(tf.cast(h, tf.int32), tf.float32), "Cast")],
-    )  # fmt: skip
+        [(tf.stop_gradient, "StopGradient"), (through_integers, "Cast")],
+    )
     def test_behind_a_block(self, block: Any, name: str) -> None:
         low = tf.Variable(tf.random.normal([FEATURES, 6]), name="low")
         top = tf.Variable(tf.random.normal([6, 4]), name="top")
@@ -284,8 +288,8 @@ class TestPenalties:
         second, first = models.second_part(**{option: "l2"}), models.first_part()
         arguments: dict[str, Any] = {"second_part": second, "first_part": first}
         if way == "cut":
-            whole = keras.Sequential([*second.layers, *first.layers])
-            whole.build((None, FEATURES))
+            last = layers.Dense(4, "tanh", name="top", **{option: "l2"})
+            whole = models.chain(FEATURES, layers.Dense(7, "relu"), last, layers.Dense(CLASSES))
             arguments = {"model": whole, "cut": "top"}
         report = verify(**arguments)
         assert "top/kernel" in finding(report, "error", "lost regularisation").where
@@ -295,7 +299,7 @@ class TestPenalties:
         assert findings(kept) == {("note", "regularisation")}
 
     def test_of_the_first_part_are_not_lost(self) -> None:
-        first = models.first_part(kernel_regularizer="l1_l2")
+        first = models.first_part(kernel_regularizer=keras.regularizers.L1L2(0.1, 0.1))
         report = verify(second_part=models.second_part(), first_part=first)
         assert report.ok, str(report)
         assert not report.findings
@@ -399,7 +403,7 @@ class TestNumbers:
 
     def test_zero(self) -> None:
         second = models.second_part()
-        second.layers[0].bias.assign(np.full(7, -1e3))  # All units are dead.
+        second.get_layer("low").bias.assign(np.full(7, -1e3))  # All units are dead.
         report = verify(second_part=second, first_part=models.first_part())
         where = {f.where for f in report.findings if f.pitfall == "zero gradient"}
         assert where == {"low/kernel", "low/bias", "top/kernel"}

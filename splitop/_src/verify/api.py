@@ -57,10 +57,10 @@ def verify(
     A step has one forward pass, in training mode, so that both see the same dropout masks.
 
     A difference fails if it is larger than rounding explains. That is measured: two more runs of
-    the reference start from variables and slots that are off by r = √n u each (n terms in the
-    longest sum, u the unit roundoff of the shortest dtype; at least an ulp). An element may be off
-    by twice what moved most in them, plus 2 r times the longest way from the start, plus 4 ulp of
-    the largest magnitude. Float32 products are not rounded to TF32 meanwhile.
+    the reference start from variables and slots that are off by r = √n u each, the rounding
+    of a sum of n terms with the unit roundoff u (the largest r of the graph, at least an ulp). An
+    element may be off by twice what moved most in them, plus 2 r times the longest way from the
+    start, plus 4 ulp of the largest magnitude. Float32 products are not rounded to TF32 meanwhile.
 
     Nothing is left changed, also if it fails. Eager variables, seed generators and optimizers are
     put back bit by bit: nothing else may use them meanwhile, and memory holds a copy of them. A TF1

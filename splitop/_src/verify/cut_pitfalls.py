@@ -10,7 +10,7 @@ import tensorflow as tf
 from splitop._src.cut import check_cut
 from splitop._src.errors import SplitError
 from splitop._src.graph import reach
-from splitop._src.names import tensor_name
+from splitop._src.names import tensor_name, variable_name
 from splitop._src.verify.report import ERROR, NOTE, WARNING, Finding
 from splitop._src.verify.split import Split
 
@@ -28,7 +28,7 @@ def shared_variables(first: Sequence[Any], shared: Container[int]) -> list[Findi
         Finding(
             ERROR,
             "shared variable",
-            tensor_name(item),
+            variable_name(item),
             "Both parts have it, so that each part's step gives it a part of its gradient only, "
             "and two optimizers update it. Here it is trained with the second part.",
             "Give each part a variable of its own, or move the cut so that one part has all of "
@@ -105,7 +105,7 @@ def of_neither_part(graph: Any, split: Split, trainable: Sequence[Any]) -> list[
                 Finding(
                     WARNING,
                     "variable of neither part",
-                    tensor_name(variable),
+                    variable_name(variable),
                     "It is trainable and has a gradient, but no part trains it.",
                     "Add it to first_vars or second_vars, or set trainable=False if it is meant "
                     "to stay as it is.",

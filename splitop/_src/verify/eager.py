@@ -159,7 +159,7 @@ class EagerModel:
         def look(forward: Forward) -> None:
             graph = tf.compat.v1.get_default_graph()
             ops = graph.get_operations()
-            trainable = [v for v in graph.variables if v.trainable]
+            trainable = _with_watched(graph, self._trainable)
             self._partition(graph, forward)
             found.append(
                 inspect(
@@ -205,6 +205,13 @@ class EagerModel:
             [self._first[index] for index in self._inspection.first],
             [self._second[index] for index in self._inspection.second],
         )
+
+
+def _with_watched(graph: Any, known: Sequence[Any]) -> list[Any]:
+    """The variables that are known, and other trainable ones that the graph has used so far."""
+    ids = {id(tf_variable(variable)) for variable in known}
+    watched = [v for v in graph._watched_variables if v.trainable and id(v) not in ids]
+    return [*known, *sorted(watched, key=lambda variable: str(variable.name))]
 
 
 @do_not_convert

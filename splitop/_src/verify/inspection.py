@@ -11,7 +11,7 @@ import tensorflow as tf
 from splitop._src.cut import check_cut
 from splitop._src.errors import SplitError
 from splitop._src.graph import reach
-from splitop._src.names import tensor_name
+from splitop._src.names import tensor_name, unique_variable_names
 from splitop._src.validate import check_iv, check_variables
 from splitop._src.verify import cut_pitfalls, gradient_pitfalls, randomness, state_pitfalls
 from splitop._src.verify.cut_pitfalls import plain
@@ -174,7 +174,9 @@ def _inspect(
         cut=cut,
         first=tuple(at for at, keep in zip(positions, in_first, strict=True) if keep),
         second=tuple(at for at, keep in enumerate(in_second) if keep),
-        names=tuple(i.name for i, keep in zip(split.variables, kept, strict=True) if keep),
+        names=unique_variable_names(
+            [item.given for item, keep in zip(split.variables, kept, strict=True) if keep]
+        ),
         error=step_error(graph.get_operations()),
         can_run=True,
     )

@@ -47,18 +47,18 @@ def is_float(dtype: Any) -> bool:
 def step_error(ops: Iterable[Any]) -> float:
     """The relative error of a step's sums: √n u.
 
-    A sum of n products is off by about √n times the unit roundoff u of what it is computed in:
-    Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis, 2019. n is that of
-    the longest sum among `ops`, as far as shapes are known, and u that of the shortest dtype.
+    A sum of n products is off by about √n times the unit roundoff u of its dtype: Higham and
+    Mary, A New Approach to Probabilistic Rounding Error Analysis, 2019. The largest among `ops` is
+    taken, as far as shapes are known; an operation that is no sum has n = 1.
     """
-    longest, roundoff = 1.0, 0.0
+    error = 0.0
     for op in ops:
-        for tensor in op.outputs:
-            if tensor.dtype.is_floating:
-                eps = float(ml_dtypes.finfo(tensor.dtype.as_numpy_dtype).eps)
-                roundoff = max(roundoff, eps / 2)
-        longest = max(longest, _terms(op))
-    return math.sqrt(longest) * roundoff
+        if any(tensor.dtype.is_floating for tensor in op.inputs):
+            for tensor in op.outputs:
+                if tensor.dtype.is_floating:
+                    eps = float(ml_dtypes.finfo(tensor.dtype.as_numpy_dtype).eps)
+                    error = max(error, math.sqrt(_terms(op)) * eps / 2)
+    return error
 
 
 def moved(value: np.ndarray, error: float, random: np.random.Generator) -> np.ndarray:

@@ -60,7 +60,7 @@ def moved_state(
     after_cut = reach.descendants(ivs)
     generators = {
         tensor.ref()
-        for found in operations(graph, before_cut)
+        for found in operations(graph, ops)
         if is_random(found)
         for op in reach.ancestors(found.op.inputs)
         for tensor in op.inputs
