@@ -122,7 +122,10 @@ class EagerModel:
             step = build_step(path, split, copies)
             built.append(step)
             with tf.control_dependencies([] if step.run is None else [step.run]):
-                return [tf.identity(g) for g in step.joint], [tf.identity(g) for g in step.split]
+                gradients = [[tf.identity(g) for g in of] for of in (step.joint, step.split)]
+                # Of a function without a result TensorFlow prunes nothing, and then can't run what
+                # tf.gradients leaves behind.
+                return tf.identity(forward.loss), *gradients
 
         forward = self._seeded_forward
 
@@ -137,12 +140,13 @@ class EagerModel:
         self.plans = built[-1].plans
         if random is not None:
             assert self._inspection is not None
-            for variable in variables:
-                value = rounding.moved(variable.numpy(), self._inspection.error, random)
+            start, error = _values(variables), self._inspection.error
+            moved = rounding.moved_start(start, len(second) + len(first), error, random)
+            for variable, value in zip(variables, moved, strict=True):
                 variable.assign(value)
         run = Run(_values(variables), [], [], [])
         for _ in range(steps):
-            joint, split = step(*self._batch)
+            _, joint, split = step(*self._batch)
             run.joint.append([_array(gradient) for gradient in joint])
             run.split.append([_array(gradient) for gradient in split])
             run.values.append(_values(variables))

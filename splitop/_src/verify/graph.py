@@ -114,9 +114,9 @@ class GraphModel:
             with tf1.Session(graph=graph, config=config()) as session:
                 initialize(session, graph, slots, values)
                 if random is not None:
-                    start = session.run(variables)
-                    error = self._inspection.error
-                    moved = [rounding.moved(np.asarray(v), error, random) for v in start]
+                    start, error = session.run(variables), self._inspection.error
+                    trained = len(second) + len(first)
+                    moved = rounding.moved_start(start, trained, error, random)
                     load(session, zip(variables, moved, strict=True))
                 run = Run(session.run(variables), [], [], [])
                 fetches = [step.joint, step.split, [] if step.run is None else step.run]

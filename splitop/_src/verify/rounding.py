@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -61,14 +61,26 @@ def step_error(ops: Iterable[Any]) -> float:
     return error
 
 
-def moved(value: np.ndarray, error: float, random: np.random.Generator) -> np.ndarray:
-    """A value as rounding might have left it: each element off by `error`, and by an ulp at least.
+def moved_start(
+    values: Sequence[np.ndarray], trained: int, error: float, random: np.random.Generator
+) -> list[np.ndarray]:
+    """The values at the start of a run as rounding might have left them.
 
     Args:
-        value: Floats; other values are left alone.
-        error: As a part of each element.
+        values: The trained variables, then the optimizers' state.
+        trained: How many are trained. Scalars of the state are left alone: hyperparameters.
+        error: By what part each element is off; it is at least an ulp.
         random: Gives the signs.
     """
+    return [
+        _moved(np.asarray(value), error, random)
+        if index < trained or np.ndim(value)
+        else np.asarray(value)
+        for index, value in enumerate(values)
+    ]
+
+
+def _moved(value: np.ndarray, error: float, random: np.random.Generator) -> np.ndarray:
     if not is_float(value.dtype):
         return value
     error = max(error, float(ml_dtypes.finfo(value.dtype).eps))
