@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 
 import splitop
-from splitop._src import emit
 from splitop._src.optimizers.keras_adapters import keras_adapter
 from splitop._src.verify import rounding
 from splitop._src.verify.comparison import compare
@@ -39,7 +38,6 @@ def test_a_wrong_hyperparameter_of_the_fused_op(
     assert not failures(report, "split against joint")
     row = next(row for row in report.failures if row.name == "low/kernel")
     assert len(row.where) == 2
-    assert f"low/kernel  {' ' * 0}" in str(report)
     assert "BEYOND ROUNDING" in str(report)
 
 
@@ -135,7 +133,6 @@ def test_the_longest_sum_of_a_graph() -> None:
         assert rounding.step_error(graph.get_operations()) == 8 * 2**-24
         tf.reduce_sum(tf.cast(a, tf.bfloat16))
         assert rounding.step_error(graph.get_operations()) == np.sqrt(7 * 64) * 2**-8
-    assert emit  # What the fused path emits is tested above by its results.
 
 
 class TestErrors:
@@ -151,7 +148,7 @@ class TestErrors:
             ({"first_optimizer": None}, "first_optimizer must be given"),
             ({"second_optimizer": "adam"}, "must be a keras.optimizers.Optimizer"),
             ({"first_part": None}, "takes a model with its cut"),
-            ({"model": 1}, "a model and second_part"),
+            ({"iv": 1}, r"Received: iv and second_part\."),
             ({"second_part": abs}, "second_vars must list"),
         ],
     )

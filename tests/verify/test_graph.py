@@ -209,5 +209,5 @@ class TestErrors:
             verify(Model(), feed_dict={"nothing": 1})
 
     def test_a_loss_that_is_no_tensor(self) -> None:
-        with pytest.raises(splitop.SplitError, match="loss must be a tensor of a tf.Graph"):
+        with pytest.raises(splitop.SplitError, match=r"loss must be a tensor of a tf\.Graph"):
             verify(Model(), loss="mse")

@@ -50,7 +50,7 @@ class Subject:
         found = [*self.second.variables, *self.first.variables]
         for optimizer in self.optimizers.values():
             found += optimizer.variables
-        values = {f"{n} {v.path}": np.array(v).tobytes() for n, v in enumerate(found)}
+        values = {f"{n} {v.path}": v.numpy().tobytes() for n, v in enumerate(found)}
         values["generator"] = self.generator.state.numpy().tobytes()
         values["python"] = repr(random.getstate()).encode()
         values["numpy"] = repr(np.random.get_state()).encode()
@@ -171,12 +171,16 @@ def test_a_learning_rate_that_was_changed_is_used() -> None:
 
 
 def test_the_names_of_layers_to_come() -> None:
-    model = models.chain(models.FEATURES, layers.Dense(4, name="cut"), layers.Dense(3))
-    before = keras.Sequential().name
-    verify(model=model, cut="cut")
-    after = keras.Sequential().name
-    number = [int(name.split("_")[1]) for name in (before, after)]
-    assert number[1] == number[0] + 1
+    keras.Sequential()  # The first one has no number.
+    numbers = []
+    for _ in range(2):
+        numbers.append(int(keras.Sequential().name.removeprefix("sequential_")))
+        model = models.chain(models.FEATURES, layers.Dense(4, name="cut"), layers.Dense(3))
+        number = int(f"0{model.name.removeprefix('functional')}".replace("_", ""))
+        verify(model=model, cut="cut")
+        after = models.chain(models.FEATURES, layers.Dense(3)).name
+        assert after == f"functional_{number + 1}"
+    assert numbers[1] == numbers[0] + 1
 
 
 def test_the_same_report_twice(subject: Subject) -> None:

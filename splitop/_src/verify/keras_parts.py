@@ -140,13 +140,16 @@ def _output_of(model: Any, layer: Any) -> Any:
         layer = found[layer]
     if not isinstance(layer, keras.layers.Layer):
         raise CutError(f"cut must be a layer's name, or a list of them. Received: {layer!r}.")
-    try:
-        return layer.output
-    except AttributeError as error:
+    # layer.output is that of its first call, wherever that was.
+    functional = model._functional if isinstance(model, keras.Sequential) else model
+    calls = [node for node in functional._nodes if node.operation is layer]
+    if len(calls) != 1:
         raise CutError(
-            f"layer '{layer.name}' must be called once in the model, so that it has one output. "
-            f"Received: {error}"
-        ) from error
+            f"layer '{layer.name}' must be called once in model '{model.name}', so that it has one "
+            f"output. Received: {len(calls)} calls."
+        )
+    outputs = calls[0].outputs
+    return outputs[0] if len(outputs) == 1 else list(outputs)
 
 
 def _call(part: Any, inputs: Any) -> Any:

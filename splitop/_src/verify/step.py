@@ -67,11 +67,12 @@ def build_step(path: str, split: Split, optimizers: tuple[Any, Any] | None) -> S
     step = Step(_dense(joint, split.variables), _dense(parts, split.variables), None)
     if optimizers is None:
         return step
-    gradients = [tensor.op for tensor in (*step.joint, *step.split)]
+    # TF1's reference variables give their memory to who reads them.
+    gradients = [tensor.op for tensor in (*seeds, *step.joint, *step.split)]
     if path == JOINT:
         count = len(split.second)
         pairs = list(zip(joint, (item.given for item in split.variables), strict=True))
-        with tf.control_dependencies([*gradients, *(seed.op for seed in seeds)]):
+        with tf.control_dependencies(gradients):
             updates = [
                 _own_step(optimizers[0], pairs[count:]),
                 _own_step(optimizers[1], pairs[:count]),
