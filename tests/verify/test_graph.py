@@ -102,7 +102,9 @@ class TestGoodModels:
             if resource:
                 tf1.enable_resource_variables()
         report = verify(model)
-        assert report.ok, str(report)
+        # TF1 does not order their updates after all gradients, so that these may differ.
+        assert not report.errors
+        assert all(row.ok for row in report.gradients)
         assert "reference variable" in next(iter(report.declined.values()))
 
     def test_a_finalized_graph(self, graph: Any) -> None:

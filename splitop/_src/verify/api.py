@@ -146,11 +146,8 @@ def _subject(
     keeps_penalties: bool,
 ) -> EagerModel | GraphModel:
     """What the arguments say is to be verified."""
-    ways = [
-        name
-        for name, given in (("iv", iv), ("model", model), ("parts", parts[0]))
-        if given is not None
-    ]
+    given = {"iv": iv, "a model": model, "second_part": parts[0]}
+    ways = [name for name, value in given.items() if value is not None]
     if len(ways) != 1 or (parts[0] is None) != (parts[1] is None):
         raise SplitError(
             "splitop.verify takes a model with its cut, or second_part and first_part, or the "

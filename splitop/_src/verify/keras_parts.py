@@ -142,7 +142,8 @@ def _output_of(model: Any, layer: Any) -> Any:
         raise CutError(f"cut must be a layer's name, or a list of them. Received: {layer!r}.")
     # layer.output is that of its first call, wherever that was.
     functional = model._functional if isinstance(model, keras.Sequential) else model
-    calls = [node for node in functional._nodes if node.operation is layer]
+    nodes = [node for depth in functional._nodes_by_depth.values() for node in depth]
+    calls = [node for node in nodes if node.operation is layer]
     if len(calls) != 1:
         raise CutError(
             f"layer '{layer.name}' must be called once in model '{model.name}', so that it has one "
