@@ -19,6 +19,7 @@ from splitop._src.errors import (
     SplitError,
     StashError,
     VariableListError,
+    VerifyError,
 )
 from splitop._src.version import __version__
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from splitop._src.planner import Plan, PlannedChain, PlannedLayer, PlannedTable
     from splitop._src.split_step import FirstStep, SplitStep
     from splitop._src.two_run import SplitOps, split_minimize
+    from splitop._src.verify.api import verify
+    from splitop._src.verify.report import VerifyReport
 
 __all__ = [
     "BuildInfo",
@@ -52,6 +55,8 @@ __all__ = [
     "SplitStep",
     "StashError",
     "VariableListError",
+    "VerifyError",
+    "VerifyReport",
     "__version__",
     "backend",
     "build_info",
@@ -60,6 +65,7 @@ __all__ = [
     "minimize",
     "plan",
     "split_minimize",
+    "verify",
 ]
 
 # Imported when they are first asked for: they need TensorFlow, which takes seconds.
@@ -74,11 +80,13 @@ _LAZY = {
     "FirstStep": "split_step",
     "SplitOps": "two_run",
     "SplitStep": "split_step",
+    "VerifyReport": "verify.report",
     "build_info": "build_info",
     "common_step": "checkpoint.steps",
     "minimize": "minimize",
     "plan": "minimize",
     "split_minimize": "two_run",
+    "verify": "verify.api",
 }
 
 

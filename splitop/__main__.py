@@ -1,4 +1,4 @@
-"""`python -m splitop demo | doctor`."""
+"""`python -m splitop demo | doctor | verify`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "demo": "train a classifier in two parts and plot it",
     "doctor": "show versions and state, and test the compiled op",
+    "verify": "check that a model trains in two parts as it does in one",
 }
 
 

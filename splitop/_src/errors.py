@@ -34,5 +34,9 @@ class CheckpointError(SplitError):
     """A checkpoint can't be written, is damaged, or does not fit the parts that it is read into."""
 
 
+class VerifyError(SplitError):
+    """`splitop.verify` has found that a model does not train in two parts as in one."""
+
+
 class LibraryError(ImportError):
     """The compiled library is missing, or was built for another TensorFlow."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from splitop._src import backend, build_info, library
 from splitop._src.errors import SplitError
+from splitop._src.full_precision import full_precision
 
 STEPS = 3
 BATCH = 8
@@ -64,7 +64,7 @@ def self_test(device: str) -> str | None:
         What went wrong, or None.
     """
     try:
-        with _full_precision():
+        with full_precision():
             fused = _train(backend.FUSED, np.float32, device)
             reference = _train(backend.REFERENCE, np.float32, device)
             oracle = _train(backend.REFERENCE, np.float64, device)
@@ -82,19 +82,6 @@ def self_test(device: str) -> str | None:
                 f"{difference:.3g}, at most {bound:.3g} is rounding."
             )
     return None
-
-
-@contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
-    """Keeps float32 products from rounding their factors to TF32, each path in its own way."""
-    import tensorflow as tf
-
-    allowed = tf.config.experimental.tensor_float_32_execution_enabled()
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    try:
-        yield
-    finally:
-        tf.config.experimental.enable_tensor_float_32_execution(allowed)
 
 
 def _train(path: str, dtype: Any, device: str) -> dict[str, np.ndarray]:

@@ -1,0 +1,61 @@
+"""The operations of a graph together with those inside of the functions that they call."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tensorflow.python.framework import op_def_registry
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Found:
+    """An operation.
+
+    Attributes:
+        op: The operation of the graph: itself, or the one that calls the function it is in.
+        type: Its type.
+        name: What to call it.
+        stateful: Whether TensorFlow may not leave it out or run it twice.
+    """
+
+    op: Any
+    type: str
+    name: str
+    stateful: bool
+
+    @property
+    def nested(self) -> bool:
+        """Whether it is inside of a function."""
+        return self.op.type != self.type
+
+
+def operations(graph: Any, ops: Iterable[Any]) -> Iterator[Found]:
+    """All operations that run when `ops` do."""
+    ops = list(ops)
+    bodies: dict[str, Any] = {}
+    if any(_functions(op.node_def) for op in ops):
+        bodies = {body.signature.name: body for body in graph.as_graph_def().library.function}
+    for op in ops:
+        yield Found(op, op.type, op.name, op.op_def.is_stateful)
+        pending, seen = _functions(op.node_def), set()
+        while pending:
+            name = pending.pop()
+            if name in seen or name not in bodies:
+                continue
+            seen.add(name)
+            for node in bodies[name].node_def:
+                definition = op_def_registry.get(node.op)
+                stateful = definition is not None and definition.is_stateful
+                yield Found(op, node.op, f"{op.name}/{node.name}", stateful)
+                pending += _functions(node)
+
+
+def _functions(node: Any) -> list[str]:
+    names = []
+    for value in node.attr.values():
+        if value.HasField("func"):
+            names.append(value.func.name)
+        names += [function.name for function in value.list.func]
+    return names
