@@ -56,6 +56,7 @@ def test_like_a_loop_by_hand(steps: tuple[int, int], backend: str) -> None:
 
 
 def test_a_part_that_does_not_train_stays_as_it_is() -> None:
+    # Pitfall 21.
     model = split_model(CASE, adam, first_steps=1, second_steps=3)
     x, y = CASE.data()
     first = [*model.first_part.trainable_variables, *model.optimizer.variables]

@@ -70,6 +70,8 @@ def part(graph: Any) -> Iterator[Callable[..., Part]]:
 
 @pytest.mark.parametrize("path", PATHS)
 class TestTheSeed:
+    # Pitfall 6.
+
     def test_of_another_batch(self, part: Callable[..., Part], path: str) -> None:
         each = part(path)
         each.fails("SeedError: .*seed:0", np.ones([BATCH - 1, 2]))

@@ -1,4 +1,4 @@
-"""Embedding tables: how lookups are recognised, and that they train as the reference does."""
+"""Embedding tables (pitfall 19): how lookups are recognised; that they train as the reference."""
 
 from __future__ import annotations
 

@@ -73,6 +73,16 @@ SECOND = {
         lambda: _sequential((6, 5), layers.LSTM(7), layers.Dropout(0.5), layers.Dense(4, "silu")),
         (6, 5),
     ),
+    "stateful": Second(
+        lambda: keras.Sequential(
+            [
+                keras.Input(batch_shape=(6, 4, 5)),
+                layers.LSTM(7, stateful=True),
+                layers.Dense(4),
+            ]
+        ),
+        (4, 5),
+    ),
     "attention": Second(_attention, (6, 8)),
     "conv": Second(
         lambda: _sequential(

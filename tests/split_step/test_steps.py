@@ -36,7 +36,7 @@ def assert_close(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
 def test_in_parts_as_in_one(kind: str, path: str, forward: str) -> None:
     """Dropout's masks, statistics and the states of random generators as well."""
     parts, one = (Trained(kind, forward=forward, backend=path) for _ in range(2))
-    for number, rows in enumerate(ROWS):
+    for number, rows in enumerate((6, 6) if kind == "stateful" else ROWS):
         loss = parts.in_parts(number, rows, pass_seed=number % 2 == 0)
         np.testing.assert_allclose(loss, one.in_one(number, rows), 1e-5)
     assert_close(parts.state(), one.state())

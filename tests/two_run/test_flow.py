@@ -77,6 +77,7 @@ def test_one_run_is_two_runs(
 @pytest.mark.parametrize("path", PATHS)
 class TestTheSeed:
     def test_is_from_before_the_update(self, trainer: Make, path: str) -> None:
+        # Pitfall 3.
         each = trainer(path, adam)
         for step in range(8):
             alone = each.gradients(step)
