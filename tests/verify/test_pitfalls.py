@@ -202,6 +202,20 @@ class TestRandomNumbers:
         )
         assert findings(report) == {("note", "random operations")}
 
+    def test_that_cannot_be_drawn_again(self) -> None:
+        second = models.second_part()
+
+        def noisy(x: Any) -> Any:
+            noise = tf.numpy_function(lambda: np.float32(np.random.random()), [], tf.float32)
+            return second(x + tf.ensure_shape(noise, []))
+
+        report = verify(
+            second_part=noisy,
+            first_part=models.first_part(),
+            second_vars=second.trainable_variables,
+        )
+        assert "another loss" in finding(report, "error", "not reproducible").message
+
     def test_in_the_first_part_are_no_matter(self) -> None:
         report = verify(
             second_part=models.second_part(), first_part=models.first_part(layers.Dropout(0.5))

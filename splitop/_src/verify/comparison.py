@@ -22,12 +22,14 @@ class Run:
         joint: In each step, the gradients of the model in one piece.
         split: In each step, those by the seed.
         values: After each step, the variables and the optimizers' state.
+        losses: In each step, the loss of the task: one array, whatever the names.
     """
 
     start: Arrays
     joint: list[Arrays]
     split: list[Arrays]
     values: list[Arrays]
+    losses: list[np.ndarray]
 
 
 def compare(

@@ -144,9 +144,10 @@ class EagerModel:
             moved = rounding.moved_start(start, len(second) + len(first), error, random)
             for variable, value in zip(variables, moved, strict=True):
                 variable.assign(value)
-        run = Run(_values(variables), [], [], [])
+        run = Run(_values(variables), [], [], [], [])
         for _ in range(steps):
-            _, joint, split = step(*self._batch)
+            loss, joint, split = step(*self._batch)
+            run.losses.append(_array(loss))
             run.joint.append([_array(gradient) for gradient in joint])
             run.split.append([_array(gradient) for gradient in split])
             run.values.append(_values(variables))

@@ -78,7 +78,13 @@ def _compared(
     return VerifyReport(
         cut=inspection.cut,
         steps=steps,
-        findings=_sorted([*findings, *numbers.findings(inspection.names, joint.joint)]),
+        findings=_sorted(
+            [
+                *findings,
+                *numbers.reproducibility(inspection.cut, joint, reference, error),
+                *numbers.findings(inspection.names, joint.joint),
+            ]
+        ),
         gradients=_gradient_rows(inspection, joint, reference, moved),
         updates=tuple(updates),
         fused=(*second.fused, *first.fused),

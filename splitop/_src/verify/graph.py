@@ -118,10 +118,12 @@ class GraphModel:
                     trained = len(second) + len(first)
                     moved = rounding.moved_start(start, trained, error, random)
                     load(session, zip(variables, moved, strict=True))
-                run = Run(session.run(variables), [], [], [])
-                fetches = [step.joint, step.split, [] if step.run is None else step.run]
+                run = Run(session.run(variables), [], [], [], [])
+                updates = [] if step.run is None else step.run
+                fetches = [split.loss, step.joint, step.split, updates]
                 for _ in range(steps):
-                    joint, parts, _ = session.run(fetches, feeds)
+                    loss, joint, parts, _ = session.run(fetches, feeds)
+                    run.losses.append(np.asarray(loss))
                     run.joint.append(joint)
                     run.split.append(parts)
                     run.values.append([np.asarray(v) for v in session.run(variables)])

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from splitop._src.verify.comparison import Arrays
+from splitop._src.verify.comparison import Arrays, Run
 from splitop._src.verify.report import ERROR, WARNING, Finding
+from splitop._src.verify.rounding import FEW, magnitude, ulp
 
 
 def findings(names: Sequence[str], gradients: Sequence[Arrays]) -> list[Finding]:
@@ -50,3 +51,29 @@ def findings(names: Sequence[str], gradients: Sequence[Arrays]) -> list[Finding]
                 )
             )
     return result
+
+
+def reproducibility(cut: Sequence[str], one: Run, other: Run, error: float) -> list[Finding]:
+    """Whether two runs that start from the same state see the same loss in their first step.
+
+    Args:
+        cut: Names of the intermediate vectors.
+        one: A run.
+        other: Another one.
+        error: The relative error of a sum.
+    """
+    losses = [np.asarray(run.losses[0], np.float64) for run in (one, other)]
+    bound = 2 * error * magnitude(losses[0]) + FEW * ulp(one.losses[0])
+    if magnitude(losses[0] - losses[1]) <= bound:
+        return []
+    return [
+        Finding(
+            ERROR,
+            "not reproducible",
+            ", ".join(cut),
+            "The same batch and the same state have given another loss in another run: the forward "
+            "pass depends on something that can't be put back, such as random numbers of Python's. "
+            "What was compared says little.",
+            "Verify without it, or take the random numbers from TensorFlow's or Keras' generators.",
+        )
+    ]
