@@ -408,7 +408,7 @@ class Emission:
         """A declined variable and its gradient, available once the step has read the variable."""
         item = self._variable(index)
         slices = isinstance(gradient, tf.IndexedSlices)
-        with tf.control_dependencies(self._order.readers(item.variable)):
+        with tf.control_dependencies(self._order.readings(item.variable)):
             parts = [tf.identity(self._now(part)) for part in components(gradient)]
         if not self._adapter.replaces(item.given):
             parts[0] = self._clipping.clip_by_all(parts[0])

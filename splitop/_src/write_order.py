@@ -56,6 +56,17 @@ class WriteOrder:
             if op in self._step and op._get_control_flow_context() is context
         ]
 
+    def readings(self, variable: Any) -> list[Any]:
+        """The ops that read a variable; of a reference variable, all that work on its memory, too.
+
+        A resource variable that is written while its old value is in use gets another buffer.
+        """
+        readers = self.readers(variable)
+        if reach.is_resource(variable):
+            return readers
+        needed = reach.ancestors([tensor for op in self._running for tensor in op.inputs])
+        return readers + [op for op in _users(readers) if op in self._running or op in needed]
+
     def before_update(self, variables: Iterable[Any], later: Container[Any] = ()) -> list[Any]:
         """What has to run before `variables` are written.
 

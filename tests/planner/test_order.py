@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import splitop
+from splitop._src.graph import reach
 from tests.planner.training import plain_names
 
 tf1 = tf.compat.v1
@@ -313,3 +314,36 @@ def test_a_product_with_a_sigmoid_may_broadcast(shape: Any, activation: str) -> 
     iv = gate(tf.ones([BATCH, 5]) @ tf1.get_variable("k", [5, 4]))
     plan = splitop.plan(tf1.train.GradientDescentOptimizer(0.1), iv, tf1.trainable_variables())
     assert plan.chains[0].layers[0].activation == activation
+
+
+@pytest.mark.parametrize("path", ["auto", "reference"])
+def test_a_reference_variable_is_written_after_all_that_uses_its_memory(path: str) -> None:
+    """TensorFlow has no buffer of its own for whoever still reads it."""
+    with tf.Graph().as_default():
+        tf1.disable_resource_variables()
+        try:
+            kernels = [tf1.get_variable(f"w{i}", [3, 3]) for i in range(3)]
+        finally:
+            tf1.enable_resource_variables()
+        h = tf.ones([2, 3])
+        for kernel in kernels:
+            h = tf.matmul(h, kernel)  # The gradients need the forward pass, the activations don't.
+        sgd = tf1.train.GradientDescentOptimizer(1.0)
+        step = splitop.minimize(sgd, h, kernels, tf.ones_like(h), backend=path)
+        with tf.control_dependencies([step]):
+            end = tf.constant(0)
+        runs = reach.ancestors([end], control=True)
+        for kernel in kernels:
+            users = [op for op in runs if op.type == "MatMul" and _reads(op, kernel)]
+            (update,) = (op for op in runs if _writes(op, kernel))
+            before = reach.ancestors(update.inputs, control=True)
+            assert users
+            assert all(op in before for op in users)
+
+
+def _reads(op: Any, kernel: Any) -> bool:
+    return any(tensor.op.inputs and tensor.op.inputs[0] is kernel._variable for tensor in op.inputs)
+
+
+def _writes(op: Any, kernel: Any) -> bool:
+    return op.type == "ApplyGradientDescent" and op.inputs[0] is kernel._variable
