@@ -121,7 +121,8 @@ class CheckHeldKernel final : public NoThrowKernel {
         return absl::InvalidArgumentError(absl::StrCat(
             "splitop: StashError: the weights have moved since the forward pass that was kept: "
             "run the second part's forward pass again. Received: a write to \"",
-            names_[v], "\" in between."));
+            names_[v], "\" in between",
+            variable->copy_on_read_mode.load() ? ", or the first lookup of its rows." : "."));
       }
     }
     return absl::OkStatus();

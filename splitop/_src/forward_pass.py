@@ -59,12 +59,13 @@ class ForwardPass:
     shapes: Sequence[tf.TensorShape]
     seed: Any = None
 
-    def seeds(self, given: Any, origins: Origins) -> list[tf.Tensor]:
+    def seeds(self, given: Any, origins: Origins, check_numerics: bool) -> list[tf.Tensor]:
         """The seeds of the step, flat.
 
         Args:
             given: dL/dIV in the structure of iv, or None for what train_first has returned.
             origins: Where tensors come from.
+            check_numerics: Whether NaN and Inf are errors.
         """
         seed = self.seed if given is None else given
         if seed is None:
@@ -89,7 +90,11 @@ class ForwardPass:
                 f"the last one is {self.origin}."
             )
         own = tf.nest.flatten(iv)
-        return [_fitting(*each) for each in zip(flat, own, self.shapes, strict=True)]
+        seeds = [_fitting(*each) for each in zip(flat, own, self.shapes, strict=True)]
+        if check_numerics:
+            for tensor, each in zip(seeds, own, strict=True):
+                _check_finite(tensor, each)
+        return seeds
 
 
 def _fitting(seed: Any, iv: Any, shape: tf.TensorShape) -> tf.Tensor:
@@ -106,6 +111,15 @@ def _fitting(seed: Any, iv: Any, shape: tf.TensorShape) -> tf.Tensor:
             f"Received: {describe(seed)}."
         )
     return tensor
+
+
+def _check_finite(seed: tf.Tensor, iv: Any) -> None:
+    wrong = int(tf.reduce_sum(tf.cast(~tf.math.is_finite(seed), tf.int64)))
+    if wrong:
+        raise SeedError(
+            f'the seed of "{iv.name}" must be finite. Received: NaN or Inf in {wrong} of its '
+            f"{tf.size(seed)} elements."
+        )
 
 
 def _structure(value: Any) -> str:

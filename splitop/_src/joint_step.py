@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from splitop._src.cut import check_cut
@@ -107,7 +108,7 @@ def plan_joint_step(
     second: Part | None,
     options: Options,
     caller: str,
-    plan_second: Callable[[Sequence[tf.Tensor | None]], Plan] | None = None,
+    plan_second: Callable[[Sequence[tf.Tensor | None], Options], Plan] | None = None,
 ) -> JointStep:
     """Plans one step of the parts that train.
 
@@ -121,7 +122,7 @@ def plan_joint_step(
         options: How to plan.
         caller: The public function, for messages.
         plan_second: Plans the second part's step from its seeds, which its optimizer's loss scale
-            multiplies; None: `plan_second_step`.
+            multiplies, and the options; None: `plan_second_step`.
 
     Raises:
         CutError: IV does not separate the parts, or no gradient flows back to it.
@@ -137,11 +138,27 @@ def plan_joint_step(
         # If it trains alone, the whole backward pass has its scale.
         own_scale = scale if second is lead else loss_scale(second.optimizer)
         own_seeds = [rescaled(seed, scale, own_scale) for seed in seeds]
+        own_options = options_of_second(options, first, second)
         if plan_second is None:
-            second_plan = plan_second_step(ivs, own_seeds, second, options, caller)
+            second_plan = plan_second_step(ivs, own_seeds, second, own_options, caller)
         else:
-            second_plan = plan_second(own_seeds)
+            second_plan = plan_second(own_seeds, own_options)
     return JointStep(first_plan, second_plan, seeds, scale, first.optimizer if first else None)
+
+
+def options_of_second(options: Options, first: Part | None, second: Part) -> Options:
+    """How the second part's step is planned beside the first part's optimizer.
+
+    A dynamic loss scale is found by backward passes that overflow. The first part's optimizer
+    leaves such steps out; the seed that comes of them must not reach the second part's weights.
+    """
+    if first is not None and _overflows(first) and not _overflows(second):
+        return dataclasses.replace(options, skip_nonfinite=True)
+    return options
+
+
+def _overflows(part: Part) -> bool:
+    return isinstance(part.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
 def plan_second_step(

@@ -10,10 +10,15 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.graph import reach
+from splitop._src.graph.copy import calls_functions
 from splitop._src.graph.handover import PLACEHOLDERS, hand_over
 from splitop._src.graph.portion import copy_portion
 from splitop._src.stash import Stash
 from splitop._src.validate import Trainable
+from splitop._src.write_order import SAME_MEMORY
+
+# Often fed in the place of a placeholder, or made by the user's own code.
+_FROM_OUTSIDE = ("EagerPyFunc", "Iterator", "PyFunc", "Queue")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,22 +56,52 @@ def later_step(
         ivs: What the forward pass computes.
         variables: Those that it trains.
         seeds: The placeholders of dL/dIV.
-        recompute: Whether the step runs the forward pass again; then variables may move before.
+        recompute: Whether the step runs the forward pass again; then variables may move before,
+            unless something that was computed from them has to be kept.
 
     Raises:
         SplitError: Something can't be kept.
     """
+    forward = reach.ancestors(ivs, control=True)
     trained = [reach.handle(step.graph, item.variable) for item in variables]
-    given = list(seeds)
+    # What the forward pass does not compute is there in any run: a learning rate, say.
+    given = [tensor for op in added for tensor in op.inputs if tensor.op not in forward]
     if recompute:  # It is fed what the run of the forward pass was fed.
-        given += [op.outputs[0] for op in reach.ancestors(ivs) if op.type in PLACEHOLDERS]
-    handover = hand_over([step], added, ivs, trained=trained, given=given, recompute=recompute)
-    stash = Stash(handover.kept, () if recompute else variables)
+        given += [op.outputs[0] for op in forward if op.type in PLACEHOLDERS]
+    handover = hand_over(
+        [step],
+        added,
+        forward,
+        trained=trained,
+        given=[*seeds, *_not_of(given, added)],
+        recompute=recompute,
+    )
+    moved_is_wrong = not recompute or any(calls_functions(t.op) for t in handover.kept)
+    stash = Stash(handover.kept, variables if moved_is_wrong else ())
     taken = stash.take()
     tensors = {tensor.ref(): tensor for tensor in handover.work.inputs}
     tensors |= {before.ref(): now for before, now in zip(handover.kept, taken.tensors, strict=True)}
     copies, _ = copy_portion(handover.work, tensors, taken.after)
-    return LaterStep(stash.put(handover.kept), copies[step], stash)
+    used = [op for handle in trained for op in handle.consumers() if op in forward]
+    keep = stash.put([_own_memory(tensor) for tensor in handover.kept], after=used)
+    return LaterStep(keep, copies[step], stash)
+
+
+def _not_of(tensors: Sequence[Any], ops: Sequence[Any]) -> list[Any]:
+    added = set(ops)
+    return [tensor for tensor in tensors if tensor.op not in added]
+
+
+def _own_memory(tensor: Any) -> Any:
+    """The tensor, in memory of its own where it may share that of an array that was fed.
+
+    The user may write the next batch into that array.
+    """
+    op = tensor.op
+    while op.type in SAME_MEMORY:
+        op = op.inputs[0].op
+    outside = op.type in PLACEHOLDERS or op.type.startswith(_FROM_OUTSIDE)
+    return tf.raw_ops.DeepCopy(x=tensor) if outside else tensor
 
 
 class KeptSeeds:

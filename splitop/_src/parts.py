@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from splitop._src.errors import VariableListError
-from splitop._src.names import describe
+from splitop._src.names import describe, variable_name
 
 
 def call_part(part: Callable[..., Any], inputs: Any) -> Any:
@@ -40,9 +40,14 @@ def variables_of(part: Any, given: Sequence[Any] | None, name: str) -> Sequence[
         given: The user's list, which goes first.
         name: Of the part, for messages.
     """
-    if given is not None:
-        return given
-    variables = getattr(part, "trainable_variables", None)
+    variables = getattr(part, "trainable_variables", None) if given is None else given
+    for variable in variables or ():
+        if isinstance(getattr(variable, "value", variable), tf.distribute.DistributedValues):
+            raise VariableListError(
+                f'variable "{variable_name(variable)}" of the {name} part has a copy on each '
+                "replica of a tf.distribute strategy: create it outside of the strategy's scope. "
+                f"Received: {describe(variable)}."
+            )
     if not variables:
         raise VariableListError(
             f"{name}_part has no trainable_variables: pass {name}_vars. Received: {describe(part)}."

@@ -9,17 +9,10 @@ import tensorflow as tf
 
 from splitop._src.errors import CutError, SplitError
 from splitop._src.graph import reach
+from splitop._src.graph.nested import CALLS, HARMLESS
 from splitop._src.names import variable_name
 from splitop._src.validate import Call
 
-# Stateful for TensorFlow, but they may run twice: they check, print, or tell what a device does.
-_HARMLESS = frozenset(
-    {
-        "Assert", "CheckNumerics", "CheckNumericsV2", "Print", "PrintV2", "StatelessRandomGetAlg",
-        "StatelessRandomGetKeyCounterAlg",
-    }
-)  # fmt: skip
-_CALLS = frozenset({"Case", "If", "PartitionedCall", "StatefulPartitionedCall", "While"})
 _RANDOM = ("Random", "TruncatedNormal", "Multinomial")
 
 _CANT = (
@@ -116,7 +109,7 @@ class Reads:
 def _check_operations(graph: Any) -> None:
     """Raises SplitError for an operation whose second run may differ from the first one."""
     for op in _operations(graph):
-        if not op.op_def.is_stateful or op.type in _CALLS or _is_harmless(op):
+        if not op.op_def.is_stateful or op.type in CALLS or _is_harmless(op):
             continue
         if any(tensor.dtype == tf.resource for tensor in op.inputs):
             continue  # What it may write is seen where the resource comes from.
@@ -131,9 +124,7 @@ def _check_operations(graph: Any) -> None:
 
 def _is_harmless(op: Any) -> bool:
     # cuDNN's recurrent layers are stateful for the sake of the dropout that they may have inside.
-    return op.type in _HARMLESS or (
-        op.type.startswith("CudnnRNN") and op.get_attr("dropout") == 0.0
-    )
+    return op.type in HARMLESS or (op.type.startswith("CudnnRNN") and op.get_attr("dropout") == 0.0)
 
 
 def _operations(graph: Any) -> Iterator[Any]:

@@ -84,6 +84,18 @@ def check_in_scope(variables: Sequence[tf.Variable], owner: str) -> None:
             )
 
 
+def check_one_replica(caller: str) -> None:
+    """Raises SplitError under a strategy of several replicas."""
+    strategy = tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync > 1:
+        raise SplitError(
+            f"{caller} trains on one replica: the parts exchange their gradients one after the "
+            "other, in an order that TensorFlow does not keep among several replicas. Create and "
+            "train it outside of the tf.distribute strategy. Received: a "
+            f"{type(strategy).__name__} of {strategy.num_replicas_in_sync} replicas."
+        )
+
+
 def check_context(caller: str) -> None:
     """Raises SplitError in a strategy's scope, but outside of its replicas."""
     if tf.distribute.in_cross_replica_context():

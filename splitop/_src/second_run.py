@@ -109,10 +109,13 @@ class SecondRun:
     def _hand_over(self, added: Sequence[Any], recompute: bool) -> Handover:
         new = set(added)
         captured = [internal for _, internal in self._graph.captures]
+        # Of what the step has added, a loop of the forward pass may need something.
+        forward = set(self._graph.get_operations()) - new
+        forward |= reach.ancestors(tf.nest.flatten(self.iv), control=True).keys()
         return hand_over(
             [op for op in self._graph.control_outputs if op in new],
             added,
-            tf.nest.flatten(self.iv),
+            forward,
             trained=[reach.handle(self._graph, item.variable) for item in self._variables],
             given=[*self._seeds, *captured],
             recompute=recompute,

@@ -15,12 +15,14 @@ from splitop._src.joint_step import (
     Options,
     Part,
     cross,
+    options_of_second,
     plan_joint_step,
     plan_second_step,
 )
 from splitop._src.loss_scaling import loss_scale, rescaled
 from splitop._src.parts import call_part, penalties_of, seed_dtype, total, variables_of
 from splitop._src.planner import Plan
+from splitop._src.replicas import check_one_replica
 from splitop._src.second_run import SecondRun, Traced
 from splitop._src.two_run import (
     RECOMPUTE,
@@ -59,6 +61,10 @@ class SplitStep:
     `forward_second` keeps what `train_second` needs, on the device where it is, so that the second
     part's forward pass runs once: with one dropout mask, and statistics that move once.
     `train_second` uses it up. The next `forward_second` replaces what was not used.
+
+    The parts' variables are those that they have in the first call: to freeze some of them later,
+    make another SplitStep with the same optimizers. One replica: not under a tf.distribute strategy
+    of several.
     """
 
     def __init__(
@@ -90,7 +96,8 @@ class SplitStep:
             first_vars: The first part's variables; None: its `trainable_variables`.
             second_vars: The second part's variables; None: its `trainable_variables`.
             forward: "stash": keep what the backward pass needs. "recompute": keep x and what can't
-                be computed twice, random numbers above all, and run the forward pass again.
+                be computed twice, random numbers above all, and run the forward pass again, with
+                the weights as they are then.
             backend: See `splitop.plan`.
             check_numerics: Whether NaN or Inf in the seed is an error in `train_second`.
             sparse: See `splitop.plan`.
@@ -138,6 +145,7 @@ class SplitStep:
             SplitError: Called inside of a tf.function; or something can't be kept.
             CutError: iv is no float tensor.
         """
+        check_one_replica("a SplitStep")
         _check_eager("forward_second")
         self.forget()
         number, flat = self._forward(tf.nest.map_structure(_as_tensor, x))
@@ -159,6 +167,7 @@ class SplitStep:
         Raises:
             CutError: The loss does not depend on iv.
         """
+        check_one_replica("a SplitStep")
         _check_eager("train_first")
         iv = tf.nest.map_structure(tf.convert_to_tensor, iv)
         loss, seed = self._one(iv, y)
@@ -187,12 +196,13 @@ class SplitStep:
                 "train_second needs the forward pass of its batch: call forward_second before each "
                 "train_second, which uses it up. Received: no forward pass since the last step."
             )
-        seeds = pending.seeds(seed, self._origins)
-        self._pending = None
+        seeds = pending.seeds(seed, self._origins, self._options.check_numerics)
         try:
             pending.run.step(seeds)
         except tf.errors.InvalidArgumentError as error:
             raise _named(error) from error
+        finally:
+            self.forget()
 
     def step(self, x: Any, y: Any) -> tf.Tensor:
         """One step of both parts, in one function; forgets the last forward pass.
@@ -203,6 +213,7 @@ class SplitStep:
         Raises:
             CutError: iv does not cut the model in two.
         """
+        check_one_replica("a SplitStep")
         self.forget()
         return self._both(tf.nest.map_structure(_as_tensor, x), y)
 
@@ -248,6 +259,7 @@ class SplitStep:
     def _trace_second_step(self, iv: Any, penalties: Sequence[Any]) -> Traced:
         """Builds the second part's step, on placeholders for the seeds."""
         graph = tf.compat.v1.get_default_graph()
+        iv = cross(iv)  # An input may be a part of it.
         ivs = check_iv(iv, graph)
         seeds = [tf.compat.v1.placeholder(seed_dtype(t), t.shape, "seed") for t in ivs]
         forward_end = len(graph.get_operations())
@@ -258,8 +270,9 @@ class SplitStep:
             for seed, each in zip(seeds, ivs, strict=True)
         ]
         ones = [rescaled(tf.ones_like(penalty), None, scale) for penalty in penalties]
+        options = options_of_second(self._options, Part(self._optimizers[0], ()), second)
         plan = plan_second_step(
-            [*ivs, *penalties], [*scaled_seeds, *ones], second, self._options, "SplitStep"
+            [*ivs, *penalties], [*scaled_seeds, *ones], second, options, "SplitStep"
         )
         plan.apply()
         variables = check_variables(second.variables, graph)
@@ -287,8 +300,8 @@ class SplitStep:
             loss: The loss without the second part's penalties.
         """
         graph = tf.compat.v1.get_default_graph()
-        ivs, penalties = outputs[: len(crossed)], cross(outputs[len(crossed) :])
-        check_iv(list(ivs), graph)
+        penalties = cross(outputs[len(crossed) :])
+        check_iv(list(crossed), graph)
         first, second = self._first(), self._second()
         check_disjoint(*(check_variables(part.variables, graph) for part in (first, second)))
         step = plan_joint_step(

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from splitop._src import held_variables
 from splitop._src.validate import Trainable
 
 _MISSING = (
-    "splitop: StashError: train_second has no forward pass to go back from. Run train_first (or "
-    "keep) before each train_second, which uses up what that has kept. Received: nothing kept."
+    "splitop: StashError: train_second has no forward pass to go back from. Before each "
+    "train_second, in a run of its own, run what keeps one: train_first or keep of split_minimize, "
+    "forward_second of a SplitStep. Received: nothing kept."
 )
 
 
@@ -65,15 +67,21 @@ class Stash:
         ]
         self._name = f"splitop_stash_{uuid.uuid4().hex}"
 
-    def put(self, tensors: Sequence[Any]) -> tf.Operation:
+    def put(self, tensors: Sequence[Any], after: Sequence[Any] = ()) -> tf.Operation:
         """Keeps tensors, in the place of what was kept before.
+
+        Args:
+            tensors: One for each that the stash was made for.
+            after: The operations that use the variables before.
 
         Returns:
             The operation that does it.
         """
         with tf.name_scope("splitop/put"):
             marker, handles = self._marker(), self._handles()
-            values = [*tensors, *held_variables.hold(self._variables)]
+            with tf.control_dependencies(after):
+                held = held_variables.hold(self._variables)
+            values = [*tensors, *held]
             # Not there until all is: what a step that failed has left behind is never taken.
             cleared = tf.raw_ops.DestroyResourceOp(resource=marker, ignore_lookup_error=True)
             with tf.control_dependencies([cleared]):
@@ -116,8 +124,8 @@ class Stash:
             return tf.group(*self._destroy([self._marker(), *self._handles()]))
 
     def clear_now(self) -> None:
-        """Forgets what was put, at once, whatever graph is being built."""
-        with tf.init_scope():
+        """Forgets what eager calls have put, at once, whatever graph is being built."""
+        with context.eager_mode():
             self.clear()
 
     def _marker(self) -> tf.Tensor:

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from splitop._src.cut import check_cut
 from splitop._src.errors import CutError, SplitError, VariableListError
+from splitop._src.graph import reach
 from splitop._src.graph.copy import recomputed
-from splitop._src.graph.handover import cant_be_repeated
+from splitop._src.graph.handover import can_be_repeated
 from splitop._src.later import KeptSeeds, added_operations, later_step
 from splitop._src.names import describe
 from splitop._src.planner import Plan, make_plan
@@ -101,14 +102,16 @@ def split_minimize(
             `second_scope`.
         first_scope: Name of the variable scope of the first part.
         second_scope: Name of the variable scope of the second part.
-        forward: "recompute": run 2 computes the second part from its inputs again. Random numbers,
-            such as dropout's, and elements of a data set are those of run 1, kept on their device;
-            so each run 2 takes its turn after a run 1 then.
+        forward: "recompute": run 2 computes the second part from its inputs again, with its weights
+            as they are then. Random numbers, such as dropout's, elements of a data set, and what
+            the forward pass or `global_step` moves are those of run 1, kept on their device; each
+            run 2 takes its turn after a run 1 then. Other variables are read as they are.
             "stash": run 1 keeps what run 2 needs, on the device where it is, until that has run:
-            run 2 computes nothing twice and is fed nothing, but it may be fed another seed. Run 2
-            without a run 1 before it, or after a write to one of the second part's variables, is a
-            tf.errors.OpError with a StashError, raised before anything is written. Not seen is a
-            write to an embedding table.
+            run 2 computes nothing of the forward pass, and is fed nothing but what the optimizer
+            needs (a learning rate), or another seed. Run 2 without a run 1 before it, or after a
+            write to one of the second part's variables, is a tf.errors.InvalidArgumentError with a
+            StashError, raised before anything is written. Not seen is a write to an embedding
+            table.
         global_step: Variable that `train_first`, and so `train_both`, increments by one.
         backend: See `splitop.plan`.
         check_numerics: Whether NaN or Inf in the seed is an error in run 2.
@@ -177,7 +180,8 @@ def split_minimize(
         train_second = second_plan.apply()
     train_both = tf.group(train_first, both_plan.apply(), name="train_both")
     keep = None
-    if seeds is not None or cant_be_repeated(second_ivs):
+    moving = [] if global_step is None else [reach.handle(graph, global_step)]
+    if seeds is not None or not can_be_repeated(second_ivs, moving):
         added = [*planned, *applied]
         later = later_step(
             train_second, added, second_ivs, second, seeds=placeholders, recompute=seeds is None

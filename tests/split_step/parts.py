@@ -145,12 +145,16 @@ class Trained:
                 keras.optimizers.LossScaleOptimizer(each, initial_scale=2.0**power)
                 for each, power in zip(self.optimizers, (9, 12), strict=True)
             )
+        self.make_step(*self.optimizers, **options)
+
+    def make_step(self, first_optimizer: Any, second_optimizer: Any, **options: Any) -> None:
+        """Makes the SplitStep."""
         self.step = splitop.SplitStep(
             self.second,
             self.first,
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            first_optimizer=self.optimizers[0],
-            second_optimizer=self.optimizers[1],
+            first_optimizer=first_optimizer,
+            second_optimizer=second_optimizer,
             **options,
         )
 

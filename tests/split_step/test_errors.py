@@ -110,9 +110,9 @@ class TestTheSeed:
     @pytest.mark.parametrize("path", PATHS)
     def test_is_not_finite(self, path: str) -> None:
         each, seed = ready(backend=path, check_numerics=True)
-        message = r"SeedError.*must be finite"
-        error = tf.errors.InvalidArgumentError
-        refuses(each, error, message, lambda: each.step.train_second(seed * np.nan))
+        message = r"must be finite. Received: NaN or Inf in 24 of its 24 elements"
+        refuses(each, splitop.SeedError, message, lambda: each.step.train_second(seed * np.nan))
+        each.step.train_second(seed)
 
 
 class TestTheModel:
@@ -184,3 +184,17 @@ class TestTheModel:
             inside(*map(tf.constant, each.batch(number)))
             plain.in_one(number)
         assert_equal(each.state(), plain.state())
+
+
+class TestStrategies:
+    def test_in_the_scope(self) -> None:
+        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+            each = Trained()
+            with pytest.raises(splitop.SplitError, match=r"on one replica.*MirroredStrategy of 2"):
+                each.step.forward_second(each.batch(0)[0])
+
+    def test_made_in_the_scope(self) -> None:
+        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+            each = Trained()
+        with pytest.raises(splitop.VariableListError, match=r"a copy on each replica.*Received: "):
+            each.step.forward_second(each.batch(0)[0])

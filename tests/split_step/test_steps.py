@@ -85,6 +85,80 @@ def test_an_overflow_leaves_the_step_out() -> None:
 
 
 @pytest.mark.parametrize("in_parts", [False, True])
+def test_an_overflow_of_the_first_part_does_not_reach_the_second(in_parts: bool) -> None:
+    """A loss scale is found by steps that overflow."""
+    each = Trained("half")
+    first = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=2.0**120)
+    each.make_step(first, keras.optimizers.SGD(0.1))
+    before = [variable.numpy() for variable in each.second.variables]
+    for number in range(3):
+        (each.in_parts if in_parts else each.in_one)(number)
+    after = [variable.numpy() for variable in each.second.variables]
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert float(first.dynamic_scale.numpy()) < 2.0**120
+    first.dynamic_scale.assign(8.0)
+    (each.in_parts if in_parts else each.in_one)(3)
+    for old, variable in zip(before, each.second.variables, strict=True):
+        assert np.isfinite(variable.numpy()).all()
+        assert (variable.numpy() != old).any()
+
+
+@pytest.mark.parametrize("forward", FORWARD)
+def test_a_trained_variable_that_the_forward_pass_writes(forward: str) -> None:
+    """As in one function, the step uses what the forward pass has read."""
+
+    def make() -> tuple[splitop.SplitStep, list[tf.Variable]]:
+        a, b, v = (tf.Variable(np.full([2, 2], value, np.float32)) for value in (0.5, 0.25, 1.0))
+
+        def second(x: Any) -> Any:
+            y = tf.tanh(x @ a) @ b
+            b.assign(0.1 * b)
+            return y
+
+        step = splitop.SplitStep(
+            second,
+            lambda iv: iv @ v,
+            lambda y, z: (y - z) ** 2,
+            first_optimizer=keras.optimizers.SGD(0.1),
+            second_optimizer=keras.optimizers.SGD(0.1),
+            first_vars=[v],
+            second_vars=[a, b],
+            forward=forward,
+        )
+        return step, [a, b, v]
+
+    (parts, left), (one, right) = make(), make()
+    x, y = tf.constant([[1.0, 2.0], [-0.5, 1.0]]), tf.zeros([2, 2])
+    for _ in range(2):
+        parts.train_first(parts.forward_second(x), y)
+        parts.train_second()
+        one.step(x, y)
+    for variable, expected in zip(left, right, strict=True):
+        np.testing.assert_allclose(variable, expected, 1e-5)
+
+
+def test_an_input_is_a_part_of_iv() -> None:
+    w, v = tf.Variable(tf.ones([2, 2])), tf.Variable(tf.ones([4, 1]))
+    step = splitop.SplitStep(
+        lambda x: {"made": x @ w, "given": x},
+        lambda iv: tf.concat([iv["made"], iv["given"]], 1) @ v,
+        lambda y, z: (y - z) ** 2,
+        first_optimizer=keras.optimizers.SGD(0.1),
+        second_optimizer=keras.optimizers.SGD(0.1),
+        first_vars=[v],
+        second_vars=[w],
+    )
+    x, y = tf.constant([[1.0, 2.0]]), tf.zeros([1, 1])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((y - tf.concat([x @ w, x], 1) @ v) ** 2)
+    expected = w - 0.1 * tape.gradient(loss, w)
+    step.train_first(step.forward_second(x), y)
+    step.train_second()
+    np.testing.assert_allclose(w, expected, 1e-6)
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
 def test_as_keras_trains(in_parts: bool) -> None:
     """The unsplit model with the same optimizers, by a tape."""
     split, plain = Trained(), Trained()
@@ -188,6 +262,26 @@ class TestMemory:
         each.step.forward_second(each.batch(0)[0])
         each.in_one(1)
         assert not any(kept(each.step))
+
+    def test_is_released_by_a_step_that_fails(self) -> None:
+        each = Trained()
+        x, y = each.batch(0)
+        each.step.train_first(each.step.forward_second(x), y)
+        kernel = each.second.layers[0].kernel
+        kernel.assign(kernel.value * 2.0)
+        with pytest.raises(splitop.StashError):
+            each.step.train_second()
+        assert not any(kept(each.step))
+
+    def test_is_released_while_another_graph_is_built(self) -> None:
+        each = Trained()
+        each.step.forward_second(each.batch(0)[0])
+        handles = [handle for run in each.step._runs for handle in run._stash._handles()]
+        with tf.Graph().as_default() as graph:
+            graph.finalize()
+            del each.step
+            gc.collect()
+        assert not any(tf.raw_ops.VarIsInitializedOp(resource=handle) for handle in handles)
 
     def test_is_released_with_the_object(self) -> None:
         each = Trained()

@@ -83,7 +83,9 @@ class TestErrors:
     def test_nothing_was_kept(self, trainer: Make, path: str) -> None:
         each = trainer(path, adam, forward="stash")
         before = each.state()
-        with pytest.raises(ERROR, match=r"StashError: .*Run train_first.*Received: nothing kept"):
+        with pytest.raises(
+            ERROR, match=r"StashError: .*train_first or keep.*Received: nothing kept"
+        ):
             each.session.run(each.ops.train_second)
         assert moved(before, each.state()) == set()
 
@@ -241,6 +243,126 @@ class TestWhatCanNotBeComputedTwice:
         with pytest.raises(ERROR, match="StashError"):
             each.session.run(each.ops.train_second, {**second, **each.with_seed(np.ones([6, 4]))})
         assert moved(before, each.state()) == set()
+
+
+@pytest.mark.parametrize("forward", ["stash", "recompute"])
+@pytest.mark.parametrize("nest", ["function", "cond"])
+def test_a_mask_that_is_drawn_in_a_function(nest: str, forward: str) -> None:
+    def drop(h: Any) -> Any:
+        return tf.nn.dropout(h, 0.5)
+
+    with tf.Graph().as_default(), tf1.Session() as session:
+        x = tf1.placeholder(tf.float32, [None, FEATURES])
+        training = tf1.placeholder_with_default(True, [])
+        with tf1.variable_scope("second_part"):
+            kernel = tf1.get_variable("k", [FEATURES, 9])
+            h = tf.matmul(x, kernel)
+            if nest == "function":
+                iv = tf.function(drop)(h) * 1.0
+            else:
+                iv = tf.cond(training, lambda: drop(h), lambda: h) * 1.0
+            iv.set_shape([None, 9])
+        with tf1.variable_scope("first_part"):
+            loss = tf.reduce_sum(dense(iv, 1, "out"))
+        ops = split_with(tf1.train.GradientDescentOptimizer, loss, iv, "auto", forward)
+        session.run(tf1.global_variables_initializer())
+        random = np.random.default_rng(0)
+        for _ in range(3):
+            batch, seed = random.normal(size=(BATCH, FEATURES)), random.normal(size=(BATCH, 9))
+            before = session.run(kernel)
+            out = session.run([iv, ops.keep], {x: batch})[0]
+            fed = {x: batch} if forward == "recompute" else {}
+            session.run(ops.train_second, {**fed, ops.iv_gradients_ph: seed})
+            step = batch.T @ (seed * (out != 0) / 0.5)
+            np.testing.assert_allclose(before - session.run(kernel), step, 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("forward", ["stash", "recompute"])
+def test_what_global_step_moves_is_that_of_run_1(forward: str) -> None:
+    with tf.Graph().as_default(), tf1.Session() as session:
+        x = tf1.placeholder(tf.float32, [None, FEATURES])
+        global_step = tf1.train.create_global_step()
+        with tf1.variable_scope("second_part"):
+            kernel = tf1.get_variable("k", [FEATURES, 2])
+            iv = tf.matmul(x, kernel) * tf.cast(global_step + 1, tf.float32)
+        with tf1.variable_scope("first_part"):
+            loss = tf.reduce_sum(dense(iv, 1, "out"))
+        sgd = tf1.train.GradientDescentOptimizer
+        ops = splitop.split_minimize(
+            loss,
+            iv,
+            first_optimizer=sgd(1.0),
+            second_optimizer=sgd(1.0),
+            forward=forward,
+            global_step=global_step,
+        )
+        session.run(tf1.global_variables_initializer())
+        for number in (1, 2, 3):
+            before = session.run(kernel)
+            session.run(ops.train_first, {x: np.ones([3, FEATURES])})
+            fed = {x: np.ones([3, FEATURES])} if forward == "recompute" else {}
+            session.run(ops.train_second, {**fed, ops.iv_gradients_ph: np.ones([3, 2])})
+            step = np.full(before.shape, 3 * number)
+            np.testing.assert_allclose(before - session.run(kernel), step, 1e-5)
+
+
+def test_the_array_that_was_fed_may_be_filled_anew(trainer: Make) -> None:
+    """A session feeds an aligned array as it is, without a copy."""
+    buffers = np.empty(BATCH * FEATURES + 16, np.float32)
+    start = -(buffers.ctypes.data // 4) % 16
+    buffer = buffers[start : start + BATCH * FEATURES].reshape(BATCH, FEATURES)
+    assert buffer.ctypes.data % 64 == 0
+    reused, fresh = (trainer("auto", adam, forward="stash") for _ in range(2))
+    for step in range(3):
+        second, first = feeds(reused.model, step)
+        buffer[:] = second[reused.model.x]
+        reused.session.run(reused.ops.train_first, {reused.model.x: buffer, **first})
+        buffer[:] = 99
+        reused.session.run(reused.ops.train_second)
+        both_runs(fresh, step)
+    assert_equal(reused.state(), fresh.state())
+
+
+def test_a_learning_rate_is_fed_to_the_run_that_uses_it() -> None:
+    with tf.Graph().as_default(), tf1.Session() as session:
+        x, rate = tf1.placeholder(tf.float32, [None, 3]), tf1.placeholder(tf.float32, [])
+        with tf1.variable_scope("second_part"):
+            kernel = tf1.get_variable("k", [3, 2])
+            iv = tf.matmul(x, kernel)
+        with tf1.variable_scope("first_part"):
+            loss = tf.reduce_sum(dense(iv, 1, "out"))
+        ops = splitop.split_minimize(
+            loss,
+            iv,
+            first_optimizer=tf1.train.GradientDescentOptimizer(0.1),
+            second_optimizer=tf1.train.GradientDescentOptimizer(rate / 2),
+            forward="stash",
+        )
+        session.run(tf1.global_variables_initializer())
+        for value in (1.0, 4.0):
+            before = session.run(kernel)
+            session.run(ops.train_first, {x: np.ones([2, 3])})
+            session.run(ops.train_second, {ops.iv_gradients_ph: np.ones([2, 2]), rate: value})
+            np.testing.assert_allclose(before - session.run(kernel), np.full([3, 2], value))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_table_in_the_first_run_of_a_session(nested: bool) -> None:
+    """Its first lookup gives the table another buffer; nothing has moved."""
+    with tf.Graph().as_default() as graph:
+        ids = tf1.placeholder(tf.int32, [None])
+        with tf1.variable_scope("second_part"):
+            table = tf1.get_variable("table", [7, 3])
+            lookup = tf.function(tf.nn.embedding_lookup) if nested else tf.nn.embedding_lookup
+            iv = tf.tanh(lookup(table, ids))
+        with tf1.variable_scope("first_part"):
+            loss = tf.reduce_sum(dense(tf.ensure_shape(iv, [None, 3]), 1, "out"))
+        ops = split_with(tf1.train.GradientDescentOptimizer, loss, iv, "auto", "stash")
+        for _ in range(10):
+            with tf1.Session(graph=graph) as session:
+                session.run(tf1.global_variables_initializer())
+                session.run(ops.train_first, {ids: [1, 2, 1]})
+                session.run(ops.train_second)
 
 
 def test_nothing_is_kept_of_a_part_that_can_be_computed_twice(trainer: Make) -> None:

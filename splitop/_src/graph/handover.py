@@ -9,8 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.errors import SplitError
-from splitop._src.graph import reach
-from splitop._src.graph.copy import calls_functions
+from splitop._src.graph import nested, reach
 from splitop._src.graph.portion import Portion, portion
 from splitop._src.write_order import SAME_MEMORY
 
@@ -36,7 +35,7 @@ class Handover:
 def hand_over(
     step: Iterable[Any],
     operations: Sequence[Any],
-    ivs: Sequence[Any],
+    forward: Container[Any],
     *,
     trained: Sequence[Any],
     given: Iterable[Any] = (),
@@ -47,21 +46,22 @@ def hand_over(
     Args:
         step: The operations that do it.
         operations: All that were added for it: its gradients and its updates.
-        ivs: What the forward pass computes.
-        trained: Handles of the variables that it trains. These are read again, as whoever keeps
-            their values would have them copied before they are written.
+        forward: What the run of the forward pass does, of all that was there before.
+        trained: Handles of the variables that it trains. Unless the forward pass writes them, these
+            are read again, as whoever keeps their values would have them copied before they are
+            written.
         given: Tensors that the later run has.
         recompute: Whether it computes the forward pass again; then only what can't be computed
-            twice is kept: random numbers, elements of a data set, variables that move.
+            twice is kept: random numbers, elements of a data set, variables that are not trained.
 
     Raises:
         SplitError: The gradients need something that can't be kept.
     """
-    forward = reach.ancestors(ivs, control=True)
     later = {op for op in operations if op not in forward and not _makes_handle(op)}
     known = {tensor.ref() for tensor in given}
     later -= {op for op in later if _is_shape_of_earlier(op, later, known)}
-    again = _Again(trained, recompute)
+    unwritten = [handle for handle in trained if not _is_written(handle, forward)]
+    again = _Again(unwritten, recompute)
     later |= {op for op in _with_inputs(later) if op not in later and again(op)}
     work = portion(step, later)
     outside = [tensor for tensor in work.inputs if tensor.ref() not in known]
@@ -70,20 +70,37 @@ def hand_over(
     return Handover(work, tuple(t for t in outside if t.dtype != tf.resource))
 
 
-def cant_be_repeated(ivs: Sequence[Any]) -> list[Any]:
-    """The operations that would give something else if the forward pass ran again."""
-    forward = reach.ancestors(ivs)
-    written = {
-        tensor.ref() for op in forward for tensor in op.inputs if op.type.startswith("Assign")
-    }
-    return [
-        op
-        for op in forward
-        if op.op_def.is_stateful
-        and not _makes_handle(op)
-        and not calls_functions(op)
-        and not (op.type in _READS and op.inputs[0].ref() not in written)
-    ]
+def can_be_repeated(ivs: Sequence[Any], moving: Iterable[Any]) -> bool:
+    """Whether the forward pass would give the same if it ran again.
+
+    Args:
+        ivs: What it computes.
+        moving: Handles of further variables that have moved by then.
+    """
+    forward = reach.ancestors(ivs, control=True)
+    moved = {handle.ref() for handle in moving}
+    return all(
+        _gives_the_same(op, found, forward, moved)
+        for op in reach.ancestors(ivs)
+        if not _makes_handle(op)
+        for found in nested.operations(op.graph, [op])
+    )
+
+
+def _gives_the_same(
+    op: Any, found: nested.Found, forward: Container[Any], moved: Container[Any]
+) -> bool:
+    """Whether a second run gives the same, of an operation or of one in a function it calls."""
+    if not found.stateful or found.type in nested.CALLS or found.type in nested.HARMLESS:
+        return True
+    if found.type not in _READS:
+        return False
+    read = op.inputs[0]
+    return found.nested or not (read.ref() in moved or _is_written(read, forward))
+
+
+def _is_written(handle: Any, ops: Container[Any]) -> bool:
+    return any(op in ops for op in reach.writers(handle))
 
 
 class _Again:
@@ -107,7 +124,12 @@ class _Again:
         if op.type in SAME_MEMORY:
             # Of something else that is kept, a reshape has the same memory, too.
             return self._recompute or self(op.inputs[0].op)
-        return self._recompute and not op.op_def.is_stateful and op.type not in PLACEHOLDERS
+        if not self._recompute or op.type in PLACEHOLDERS:
+            return False
+        # What it reads itself, beside trained variables, may move.
+        return op.type not in _READS and all(
+            _gives_the_same(op, found, (), ()) for found in nested.operations(op.graph, [op])
+        )
 
 
 def _with_inputs(ops: Iterable[Any]) -> dict[Any, Any]:

@@ -53,13 +53,13 @@ class ChunkedSecond:
         """All that the seeded backward pass starts from."""
         return [*tf.nest.flatten(self.iv), *self.losses]
 
-    def plan(self, seeds: Sequence[Any], second: Part, options: Options) -> Plan:
+    def plan(self, seeds: Sequence[Any], options: Options, second: Part) -> Plan:
         """Plans the second part's step.
 
         Args:
             seeds: For each of `tensors`, times the loss scale of the part's optimizer.
-            second: The part.
             options: How to plan.
+            second: The part.
         """
         carried = tf.nest.flatten(self._chunks.iv)
         count = len(carried)

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from splitop._src import replicas
 from splitop._src.errors import SplitError
 from splitop._src.joint_step import Part, cross, plan_joint_step
 from splitop._src.names import variable_name
@@ -68,7 +69,7 @@ def train(
     second = part(model, "second") if train_second else None
     plan_second = None
     if chunked is not None and second is not None:
-        plan_second = functools.partial(chunked.plan, second=second, options=training.options)
+        plan_second = functools.partial(chunked.plan, second=second)
     step = plan_joint_step(
         above.loss,
         below.tensors,
@@ -131,14 +132,7 @@ def check_context() -> None:
     Raises:
         SplitError: There is no graph, or there are several replicas.
     """
-    strategy = tf.distribute.get_strategy()
-    if strategy.num_replicas_in_sync > 1:
-        raise SplitError(
-            "a SplitModel trains on one replica: the parts exchange their gradients one after the "
-            "other, in an order that TensorFlow does not keep among several replicas. Create and "
-            "train it outside of the tf.distribute strategy. Received: a "
-            f"{type(strategy).__name__} of {strategy.num_replicas_in_sync} replicas."
-        )
+    replicas.check_one_replica("a SplitModel")
     current_graph(CALLER)
 
 

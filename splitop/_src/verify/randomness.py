@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from splitop._src.graph import reach
+from splitop._src.graph.nested import Found, operations
 from splitop._src.names import tensor_name
-from splitop._src.verify.nested import Found, operations
 from splitop._src.verify.report import NOTE, WARNING, Finding
 
 _RANDOM = re.compile(r"Random|Normal$|Multinomial|^StatefulUniform|^StatefulTruncated")

@@ -9,8 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.graph import reach
+from splitop._src.graph.nested import operations
 from splitop._src.names import tensor_name, variable_name
-from splitop._src.verify.nested import operations
 from splitop._src.verify.randomness import is_random
 from splitop._src.verify.report import NOTE, WARNING, Finding
 from splitop._src.verify.stop import CannotRun

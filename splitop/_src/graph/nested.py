@@ -8,6 +8,16 @@ from typing import Any
 
 from tensorflow.python.framework import op_def_registry
 
+# Stateful for TensorFlow as what they call may be.
+CALLS = frozenset({"Case", "If", "PartitionedCall", "StatefulPartitionedCall", "While"})
+# Stateful for TensorFlow, but they may run twice: they check, print, or tell what a device does.
+HARMLESS = frozenset(
+    {
+        "Assert", "CheckNumerics", "CheckNumericsV2", "Print", "PrintV2", "StatelessRandomGetAlg",
+        "StatelessRandomGetKeyCounterAlg",
+    }
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Found:
