@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import splitop
+from splitop._src.graph.handover import can_be_repeated
 from tests.two_run.models import BATCH, FEATURES, Model, Trainer, dense, feeds
 from tests.two_run.test_flow import MODELS, OPTIMIZERS, PATHS, assert_equal, moved
 
@@ -391,6 +392,21 @@ def test_memory_is_released(trainer: Make, fed: bool) -> None:
     seed = each.with_seed(np.ones([BATCH, 4])) if fed else {}
     each.session.run(each.ops.train_second, seed)
     assert not any(each.session.run(there))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_recurrent_layers_of_cudnn_can_be_repeated(dropout: float) -> None:
+    """They are only built here: they run on GPUs."""
+    with tf.Graph().as_default():
+        output, *_ = tf.raw_ops.CudnnRNNV3(
+            input=tf.ones([4, 1, 3]),
+            input_h=tf.zeros([1, 1, 3]),
+            input_c=tf.zeros([1, 1, 3]),
+            params=tf.zeros([100]),
+            sequence_lengths=tf.constant([4]),
+            dropout=dropout,
+        )
+        assert can_be_repeated([output], []) == (dropout == 0)
 
 
 def looped(inside: bool) -> Any:
