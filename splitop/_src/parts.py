@@ -13,7 +13,7 @@ from splitop._src.names import describe, variable_name
 
 
 def call_part(part: Callable[..., Any], inputs: Any) -> Any:
-    """The part's output in training."""
+    """The part's output in training; a layer that doesn't take the argument passes it on inside."""
     return part(inputs, training=True) if isinstance(part, keras.Layer) else part(inputs)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
 
 from splitop._src.errors import CutError, SplitError
-from splitop._src.graph import reach
-from splitop._src.graph.nested import CALLS, HARMLESS
+from splitop._src.graph import nested, reach
 from splitop._src.names import variable_name
 from splitop._src.validate import Call
 
@@ -108,51 +108,25 @@ class Reads:
 
 def _check_operations(graph: Any) -> None:
     """Raises SplitError for an operation whose second run may differ from the first one."""
-    for op in _operations(graph):
-        if not op.op_def.is_stateful or op.type in CALLS or _is_harmless(op):
+    for found in nested.operations(graph, graph.get_operations()):
+        if not found.stateful or found.type in nested.CALLS or found.type in nested.HARMLESS:
             continue
-        if any(tensor.dtype == tf.resource for tensor in op.inputs):
+        if _takes_resource(found.type):
             continue  # What it may write is seen where the resource comes from.
         cure = "compute what it returns before, and pass it as a part of inputs"
-        if any(word in op.type for word in _RANDOM):
+        if any(word in found.type for word in _RANDOM):
             cure = (
                 "draw with tf.random.stateless_uniform and the like, by a Keras layer or by a "
                 "tf.random.Generator, and pass what holds their seeds as state"
             )
-        raise SplitError(f'{_CANT}; {cure}. Received: {op.type} "{op.name}".')
+        raise SplitError(f'{_CANT}; {cure}. Received: {found.type} "{found.name}".')
 
 
-def _is_harmless(op: Any) -> bool:
-    # cuDNN's recurrent layers are stateful for the sake of the dropout that they may have inside.
-    return op.type in HARMLESS or (op.type.startswith("CudnnRNN") and op.get_attr("dropout") == 0.0)
-
-
-def _operations(graph: Any) -> Iterator[Any]:
-    """The operations of a graph and of all functions that it calls."""
-    pending, seen = [graph], set()
-    while pending:
-        graph = pending.pop()
-        for op in graph.get_operations():
-            yield op
-            for name in _called(op):
-                if name in seen:
-                    continue
-                seen.add(name)
-                called = getattr(graph._get_function(name), "graph", None)
-                if called is None:
-                    raise SplitError(
-                        f"{_CANT}, but what it calls can't be looked into. "
-                        f'Received: {op.type} "{op.name}".'
-                    )
-                pending.append(called)
-
-
-def _called(op: Any) -> list[str]:
-    names = []
-    for attribute in op.node_def.attr.values():
-        functions = [attribute.func] if attribute.HasField("func") else attribute.list.func
-        names += [function.name for function in functions]
-    return names
+def _takes_resource(op_type: str) -> bool:
+    definition = op_def_registry.get(op_type)
+    return definition is not None and any(
+        argument.type == tf.resource.as_datatype_enum for argument in definition.input_arg
+    )
 
 
 def _not_in_state(graph: Any, handle: Any, op: Any) -> str:

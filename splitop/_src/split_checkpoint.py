@@ -41,7 +41,10 @@ class SplitCheckpoint(keras.callbacks.Callback):
 
         Args:
             directory: See `splitop.Checkpoint`, which reads what this callback saves: as parts
-                "first" and "second", each with "model" and "optimizer".
+                "first" and "second", each with "model" and "optimizer". If a SplitModel trains its
+                parts at different frequencies, the first part has "batches" too, a tf.int64
+                variable: how many batches there have been. So a checkpoint goes only to a model
+                that has such a count if the saved one had, or else fit raises a CheckpointError.
             every: After how many batches to save; "epoch": at the end of each epoch.
             keep: How many checkpoints stay; None: all.
             restore: Whether fit begins with the last checkpoint, if there is one.
@@ -75,10 +78,15 @@ class SplitCheckpoint(keras.callbacks.Callback):
                 "SplitCheckpoint needs a model with first_part, second_part, first_optimizer and "
                 f"second_optimizer. Received: {type(model).__name__} without {', '.join(missing)}."
             )
+        first = {"model": model.first_part, "optimizer": model.first_optimizer}
+        # Which batches of a cycle a part trains in goes on, too.
+        batches = getattr(getattr(model, "_frequency", None), "batches", None)
+        if batches is not None:
+            first["batches"] = batches
         self._checkpoint = Checkpoint(
             self._store.directory,
             keep=self._keep,
-            first={"model": model.first_part, "optimizer": model.first_optimizer},
+            first=first,
             second={"model": model.second_part, "optimizer": model.second_optimizer},
         )
         if self._restore:

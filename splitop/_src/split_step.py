@@ -20,11 +20,7 @@ from splitop._src.joint_step import (
     plan_second_step,
 )
 from splitop._src.loss_scaling import loss_scale, rescaled
-from splitop._src.parts import call_part, penalties_of, seed_dtype, total, variables_of
-from splitop._src.planner import Plan
-from splitop._src.replicas import check_one_replica
-from splitop._src.second_run import SecondRun, Traced
-from splitop._src.two_run import (
+from splitop._src.part_checks import (
     RECOMPUTE,
     STASH,
     check_disjoint,
@@ -32,6 +28,10 @@ from splitop._src.two_run import (
     check_optimizers,
     dense_gradient,
 )
+from splitop._src.parts import call_part, penalties_of, seed_dtype, total, variables_of
+from splitop._src.planner import Plan
+from splitop._src.replicas import check_one_replica
+from splitop._src.second_run import SecondRun, Traced
 from splitop._src.validate import check_iv, check_variables
 
 
@@ -303,7 +303,7 @@ class SplitStep:
         penalties = cross(outputs[len(crossed) :])
         check_iv(list(crossed), graph)
         first, second = self._first(), self._second()
-        check_disjoint(*(check_variables(part.variables, graph) for part in (first, second)))
+        check_disjoint(first.variables, second.variables)
         step = plan_joint_step(
             total(loss, penalties),
             outputs,

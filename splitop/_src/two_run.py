@@ -10,23 +10,22 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.cut import check_cut
-from splitop._src.errors import CutError, SplitError, VariableListError
+from splitop._src.errors import SplitError, VariableListError
 from splitop._src.graph import reach
 from splitop._src.graph.copy import recomputed
 from splitop._src.graph.handover import can_be_repeated
 from splitop._src.later import KeptSeeds, added_operations, later_step
 from splitop._src.names import describe
-from splitop._src.planner import Plan, make_plan
-from splitop._src.validate import (
-    Trainable,
-    check_call,
-    check_iv,
-    check_variables,
-    current_graph,
+from splitop._src.part_checks import (
+    RECOMPUTE,
+    STASH,
+    check_disjoint,
+    check_forward,
+    check_optimizers,
+    dense_gradient,
 )
-
-RECOMPUTE = "recompute"
-STASH = "stash"
+from splitop._src.planner import Plan, make_plan
+from splitop._src.validate import check_call, check_iv, check_variables, current_graph
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -135,12 +134,11 @@ def split_minimize(
     _check_loss(loss, graph)
     first = check_variables(_variables(first_vars, first_scope, "first", graph), graph)
     second = check_variables(_variables(second_vars, second_scope, "second", graph), graph)
-    check_disjoint(first, second)
+    first_given, second_given = ([item.given for item in part] for part in (first, second))
+    check_disjoint(first_given, second_given)
     check_cut(graph, loss, ivs, first, second)
 
-    call = check_call(
-        loss, [item.given for item in first], None, "split_minimize", f'the loss "{loss.name}"'
-    )
+    call = check_call(loss, first_given, None, "split_minimize", f'the loss "{loss.name}"')
     # Seen apart from the update: fetching the gradients must not train.
     first_plan, gradients = make_plan(
         first_optimizer,
@@ -156,7 +154,6 @@ def split_minimize(
         for gradient, tensor in zip(gradients, ivs, strict=True)
     ]
     second_ivs = [recomputed(tensor) for tensor in ivs]
-    second_given = [item.given for item in second]
 
     def plan_second(seeds: Sequence[Any]) -> Plan:
         second_call = check_call(second_ivs, second_given, list(seeds), "split_minimize")
@@ -229,22 +226,6 @@ def _check_flow(graph: Any, forward: str, first_optimizer: Any, second_optimizer
     check_optimizers(first_optimizer, second_optimizer)
 
 
-def check_forward(forward: str) -> None:
-    """Checks the argument `forward`."""
-    if forward not in (RECOMPUTE, STASH):
-        raise SplitError(f'forward must be one of "recompute", "stash". Received: {forward!r}.')
-
-
-def check_optimizers(first_optimizer: Any, second_optimizer: Any) -> None:
-    """Checks that each part has an optimizer of its own."""
-    if first_optimizer is second_optimizer:
-        raise SplitError(
-            "first_optimizer and second_optimizer must be two objects: one object has one "
-            "iteration counter and one set of variables, and would count every step twice. "
-            f"Received: {describe(first_optimizer)} for both."
-        )
-
-
 def _check_loss(loss: Any, graph: Any) -> None:
     if not isinstance(loss, tf.Tensor) or getattr(loss, "graph", None) is not graph:
         raise SplitError(f"loss must be a tensor of the current graph. Received: {describe(loss)}.")
@@ -267,24 +248,3 @@ def _variables(given: Sequence[Any] | None, scope: str, part: str, graph: Any) -
             f"{part}_vars. Received: variables under {', '.join(scopes) or 'no scope'}."
         )
     return list(found)
-
-
-def check_disjoint(first: Sequence[Trainable], second: Sequence[Trainable]) -> None:
-    """Checks that no variable belongs to both parts."""
-    of_first = {id(item.variable) for item in first}
-    shared = [item.name for item in second if id(item.variable) in of_first]
-    if shared:
-        raise VariableListError(
-            "the parts must not share variables: each one is trained by one optimizer. "
-            f"Received: {', '.join(shared)} in both."
-        )
-
-
-def dense_gradient(gradient: Any, iv: Any, loss: Any) -> Any:
-    """The gradient of the loss for an intermediate vector, as a tensor."""
-    if gradient is None:
-        raise CutError(
-            f'no gradient flows from the loss "{loss.name}" to iv "{iv.name}": an operation '
-            "between them lets none through. Received: None."
-        )
-    return tf.identity(tf.convert_to_tensor(gradient), name="iv_gradients")

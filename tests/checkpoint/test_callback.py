@@ -14,6 +14,9 @@ import splitop
 from splitop import CheckpointError
 from splitop.keras import SplitCheckpoint
 from tests.checkpoint.parts import CLASSES, INPUTS, Training
+from tests.keras.models import CASES, assert_same_bits, split_model, state
+
+CASE = CASES["everything"]
 
 X = np.random.default_rng(0).normal(size=(24, INPUTS)).astype(np.float32)
 LABELS = np.arange(24) % CLASSES
@@ -88,6 +91,35 @@ def test_without_restore(tmp_path: pathlib.Path) -> None:
     _fit(alone, SplitCheckpoint(tmp_path / "alone"), 1)
     assert callback.step == 6
     assert run.bits() == alone.bits()
+
+
+def _fit_split_model(directory: pathlib.Path, epochs: int, start: int = 0, **steps: int) -> Any:
+    """Three batches an epoch."""
+    model = split_model(CASE, **steps)
+    callback = SplitCheckpoint(directory)
+    settings = {"batch_size": 16, "shuffle": False, "verbose": 0, "initial_epoch": start}
+    model.fit(*CASE.data(), epochs=epochs, callbacks=[callback], **settings)
+    return model
+
+
+def test_parts_that_train_at_different_frequencies(tmp_path: pathlib.Path) -> None:
+    """The first part trains in batches 3 and 7 (from 0): of the second epoch and of the third."""
+    steps = {"first_steps": 1, "second_steps": 4}
+    whole = _fit_split_model(tmp_path / "whole", 3, **steps)
+    assert whole.first_optimizer.iterations.numpy() == 2
+    _fit_split_model(tmp_path / "stopped", 1, **steps)
+    resumed = _fit_split_model(tmp_path / "stopped", 3, 1, **steps)
+    assert_same_bits(state(resumed), state(whole))
+
+
+def test_a_checkpoint_of_another_frequency(tmp_path: pathlib.Path) -> None:
+    _fit_split_model(tmp_path / "equal", 1)
+    message = r'must have variable "batches:0" \(batches\) too\. Received: a checkpoint with'
+    with pytest.raises(CheckpointError, match=message):
+        _fit_split_model(tmp_path / "equal", 2, second_steps=2)
+    _fit_split_model(tmp_path / "unequal", 1, second_steps=2)
+    with pytest.raises(CheckpointError, match="it must have the variables batches:0 too"):
+        _fit_split_model(tmp_path / "unequal", 2)
 
 
 def test_errors(tmp_path: pathlib.Path) -> None:

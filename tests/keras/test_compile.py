@@ -32,7 +32,7 @@ def test_names_of_optimizers() -> None:
 def test_one_optimizer_for_both_parts() -> None:
     optimizer = adam()
     with pytest.raises(
-        splitop.SplitError, match=r"must be two objects.*Received: .*Adam.* for both"
+        splitop.SplitError, match=r"must be two objects.*twice.*Received: .*Adam.* for both"
     ):
         cut().compile(optimizer, optimizer, "mse")
 

@@ -167,6 +167,33 @@ def test_subclassed_parts() -> None:
     assert model.path == "first part: 2 of 2 variables fused; second part: 2 of 2 variables fused"
 
 
+@pytest.mark.parametrize("size", [None, 16])
+def test_layers_inside_of_a_part_without_a_training_argument(size: int | None) -> None:
+    # As Keras has them learn it inside of a model in one piece.
+    heard = []
+
+    class Listens(keras.layers.Layer):
+        def call(self, x: Any, training: bool | None = None) -> Any:
+            heard.append(training)
+            return x
+
+    class Wraps(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense, self.listens = keras.layers.Dense(3), Listens()
+
+        def call(self, x: Any) -> Any:
+            return self.listens(self.dense(x))
+
+    x, y = CASES["dense"].data()
+    model = SplitModel(Wraps(), Wraps())
+    model(x)
+    model.compile(adam(), adam(), "mse", micro_batch_size=size)
+    heard.clear()
+    model.train_on_batch(x, y)
+    assert set(heard) == {True}
+
+
 def test_losses_of_layers_alone() -> None:
     x, _ = CASES["dense"].data()
     inputs = keras.Input((9,))

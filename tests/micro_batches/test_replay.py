@@ -181,8 +181,9 @@ def test_what_cant_be_repeated(second_part: Callable[[Any], Any], words: list[st
     assert COUNTER.numpy() == 0
 
 
+@pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_recurrent_layers_of_cudnn(dropout: float) -> None:
+def test_recurrent_layers_of_cudnn(dropout: float, nested: bool) -> None:
     """They are only built here: they run on GPUs."""
 
     def second_part(x: Any) -> Any:
@@ -197,10 +198,29 @@ def test_recurrent_layers_of_cudnn(dropout: float) -> None:
         )
         return tf.ensure_shape(output, [None, 1, UNITS])
 
+    part = tf.function(second_part) if nested else second_part
     if dropout:
         with pytest.raises(SplitError, match="CudnnRNNV3"):
-            build(second_part)
+            build(part)
     else:
+        build(part)
+
+
+def test_a_function_that_is_not_there() -> None:
+    attr = tf.compat.v1.AttrValue
+
+    def second_part(x: Any) -> Any:
+        types = attr.ListValue(type=[x.dtype.as_datatype_enum])
+        attributes = {
+            "f": attr(func=tf.compat.v1.NameAttrList(name="nowhere")),
+            "Tin": attr(list=types),
+            "Tout": attr(list=types),
+        }
+        call = x.graph.create_op("PartitionedCall", [x], [x.dtype], attrs=attributes)
+        call.outputs[0].set_shape(x.shape)
+        return call.outputs[0]
+
+    with pytest.raises(SplitError, match=r"must be repeatable.*Received: nowhere"):
         build(second_part)
 
 

@@ -55,7 +55,7 @@ class TestTheCall:
     def test_one_optimizer_for_both(self, model: Model, make: Any) -> None:
         # Pitfall 20.
         optimizer = make()
-        with pytest.raises(splitop.SplitError, match=r"two objects.*Adam.*for both"):
+        with pytest.raises(splitop.SplitError, match=r"two objects.*a second one.*Adam.*for both"):
             split(model.loss, model.iv, first_optimizer=optimizer, second_optimizer=optimizer)
 
     def test_fused_or_nothing(self, model: Model) -> None:

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import splitop
+from splitop._src.graph.handover import can_be_repeated
 from tests.two_run.models import BATCH, FEATURES, Model, Trainer, dense, feeds
 from tests.two_run.test_flow import MODELS, OPTIMIZERS, PATHS, assert_equal, moved
 
@@ -393,21 +394,61 @@ def test_memory_is_released(trainer: Make, fed: bool) -> None:
     assert not any(each.session.run(there))
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_recurrent_layers_of_cudnn_can_be_repeated(dropout: float) -> None:
+    """They are only built here: they run on GPUs."""
+    with tf.Graph().as_default():
+        output, *_ = tf.raw_ops.CudnnRNNV3(
+            input=tf.ones([4, 1, 3]),
+            input_h=tf.zeros([1, 1, 3]),
+            input_c=tf.zeros([1, 1, 3]),
+            params=tf.zeros([100]),
+            sequence_lengths=tf.constant([4]),
+            dropout=dropout,
+        )
+        assert can_be_repeated([output], []) == (dropout == 0)
+
+
+def looped(inside: bool) -> Any:
+    """Plans a step of a second part that is a loop, in a tf.function or not."""
+    x = tf1.placeholder_with_default(tf.ones([2, 3]), [None, 3])
+    with tf1.variable_scope("second_part"):
+        kernel = tf1.get_variable("k", [3, 3])
+
+        def loop(x: Any) -> Any:
+            return tf.while_loop(
+                lambda i, h: i < 3,
+                lambda i, h: (i + 1, tf.tanh(tf.matmul(h, kernel))),
+                (0, x),
+            )[1]
+
+        iv = tf.function(loop)(x) if inside else loop(x)
+    with tf1.variable_scope("first_part"):
+        loss = tf.reduce_sum(dense(tf.ensure_shape(iv, [None, 3]), 1, "out"))
+    return split_with(tf1.train.GradientDescentOptimizer, loss, iv, "auto", "stash")
+
+
 def test_a_loop_of_tf1() -> None:
     with tf.Graph().as_default():
         tf1.disable_control_flow_v2()
         try:
-            x = tf1.placeholder(tf.float32, [None, 3])
-            with tf1.variable_scope("second_part"):
-                kernel = tf1.get_variable("k", [3, 3])
-                iv = tf.while_loop(
-                    lambda i, h: i < 3,
-                    lambda i, h: (i + 1, tf.tanh(tf.matmul(h, kernel))),
-                    (0, x),
-                )[1]
-            with tf1.variable_scope("first_part"):
-                loss = tf.reduce_sum(dense(tf.ensure_shape(iv, [None, 3]), 1, "out"))
             with pytest.raises(splitop.SplitError, match=r"enable_control_flow_v2.*Received: "):
-                split_with(tf1.train.GradientDescentOptimizer, loss, iv, "auto", "stash")
+                looped(inside=False)
         finally:
             tf1.enable_control_flow_v2()
+
+
+def test_a_loop_in_a_function() -> None:
+    with (
+        tf.Graph().as_default(),
+        pytest.raises(splitop.SplitError, match=r"build the loop outside of the tf\.function, or"),
+    ):
+        looped(inside=True)
+    with tf.Graph().as_default(), tf1.Session() as session:
+        ops = looped(inside=False)
+        session.run(tf1.global_variables_initializer())
+        kernel, *_ = tf1.trainable_variables("second_part")
+        before = session.run(kernel)
+        session.run(ops.train_first)
+        session.run(ops.train_second)
+        assert np.all(session.run(kernel) != before)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from splitop._src.errors import SplitError
 from splitop._src.graph import nested, reach
+from splitop._src.graph.copy import calls_functions
 from splitop._src.graph.portion import Portion, portion
 from splitop._src.write_order import SAME_MEMORY
 
@@ -150,12 +151,17 @@ def _is_shape_of_earlier(op: Any, later: Container[Any], given: Container[Any]) 
 def _check_can_be_kept(tensor: Any) -> None:
     # A handle that is made from something belongs to one run: TF1's tensor arrays, say.
     if (tensor.dtype == tf.resource and tensor.op.inputs) or tensor.dtype._is_ref_dtype:
-        cure = (
-            "call tf.compat.v1.enable_resource_variables() before it is created"
-            if tensor.dtype._is_ref_dtype
-            else "call tf.compat.v1.enable_control_flow_v2() before the graph is built"
-        )
         raise SplitError(
-            f"the second part's step needs a tensor that no run can keep for another one: {cure}, "
-            f'or use forward="recompute". Received: {tensor.op.type} "{tensor.name}".'
+            "the second part's step needs a tensor that no run can keep for another one: "
+            f'{_cure(tensor)}, or use forward="recompute". '
+            f'Received: {tensor.op.type} "{tensor.name}".'
         )
+
+
+def _cure(tensor: Any) -> str:
+    if tensor.dtype._is_ref_dtype:
+        return "call tf.compat.v1.enable_resource_variables() before it is created"
+    if calls_functions(tensor.op):
+        # A loop in there hands out the handles of the variables that it reads.
+        return "build the loop outside of the tf.function"
+    return "call tf.compat.v1.enable_control_flow_v2() before the graph is built"

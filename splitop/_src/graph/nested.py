@@ -27,7 +27,7 @@ class Found:
         op: The operation of the graph: itself, or the one that calls the function it is in.
         type: Its type.
         name: What to call it.
-        stateful: Whether TensorFlow may not leave it out or run it twice.
+        stateful: Whether a second run may give something else, or do something again.
     """
 
     op: Any
@@ -48,18 +48,27 @@ def operations(graph: Any, ops: Iterable[Any]) -> Iterator[Found]:
     if any(_functions(op.node_def) for op in ops):
         bodies = {body.signature.name: body for body in graph.as_graph_def().library.function}
     for op in ops:
-        yield Found(op, op.type, op.name, op.op_def.is_stateful)
+        yield Found(op, op.type, op.name, _is_stateful(op.node_def))
         pending, seen = _functions(op.node_def), set()
         while pending:
             name = pending.pop()
-            if name in seen or name not in bodies:
+            if name in seen:
                 continue
             seen.add(name)
+            if name not in bodies:  # It may do anything.
+                yield Found(op, name, f"{op.name}/{name}", stateful=True)
+                continue
             for node in bodies[name].node_def:
-                definition = op_def_registry.get(node.op)
-                stateful = definition is not None and definition.is_stateful
-                yield Found(op, node.op, f"{op.name}/{node.name}", stateful)
+                yield Found(op, node.op, f"{op.name}/{node.name}", _is_stateful(node))
                 pending += _functions(node)
+
+
+def _is_stateful(node: Any) -> bool:
+    # cuDNN's recurrent layers are stateful for the sake of the dropout that they may have inside.
+    if node.op.startswith("CudnnRNN") and not node.attr["dropout"].f:
+        return False
+    definition = op_def_registry.get(node.op)
+    return definition is not None and bool(definition.is_stateful)
 
 
 def _functions(node: Any) -> list[str]:

@@ -12,6 +12,7 @@ from splitop._src import backend as backends
 from splitop._src.errors import SplitError
 from splitop._src.joint_step import JointStep, Options
 from splitop._src.names import describe
+from splitop._src.part_checks import check_optimizers
 from splitop._src.planner import Plan, check_sparse
 from splitop._src.split_model.frequency import Frequency
 
@@ -112,12 +113,8 @@ def _check_micro_batch_size(size: Any) -> None:
 
 def _optimizers(config: dict[str, Any], first: Any, second: Any) -> tuple[Any, Any]:
     given = [_optimizer(config, name) for name in ("first_optimizer", "second_optimizer")]
-    if given[0] is not None and given[0] is given[1]:
-        raise SplitError(
-            "first_optimizer and second_optimizer must be two objects: one object has one "
-            "iteration counter and one set of variables. Pass a second one of the same kind. "
-            f"Received: {describe(given[0])} for both."
-        )
+    if given[0] is not None:
+        check_optimizers(*given)
     for name, part, own, other in (
         ("first", first, given[0], given[1]),
         ("second", second, given[1], given[0]),

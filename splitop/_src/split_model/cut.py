@@ -9,7 +9,8 @@ from typing import Any
 import keras
 
 from splitop._src.errors import CutError, SplitError
-from splitop._src.names import describe, variable_name
+from splitop._src.names import describe
+from splitop._src.part_checks import check_disjoint
 
 
 def check_parts(second: Any, first: Any) -> None:
@@ -24,13 +25,7 @@ def check_parts(second: Any, first: Any) -> None:
             raise SplitError(f"{name} must be a keras.Model. Received: {describe(part)}.")
     if second is first:
         raise CutError(f"the parts must be two models. Received: {second.name!r} for both.")
-    of_first = {id(variable) for variable in first.variables}
-    shared = [variable_name(v) for v in second.variables if id(v) in of_first]
-    if shared:
-        raise CutError(
-            "the parts must not share variables: each one is trained by one optimizer. "
-            f"Received: {', '.join(shared)} in both."
-        )
+    check_disjoint(first.variables, second.variables, CutError)
     iv, taken = _structure_of(second, "output"), _structure_of(first, "input")
     if iv is None or taken is None:
         return

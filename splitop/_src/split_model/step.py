@@ -15,6 +15,7 @@ from splitop._src import replicas
 from splitop._src.errors import SplitError
 from splitop._src.joint_step import Part, cross, plan_joint_step
 from splitop._src.names import variable_name
+from splitop._src.parts import call_part
 from splitop._src.split_model.chunked import ChunkedSecond
 from splitop._src.validate import current_graph
 
@@ -90,7 +91,7 @@ def train(
 
 def forward_second(model: Any, x: Any) -> SecondForward:
     """From the input to IV, in training mode."""
-    iv = _call(model.second_part, x)
+    iv = call_part(model.second_part, x)
     return SecondForward(iv, model.second_part.losses)
 
 
@@ -99,7 +100,7 @@ def forward_first(
 ) -> FirstForward:
     """From IV to the loss, in training mode."""
     iv, losses = cross(below.iv), cross(below.losses)
-    y_pred = _call(model.first_part, iv)
+    y_pred = call_part(model.first_part, iv)
     with model._with_losses([*losses, *model.first_part.losses]):
         loss = model._compute_loss(
             x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
@@ -168,10 +169,6 @@ def parts(model: Any) -> list[tuple[Any, Any]]:
         (model.second_optimizer, model.second_part),
     )
     return [(optimizer, own) for optimizer, own in pairs if optimizer is not None]
-
-
-def _call(own: Any, inputs: Any) -> Any:
-    return own(inputs, training=True) if own._call_has_training_arg else own(inputs)
 
 
 def _count_loss(model: Any, loss: tf.Tensor, x: Any) -> None:

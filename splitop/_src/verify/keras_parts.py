@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from splitop._src.errors import CutError, SplitError, VariableListError
 from splitop._src.names import describe
+from splitop._src.parts import call_part
 from splitop._src.verify.eager import EagerModel
 from splitop._src.verify.split import Forward
 
@@ -35,8 +36,8 @@ def from_parts(
     second = _variables(second_part, second_vars, "second")
 
     def forward(x: Any, y: Any) -> Forward:
-        iv = _call(second_part, x)
-        loss = loss_of(y, _call(first_part, iv))
+        iv = call_part(second_part, x)
+        loss = loss_of(y, call_part(first_part, iv))
         return Forward(iv, loss, _penalties(layers))
 
     return EagerModel(
@@ -151,10 +152,6 @@ def _output_of(model: Any, layer: Any) -> Any:
         )
     outputs = calls[0].outputs
     return outputs[0] if len(outputs) == 1 else list(outputs)
-
-
-def _call(part: Any, inputs: Any) -> Any:
-    return part(inputs, training=True) if isinstance(part, keras.layers.Layer) else part(inputs)
 
 
 @tf.autograph.experimental.do_not_convert

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -77,12 +77,6 @@ def belongs_to_second(
     return not any(reads(graph, item, [penalty]) for item in first) and any(
         reads(graph, item, [penalty]) for item in second
     )
-
-
-def scale_of(optimizer: Any) -> Callable[[Any], Any]:
-    """What an optimizer wants done to the loss, and undoes to the gradients: a loss scale."""
-    scale_loss: Callable[[Any], Any] = getattr(optimizer, "scale_loss", lambda loss: loss)
-    return scale_loss
 
 
 def _sum(terms: Sequence[Any]) -> Any:

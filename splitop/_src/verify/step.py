@@ -9,10 +9,11 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src import backend
+from splitop._src.loss_scaling import loss_scale, scaled
 from splitop._src.optimizers import adapter_for
 from splitop._src.planner import Plan, make_plan
 from splitop._src.validate import Trainable, check_call
-from splitop._src.verify.split import Split, scale_of
+from splitop._src.verify.split import Split
 
 JOINT = "joint"
 REFERENCE = backend.REFERENCE
@@ -46,23 +47,23 @@ def build_step(path: str, split: Split, optimizers: tuple[Any, Any] | None) -> S
         split: The forward pass.
         optimizers: The first part's and the second part's; None: only gradients are computed.
     """
-    first_scale, second_scale = map(scale_of, optimizers or (None, None))
-    scaled = first_scale(split.first_total())
-    seeds = seeds_of(second_scale(split.first_total()), split.ivs)
+    first_scale, second_scale = map(loss_scale, optimizers or (None, None))
+    first_loss = scaled(split.first_total(), first_scale)
+    seeds = seeds_of(scaled(split.first_total(), second_scale), split.ivs)
     ys, grad_ys = [*split.ivs], [*seeds]
     if split.keeps_penalties:
         ys += split.second_penalties
-        grad_ys += [second_scale(tf.ones([], p.dtype)) for p in split.second_penalties]
+        grad_ys += [scaled(tf.ones([], p.dtype), second_scale) for p in split.second_penalties]
     joint, parts = [], []
     if path != AUTO:
         total = split.joint_total()
         joint = [
-            *_gradients(second_scale(total), split.second),
-            *_gradients(first_scale(total), split.first),
+            *_gradients(scaled(total, second_scale), split.second),
+            *_gradients(scaled(total, first_scale), split.first),
         ]
         parts = [
             *_gradients(ys, split.second, grad_ys=grad_ys),
-            *_gradients(scaled, split.first, stop_gradients=list(split.ivs)),
+            *_gradients(first_loss, split.first, stop_gradients=list(split.ivs)),
         ]
     step = Step(_dense(joint, split.variables), _dense(parts, split.variables), None)
     if optimizers is None:
@@ -81,7 +82,7 @@ def build_step(path: str, split: Split, optimizers: tuple[Any, Any] | None) -> S
     reached = split.first, _reached(ys, split.second)
     first, _ = make_plan(
         optimizers[0],
-        check_call(scaled, [item.given for item in reached[0]], None, "verify"),
+        check_call(first_loss, [item.given for item in reached[0]], None, "verify"),
         backend=path,
     )
     second, _ = make_plan(
