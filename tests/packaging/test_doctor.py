@@ -114,7 +114,7 @@ def test_a_gpu_that_both_can_use_is_tested(
 ) -> None:
     monkeypatch.setattr(library, "cuda_reason", lambda: reason)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
-    monkeypatch.setattr(doctor, "self_test", lambda device: f"{device} is bad")
+    monkeypatch.setattr(doctor, "self_test", lambda device, jit: f"{device} is bad")
     assert doctor.devices() == devices
     assert __main__.main(["doctor"]) == 1
     output = capsys.readouterr().out

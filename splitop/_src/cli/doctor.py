@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SplitError as error:
         return _report(str(error))
     problem = _report(library.reason())
-    return problem or max(_report(self_test(*test), *test) for test in targets())
+    return problem or max(_report(self_test(*test), *test) for test in _tests())
 
 
 def _report(problem: str | None, device: str | None = None, jit: bool = False) -> int:
@@ -51,20 +51,24 @@ def _where(device: str, jit: bool) -> str:
     return f"{device}, jit_compile=True" if jit else device
 
 
-def targets() -> list[tuple[str, bool]]:
-    """Where the compiled op is tested: on the CPU and a GPU it can use; and whether inside XLA."""
+def devices() -> list[str]:
+    """Names of the devices that the compiled op is tested on: the CPU, and a GPU it can use."""
     import tensorflow as tf
 
-    found = [("CPU:0", False)]
-    if library.xla_reason() is None:
-        found.append(("CPU:0", True))
-    if library.cuda_reason() is None and tf.config.list_physical_devices("GPU"):
-        found.append(("GPU:0", False))
-    return found
+    usable = library.cuda_reason() is None and tf.config.list_physical_devices("GPU")
+    return ["CPU:0", "GPU:0"] if usable else ["CPU:0"]
+
+
+def _tests() -> list[tuple[str, bool]]:
+    """The devices, and whether XLA compiles the test, which it can for CPUs."""
+    inside_xla = [] if library.xla_reason() else [("CPU:0", True)]
+    return [(name, False) for name in devices()] + inside_xla
 
 
 def self_test(device: str, jit: bool = False) -> str | None:
     """Trains a small dense chain for a few steps on both paths and compares the weights.
+
+    With `jit` XLA compiles the fused steps.
 
     The bound is relative to the reference path's own rounding error, which is measured
     against the same training in float64.
