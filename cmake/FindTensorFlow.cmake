@@ -4,6 +4,7 @@
 #
 # Reads Python_EXECUTABLE. Defines the target TensorFlow::TensorFlow and
 #   TensorFlow_FOUND, TensorFlow_VERSION
+#   TensorFlow_INCLUDE_DIR          TensorFlow's own headers
 #   TensorFlow_PYTHON_INCLUDE_DIR   the Python headers in the wheel, if it has any
 
 execute_process(
@@ -57,7 +58,7 @@ if(TensorFlow_FOUND AND NOT TARGET TensorFlow::TensorFlow)
   target_compile_features(TensorFlow::TensorFlow INTERFACE cxx_std_17)
   target_link_libraries(TensorFlow::TensorFlow INTERFACE ${_tensorflow_LINK_FLAGS})
 
-  list(GET _tensorflow_includes 0 _tensorflow_include)
+  list(GET _tensorflow_includes 0 TensorFlow_INCLUDE_DIR)
   set(TensorFlow_PYTHON_INCLUDE_DIR
-    "${_tensorflow_include}/external/local_config_python/python_include")
+    "${TensorFlow_INCLUDE_DIR}/external/local_config_python/python_include")
 endif()

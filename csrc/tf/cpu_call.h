@@ -12,6 +12,7 @@
 #include "splitop/status.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
+#include "tensorflow/core/platform/threadpool.h"
 #include "tf/intra_op_executor.h"
 #include "tf/op_kernel.h"
 
@@ -35,12 +36,17 @@ struct CopyTask {
 };
 
 // kScratchBytes(call, num_workers) and kRun(call, scratch, bytes, executor) are of the C ABI.
-template <typename Call, auto kScratchBytes, auto kRun>
+// Pool: what has Schedule(function).
+template <typename Call, auto kScratchBytes, auto kRun,
+          typename Pool = tensorflow::thread::ThreadPool>
 class CpuCall final : public DeviceCall<Call> {
  public:
   explicit CpuCall(tensorflow::OpKernelContext* context)
-      : op_(context->op_kernel().type_string_view()),
-        executor_(context->device()->tensorflow_cpu_worker_threads()->workers) {}
+      : CpuCall(context->op_kernel().type_string_view(),
+                context->device()->tensorflow_cpu_worker_threads()->workers,
+                context->device()->tensorflow_cpu_worker_threads()->num_threads) {}
+  CpuCall(absl::string_view op, Pool* pool, int32_t num_threads)
+      : op_(op), executor_(pool, num_threads) {}
 
   size_t ScratchBytes(const Call& call) const override {
     return kScratchBytes(&call, executor_.get()->num_workers);
@@ -66,7 +72,7 @@ class CpuCall final : public DeviceCall<Call> {
 
  private:
   const absl::string_view op_;
-  const IntraOpExecutor executor_;
+  const IntraOpExecutor<Pool> executor_;
 };
 
 }  // namespace splitop

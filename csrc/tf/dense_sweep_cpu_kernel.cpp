@@ -7,6 +7,7 @@
 #include "tensorflow/core/framework/tensor.h"
 #include "tf/cpu_call.h"
 #include "tf/dense_chain_kernel.h"
+#include "tf/dense_sweep_arguments.h"
 #include "tf/dense_sweep_attrs.h"
 #include "tf/input_shapes.h"
 #include "tf/locked_variables.h"
@@ -62,18 +63,6 @@ class DenseSweepCpuKernel final : public NoThrowKernel {
       gradients->push_back(gradient->data());
     }
     return absl::OkStatus();
-  }
-
-  // All but what the chain does not have.
-  static splitop_dense_sweep ToSweep(const splitop_dense_chain& chain) {
-    splitop_dense_sweep sweep = {};
-    sweep.dtype = chain.dtype;
-    sweep.batch = chain.batch;
-    sweep.num_layers = chain.num_layers;
-    sweep.layers = chain.layers;
-    sweep.seed = chain.seed;
-    sweep.input_gradient = chain.input_gradient;
-    return sweep;
   }
 
   DenseSweepAttrs attrs_;

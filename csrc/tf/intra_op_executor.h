@@ -1,4 +1,4 @@
-// Lends TensorFlow's intra-op threads to a kernel, as a splitop_executor.
+// Lends a framework's intra-op threads to a kernel, as a splitop_executor.
 #ifndef SPLITOP_TF_INTRA_OP_EXECUTOR_H_
 #define SPLITOP_TF_INTRA_OP_EXECUTOR_H_
 
@@ -12,7 +12,6 @@
 #include "tensorflow/core/platform/blocking_counter.h"
 #include "tensorflow/core/platform/denormal.h"
 #include "tensorflow/core/platform/setround.h"
-#include "tensorflow/core/platform/threadpool.h"
 
 namespace splitop {
 
@@ -53,10 +52,11 @@ class ParallelCall {
   tensorflow::BlockingCounter open_;
 };
 
+template <typename Pool>  // what has Schedule(function)
 class IntraOpExecutor {
  public:
-  explicit IntraOpExecutor(tensorflow::thread::ThreadPool* pool)
-      : pool_(pool), executor_{pool->NumThreads(), &IntraOpExecutor::Run, this} {}
+  IntraOpExecutor(Pool* pool, int32_t num_threads)
+      : pool_(pool), executor_{num_threads, &IntraOpExecutor::Run, this} {}
   IntraOpExecutor(const IntraOpExecutor&) = delete;
   IntraOpExecutor& operator=(const IntraOpExecutor&) = delete;
 
@@ -83,7 +83,7 @@ class IntraOpExecutor {
     call->Wait();
   }
 
-  tensorflow::thread::ThreadPool* const pool_;
+  Pool* const pool_;
   const splitop_executor executor_;
 };
 

@@ -1,31 +1,20 @@
 // The CPU kernel of Splitop>MultiTensorUpdate.
-#include <cstddef>
-#include <cstdint>
-
 #include "absl/status/status.h"
-#include "splitop/executor.h"
 #include "splitop/multi_tensor_update.h"
-#include "splitop/status.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tf/cpu_call.h"
+#include "tf/multi_tensor_update_cpu.h"
 #include "tf/multi_tensor_update_kernel.h"
 
 namespace splitop {
 namespace {
-
-size_t NoScratch(const splitop_multi_tensor_update*, int32_t) { return 0; }
-
-splitop_status RunUpdate(const splitop_multi_tensor_update* update, void*, size_t,
-                         const splitop_executor* executor) {
-  return splitop_cpu_multi_tensor_update(update, executor);
-}
 
 class MultiTensorUpdateCpuKernel final : public MultiTensorUpdateKernel {
  public:
   using MultiTensorUpdateKernel::MultiTensorUpdateKernel;
 
  private:
-  using Call = CpuCall<splitop_multi_tensor_update, NoScratch, RunUpdate>;
+  using Call = CpuCall<splitop_multi_tensor_update, NoScratch, RunMultiTensorUpdate>;
 
   absl::Status Execute(tensorflow::OpKernelContext* context) const override {
     return Run(context, Call(context));

@@ -15,7 +15,6 @@
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/platform/errors.h"
 #include "tf/input_shapes.h"
-#include "tf/locked_variables.h"
 #include "tf/names.h"
 #include "tf/resources.h"
 #include "tf/shapes.h"
@@ -106,15 +105,17 @@ inline absl::Status CheckSlots(const UpdateAttrs& attrs, const Resources& resour
 }
 
 // Whether the variables are to be updated. The condition is in host memory.
-inline bool Applies(tensorflow::OpKernelContext* context, const UpdateAttrs& attrs) {
-  return attrs.num_conditions == 0 || context->input(attrs.ConditionInput()).scalar<bool>()();
+template <typename Inputs>  // OpKernelContext, or what else has input(index)
+bool Applies(Inputs* inputs, const UpdateAttrs& attrs) {
+  return attrs.num_conditions == 0 ||
+         *static_cast<const bool*>(inputs->input(attrs.ConditionInput()).data());
 }
 
-// The argument of the C ABI for one variable. It points into tensors of the context and of the
-// variables.
-inline splitop_variable VariableArgument(tensorflow::OpKernelContext* context,
-                                         const UpdateAttrs& attrs, const Resources& resources,
-                                         const LockedVariables& variables, int variable) {
+// The argument of the C ABI for one variable. It points into the inputs and the variables.
+template <typename Inputs, typename Variables>  // what has input(index), what has tensor(resource)
+splitop_variable VariableArgument(Inputs* inputs, const UpdateAttrs& attrs,
+                                  const Resources& resources, const Variables& variables,
+                                  int variable) {
   splitop_variable argument = {};
   argument.value = variables.tensor(variable)->data();
   for (int s = 0; s < resources.slots_each; ++s) {
@@ -123,7 +124,7 @@ inline splitop_variable VariableArgument(tensorflow::OpKernelContext* context,
   argument.decayed = attrs.decayed[variable];
   if (attrs.num_clips > 0) {
     const size_t bytes = 2 * tensorflow::DataTypeSize(resources.dtype);
-    const auto* clips = static_cast<const char*>(context->input(attrs.ClipsInput()).data());
+    const auto* clips = static_cast<const char*>(inputs->input(attrs.ClipsInput()).data());
     argument.clip = clips + bytes * variable;
   }
   return argument;

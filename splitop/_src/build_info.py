@@ -30,6 +30,8 @@ class BuildInfo:
         cuda: What the CUDA kernels were compiled with and for, or why there are none.
         cuda_problem: Why they can't run here, and what helps; None if they can.
         gpus: The GPUs that they can run on, by name; empty if there is a problem.
+        xla_problem: Why the ops can't be used inside jit_compile=True, and what helps; None if they
+            can.
         library: Path of the compiled op library.
         library_problem: Why it can't be used, and what helps; None if it is loaded.
         backend: The backend that was asked for: "auto", "fused" or "reference".
@@ -50,6 +52,7 @@ class BuildInfo:
     cuda: str
     cuda_problem: str | None
     gpus: tuple[str, ...]
+    xla_problem: str | None
     library: str
     library_problem: str | None
     backend: str
@@ -70,6 +73,7 @@ class BuildInfo:
             "cpu in use": self.cpu_isa_in_use or "none",
             "cuda": self.cuda,
             "gpus": self.cuda_problem or ", ".join(self.gpus),
+            "jit_compile": self.xla_problem or "fused on CPUs",
             "library": self.library,
             "state": self.library_problem or "loaded",
             "backend": f"{self.backend} (trains on the {self.path} path)",
@@ -105,6 +109,7 @@ def build_info() -> BuildInfo:
         cuda=_cuda(config),
         cuda_problem=cuda_problem,
         gpus=() if cuda_problem else _gpus(),
+        xla_problem=library.xla_reason(),
         library=str(library.directory() / library.OPS_LIBRARY),
         library_problem=problem,
         backend=asked,

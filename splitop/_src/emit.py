@@ -35,6 +35,7 @@ from splitop._src.replicas import Replicas
 from splitop._src.updates import Pair, SweptLayer, Updates, by_place
 from splitop._src.validate import Call, Trainable, current_graph
 from splitop._src.write_order import WriteOrder
+from splitop._src.xla import Check, in_xla, passed
 
 Chain = tuple[DenseLayer, ...]
 
@@ -93,7 +94,7 @@ class Emission:
                 self._replaced[bottom.ref()] = chain
         self._below = self._find_below()
         self._seeded_by_op = self._find_chain_that_checks_the_seed()
-        self._order = WriteOrder(call, reference, gradients, self._needed)
+        self._order = WriteOrder(call, reference, gradients, self._needed, self._given())
         self._tensors: dict[Any, Any] = {}
         self._operations: dict[Any, Any] = {}
         self._swept: list[SweptLayer] = []
@@ -101,6 +102,7 @@ class Emission:
         self._updates: Updates | None = None
         self._accumulated: Accumulated | None = None
         self._replicas = replicas
+        self._checks: list[Check] = []  # inside XLA: what no operation of the graph does
         updated_by: OptimizerAdapter | Accumulation = adapter
         accumulation = None if rule is None else adapter.accumulation()
         if rule is not None and accumulation is not None:
@@ -142,8 +144,7 @@ class Emission:
         self._check_not_written()
         self._adapter.prepare([item.given for item in self.call.variables])
         with tf.name_scope("splitop/fused"):
-            id_checks = self._check_ids()
-            self._order.add_guards(id_checks)
+            id_checks = self._guard_ids()
             needs_norms = self._clipping.norms != NONE
             if not needs_norms:
                 self._clipping.resolve(self._norms)
@@ -216,6 +217,12 @@ class Emission:
         """What the reference graph has to compute besides what the chains take."""
         gradients = [gradient for _, gradient in [*self._declined, *self._updated]]
         return gradients + [tensor for _, table in self._tables for tensor in table.tensors]
+
+    def _given(self) -> list[Any]:
+        """What the fused ops take of the graph, in the words of the reference."""
+        layers = [layer for chain in self._chains for layer in chain]
+        read = [tensor for layer in layers for tensor in layer.forward_tensors]
+        return read + [tensor for _, table in self._tables for tensor in table.tensors]
 
     def _fused(self) -> Updates:
         assert self._updates is not None
@@ -387,7 +394,19 @@ class Emission:
         variables = [self._variable(index).variable for index, _ in pairs]
         return [self._operations.get(op, op) for op in self._order.before_update(variables)]
 
-    def _check_ids(self) -> list[tf.Operation]:
+    def _guard_ids(self) -> list[tf.Operation]:
+        """Has the ids checked before anything is written; returns the operations that do it."""
+        checks = self._check_ids()
+        if in_xla(self.call.graph):
+            self._checks = checks
+            if self._updates is not None:
+                self._updates.wait_for(checks)
+            return []
+        operations = [check.operation() for check in checks]
+        self._order.add_guards(operations)
+        return operations
+
+    def _check_ids(self) -> list[Check]:
         """Checks the ids of all tables, unless one op writes all variables of the step.
 
         Not on GPUs, where TensorFlow does not either: the step would wait for the answer.
@@ -395,7 +414,7 @@ class Emission:
         alone = not (self._chains or self._updated or self._declined)
         if alone and len(by_place(self.call, self._tables)) == 1:
             return []
-        checks = []
+        checks: list[Check] = []
         for index, table in self._tables:
             item = self._variable(index)
             if may_be_on_gpu(item.variable):
@@ -410,6 +429,7 @@ class Emission:
         slices = isinstance(gradient, tf.IndexedSlices)
         with tf.control_dependencies(self._order.readings(item.variable)):
             parts = [tf.identity(self._now(part)) for part in components(gradient)]
+        parts[0] = passed(parts[0], self._checks)
         if not self._adapter.replaces(item.given):
             parts[0] = self._clipping.clip_by_all(parts[0])
         return (tf.IndexedSlices(*parts) if slices else parts[0]), item.given

@@ -10,6 +10,7 @@ import tensorflow as tf
 from splitop._src.clipping import Clipping
 from splitop._src.graph.gradient_graph import as_rows
 from splitop._src.graph.tables import TableGradient
+from splitop._src.xla import Check
 
 _INDEX_DTYPES = (tf.int32, tf.int64)
 
@@ -90,8 +91,8 @@ def ids_gradient(gradient: tf.Tensor, gradient_rows: tf.Tensor | None, combiner:
     return tf.math.multiply_no_nan(gradient, (tf.sqrt(sizes) * factors)[:, tf.newaxis])
 
 
-def check_ids(ids: Any, rows: int, name: str) -> tf.Operation:
-    """Adds an operation that fails if an id is no row of the table.
+def check_ids(ids: Any, rows: int, name: str) -> Check:
+    """A check that all ids are rows of the table.
 
     The op checks its ids too, but other variables of the step may be written by then, and the
     lookup itself need not be executed.
@@ -104,7 +105,7 @@ def check_ids(ids: Any, rows: int, name: str) -> tf.Operation:
     flat = _indices(ids)
     low, high = tf.reduce_min(flat), tf.reduce_max(flat)
     message = f"splitop: SplitError: the ids of {name} must be in [0, {rows}). Received: from"
-    return tf.raw_ops.Assert(condition=(low >= 0) & (high < rows), data=[message, low, "to", high])
+    return Check((low >= 0) & (high < rows), (message, low, "to", high))
 
 
 def _indices(tensor: Any) -> Any:

@@ -18,6 +18,7 @@ import splitop.lib
 from splitop._src.errors import LibraryError
 
 OPS_LIBRARY = "libsplitop_ops.so"
+XLA_LIBRARY = "libsplitop_xla.so"
 BUILD_CONFIG = "build_config.json"
 
 _INSTALL_TENSORFLOW = (
@@ -29,6 +30,11 @@ _BUILD = (
 )
 _BUILD_CUDA = (
     "Install the CUDA toolkit, 12.0 or newer, with nvcc on the PATH, and build splitop again: "
+    "pip install --no-build-isolation --force-reinstall --no-deps <splitop's sources>."
+)
+_BUILD_XLA = (
+    "Build splitop again with -DSPLITOP_XLA=ON, which says what is missing: "
+    "SPLITOP_CMAKE_ARGS=-DSPLITOP_XLA=ON "
     "pip install --no-build-isolation --force-reinstall --no-deps <splitop's sources>."
 )
 # By the state that the kernels library reports.
@@ -64,6 +70,7 @@ class BuildConfig:
         cuda_architectures: What the CUDA kernels were compiled for: `sm_80`, or `compute_90`
             for PTX, which the driver compiles for newer GPUs.
         cuda_not_built: Why there are no CUDA kernels.
+        xla_not_built: Why there are no XLA kernels, for the inside of jit_compile=True.
     """
 
     splitop: str
@@ -76,6 +83,7 @@ class BuildConfig:
     cuda: str | None = None
     cuda_architectures: tuple[str, ...] = ()
     cuda_not_built: str | None = None
+    xla_not_built: str | None = None
 
 
 def directory() -> pathlib.Path:
@@ -107,6 +115,26 @@ def load() -> Any:
 def reason() -> str | None:
     """Why the op library can't be used, and what helps; None if it can."""
     return _load_from(directory())[1]
+
+
+def load_xla() -> Any:
+    """Loads the ops' XLA kernels, once a process, and the op library with them.
+
+    Returns:
+        The module of the wrappers of the ops that are for XLA only.
+
+    Raises:
+        LibraryError: They can't be used; the message has the cause and the cure.
+    """
+    module, cause = _load_xla_from(directory())
+    if cause is not None:
+        raise LibraryError(cause)
+    return module
+
+
+def xla_reason() -> str | None:
+    """Why the ops can't be used inside jit_compile=True, and what helps; None if they can."""
+    return _load_xla_from(directory())[1]
 
 
 def cuda_reason() -> str | None:
@@ -171,6 +199,28 @@ def _load_from(where: pathlib.Path) -> tuple[Any, str | None]:
         return tf.load_op_library(str(library)), None
     except (tf.errors.OpError, OSError, RuntimeError) as error:
         return None, f"The compiled library can't be loaded: {error}. {_BUILD} Received: {library}."
+
+
+@functools.cache
+def _load_xla_from(where: pathlib.Path) -> tuple[Any, str | None]:
+    """As `_load_from`."""
+    _, cause = _load_from(where)
+    if cause is not None:
+        return None, cause
+    import tensorflow as tf
+
+    library = where / XLA_LIBRARY
+    config = _read_config(where)
+    if config is not None and config.xla_not_built is not None:
+        cause = f"splitop was built without XLA kernels. {_BUILD_XLA}"
+        return None, f"{cause} Received: {config.xla_not_built}."
+    if not library.is_file():
+        return None, f"The compiled XLA kernels are missing. {_BUILD} Received: {library}."
+    try:
+        return tf.load_op_library(str(library)), None
+    except (tf.errors.OpError, OSError, RuntimeError) as error:
+        cause = f"The compiled XLA kernels can't be loaded: {error}. {_BUILD}"
+        return None, f"{cause} Received: {library}."
 
 
 def _misfit(where: pathlib.Path) -> str | None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
 from splitop._src.chunk_gradients import build_gradients
 from splitop._src.chunk_loops import add_forward
@@ -19,6 +18,7 @@ from splitop._src.planner import Plan, make_plan
 from splitop._src.replay import Reads, written_state
 from splitop._src.second_part import SecondPart
 from splitop._src.validate import Call, check_call, current_graph
+from splitop._src.xla import in_xla
 
 
 class MicroBatches:
@@ -227,7 +227,7 @@ class MicroBatches:
 
 
 def _check_not_in_xla(graph: Any) -> None:
-    if control_flow_util.GraphOrParentsInXlaContext(graph):
+    if in_xla(graph):
         raise SplitError(
             "MicroBatches takes a number of chunks that XLA does not know: call it in a "
             "tf.function without jit_compile. Received: jit_compile=True."

@@ -53,6 +53,12 @@ class LayerArgs:
     name: str
     kernel_copy: tf.Tensor | None = None
 
+    @property
+    def tensors(self) -> list[tf.Tensor]:
+        """What the op takes of the layer besides its variables."""
+        given = (self.x, self.reference, self.kernel_copy)
+        return [tensor for tensor in given if tensor is not None]
+
 
 def dense_chain(
     seed: tf.Tensor,

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from splitop._src import replicas
 from splitop._src.names import tensor_name
+from splitop._src.xla import Check, in_xla, passed
 
 # Ops whose output has the shape of their first input.
 _SAME_SHAPE = frozenset(
@@ -43,7 +44,8 @@ class CheckedSeeds:
 
     Attributes:
         seeds: One for each intermediate vector.
-        checks: Operations that fail if a seed is unfit. Nothing may be written before them.
+        checks: Operations that fail if a seed is unfit. Nothing may be written before them. Inside
+            XLA there are none: what depends on the checked seeds comes after the checks.
         finite: Whether they look for NaN and Inf, too.
     """
 
@@ -64,7 +66,9 @@ def check_seeds(
     """
     raw = []
     names = []
-    checks: list[Any] = []
+    checks: list[Check] = []
+    operations: list[Any] = []
+    xla = in_xla(tf.compat.v1.get_default_graph())
     for iv, seed in zip(ivs, seeds, strict=True):
         given = seed is not None
         names.append(tensor_name(seed) if given else f"ones for {iv.name}")
@@ -74,9 +78,16 @@ def check_seeds(
             checks.append(_check_shape(iv, tensor, names[-1]))
         if check_numerics and given:
             message = f"splitop: SeedError: the seed {names[-1]} of {iv.name} must be finite"
-            checks.append(tf.debugging.check_numerics(tensor, message).op)
-    with tf.control_dependencies(checks):
-        checked = [tf.identity(tensor) for tensor in raw]
+            if xla:
+                checks.append(_check_finite(tensor, message))
+            else:
+                operations.append(tf.debugging.check_numerics(tensor, message).op)
+    if xla:
+        checked = [passed(tf.identity(tensor), checks) for tensor in raw]
+    else:
+        operations += [check.operation() for check in checks]
+        with tf.control_dependencies(operations):
+            checked = [tf.identity(tensor) for tensor in raw]
     for tensor, iv in zip(checked, ivs, strict=True):
         tensor.set_shape(iv.shape)
     return CheckedSeeds(
@@ -84,7 +95,7 @@ def check_seeds(
             Seed(name, tensor, gated, _only_batch_is_open(tensor.shape, iv.shape))
             for name, tensor, gated, iv in zip(names, raw, checked, ivs, strict=True)
         ),
-        checks=tuple(checks),
+        checks=tuple(operations),
         finite=check_numerics,
     )
 
@@ -107,23 +118,26 @@ def shape_of(tensor: Any) -> Any:
     return tf.shape(tensor)
 
 
-def _check_shape(iv: Any, seed: Any, name: str) -> Any:
+def _check_shape(iv: Any, seed: Any, name: str) -> Check:
     expected = shape_of(iv)
     shape = tf.shape(seed)
     rank = tf.equal(tf.size(shape), tf.size(expected))
     # Shapes of different lengths must not be broadcast against each other.
-    same = tf.raw_ops.Equal(x=shape, y=expected, incompatible_shape_error=False)
+    same = tf.equal(tf.concat([shape, expected], 0), tf.concat([expected, shape], 0))
     needs, least = ", which needs at least one row", 1
     if replicas.replicas() is not None:
         needs, least = "", 0  # There may be no rows left for one of them.
-    fits = tf.reduce_all(same & (expected >= least)) & rank
+    fits = rank & tf.reduce_all(same) & tf.reduce_all(expected >= least)
     message = (  # Without quotation marks: the op would escape them.
         f"splitop: SeedError: the seed {name} must have the shape of the intermediate vector "
         f"{iv.name}{needs}. Expected:"
     )
-    return tf.raw_ops.Assert(
-        condition=fits, data=[message, expected, "Received:", shape], summarize=16
-    )
+    return Check(fits, (message, expected, "Received:", shape))
+
+
+def _check_finite(seed: Any, message: str) -> Check:
+    finite = tf.reduce_all(tf.math.is_finite(seed))
+    return Check(finite, (f"{message}. Received: NaN or Inf.",))
 
 
 def _only_batch_is_open(seed: tf.TensorShape, iv: tf.TensorShape) -> bool:

@@ -19,6 +19,7 @@ from splitop._src.ops import LayerArgs, dense_chain
 from splitop._src.optimizers import Accumulation, OptimizerAdapter, UpdateRule
 from splitop._src.table_update import TableArgs, table_update
 from splitop._src.validate import Call, Trainable
+from splitop._src.xla import Check, after, in_xla, passed
 
 T = TypeVar("T")
 Pair = tuple[int, T]  # the index of a variable, and what its gradient is made of
@@ -70,6 +71,11 @@ class Updates:
         self._lazy = lazy
         self._now = now
         self._hyper: dict[Any, Any] = {}
+        self._checks: list[Check] = []
+
+    def wait_for(self, checks: list[Check]) -> None:
+        """Inside XLA, has further checks done before any variable is written."""
+        self._checks = checks
 
     def work_out_hyper(self, indices: Iterable[int]) -> None:
         """Adds the hyperparameters of some variables before they are needed."""
@@ -109,7 +115,7 @@ class Updates:
         seed: tf.Tensor,
         layers: Sequence[DenseLayer],
         arguments: Sequence[LayerArgs],
-        before: Iterable[Any],
+        before: Sequence[Any],
         input_gradient: bool,
         seed_name: str,
     ) -> tuple[tf.Operation, tf.Tensor | None]:
@@ -119,6 +125,8 @@ class Updates:
         biases = [layer.bias for layer in layers if layer.bias is not None]
         hyper = self._hyper_of(kernel)
         clips = self._clipping.clips(kernels + biases, kernel.dtype)
+        given = [seed, *(tensor for layer in arguments for tensor in layer.tensors)]
+        hyper = self._ordered(hyper, before, given)
         with tf.control_dependencies(before):
             return dense_chain(
                 seed,
@@ -132,16 +140,18 @@ class Updates:
                 name="dense_chain",
             )
 
-    def tensors(self, pairs: Sequence[Pair[Any]], before: Iterable[Any]) -> tf.Operation:
+    def tensors(self, pairs: Sequence[Pair[Any]], before: Sequence[Any]) -> tf.Operation:
         """Adds the op for variables of one device and dtype whose gradients are in memory."""
         indices = [index for index, _ in pairs]
         variable = self._item(indices[0]).variable
         with on_device_of(self._call.graph, variable):
             hyper = self._hyper_of(variable)
             clips = self._clipping.clips(indices, variable.dtype)
+            arguments = [self._update(index, gradient) for index, gradient in pairs]
+            hyper = self._ordered(hyper, before, [each.gradient for each in arguments])
             with tf.control_dependencies(before):
                 return multi_tensor_update(
-                    [self._update(index, gradient) for index, gradient in pairs],
+                    arguments,
                     rule=self._rule.name,
                     hyper=hyper,
                     condition=self._clipping.condition,
@@ -149,12 +159,13 @@ class Updates:
                     name="multi_tensor_update",
                 )
 
-    def tables(self, pairs: Sequence[Pair[TableGradient]], before: Iterable[Any]) -> tf.Operation:
+    def tables(self, pairs: Sequence[Pair[TableGradient]], before: Sequence[Any]) -> tf.Operation:
         """Adds the op for tables of one device and dtype."""
         variable = self._item(pairs[0][0]).variable
         with on_device_of(self._call.graph, variable):
             hyper = self._hyper_of(variable)
             arguments = [self._table(index, table) for index, table in pairs]
+            hyper = self._ordered(hyper, before, [each.gradient for each in arguments])
             with tf.control_dependencies(before):
                 return table_update(
                     arguments,
@@ -175,8 +186,12 @@ class Updates:
         """The hyperparameters in a variable's dtype, where it is."""
         key = (variable.dtype, place_of(variable))
         if key not in self._hyper:
-            self._hyper[key] = self._adapter.hyper(variable.dtype)
+            self._hyper[key] = passed(self._adapter.hyper(variable.dtype), self._checks)
         return self._hyper[key]
+
+    def _ordered(self, hyper: Any, before: Sequence[Any], given: Sequence[Any]) -> Any:
+        """The hyperparameters for an op that comes after the ops `before`."""
+        return after(hyper, before, given) if in_xla(self._call.graph) else hyper
 
     def _update(self, index: int, gradient: Any) -> UpdateArgs:
         item = self._item(index)

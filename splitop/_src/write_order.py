@@ -9,6 +9,7 @@ from splitop._src.graph import reach
 from splitop._src.graph.gradient_graph import GradientGraph
 from splitop._src.reference import Reference
 from splitop._src.validate import Call
+from splitop._src.xla import in_xla
 
 # Ops whose output is their input's memory.
 SAME_MEMORY = frozenset({"ExpandDims", "Identity", "Reshape", "Squeeze", "StopGradient"})
@@ -27,6 +28,7 @@ class WriteOrder:
         reference: Reference,
         gradients: GradientGraph,
         needed: frozenset[Any],
+        given: Iterable[Any],
     ):
         """Collects what the step may run besides its updates: the forward pass, the gradients.
 
@@ -35,6 +37,7 @@ class WriteOrder:
             reference: Its plain gradients.
             gradients: The graph of these.
             needed: The gradient ops that have to run.
+            given: What the fused ops take.
         """
         self._graph = call.graph
         self._guards = list(gradients.guards)
@@ -42,6 +45,11 @@ class WriteOrder:
         raw = [seed.raw for seed in reference.checked.seeds]
         forward = reach.ancestors([*call.ivs, *raw], control=True)
         self._step = frozenset(forward) | self._running
+        if in_xla(call.graph):
+            # Its order is that of values alone: the forward pass has to be named, too, as far as it
+            # has to run.
+            inputs = [tensor for op in self._running for tensor in op.inputs]
+            self._running |= reach.ancestors([*given, *inputs]).keys()
 
     def add_guards(self, ops: Sequence[Any]) -> None:
         """Has further ops that may fail run before any variable is written."""

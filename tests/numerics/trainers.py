@@ -60,10 +60,11 @@ POLICIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-    """How a trainer runs: the backend, and the device of its variables."""
+    """How a trainer runs: the backend, the device of its variables, and whether XLA compiles it."""
 
     backend: str
     device: str
+    jit: bool = False
 
 
 State = dict[str, np.ndarray]
@@ -221,7 +222,7 @@ class FunctionTrainer(_Trainer):
                 index = optimizer._get_variable_index(weight)
                 self.variables[f"{name}/{s}"] = getattr(optimizer, slot)[index]
 
-        @tf.function(autograph=False)
+        @tf.function(autograph=False, jit_compile=path.jit or None)
         def step(xs: list[tf.Tensor], seeds: list[tf.Tensor]) -> list[Any]:
             built = [self._chain(c, x) for c, x in enumerate(xs)]
             self._apply(whole, [y for y, _ in built], seeds)

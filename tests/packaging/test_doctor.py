@@ -17,7 +17,7 @@ from splitop._src.cli import doctor
 def fake_training(fused_error: float) -> Any:
     """A stand-in for doctor._train whose paths differ by what is given."""
 
-    def train(path: str, dtype: Any, device: str) -> dict[str, np.ndarray]:
+    def train(path: str, dtype: Any, device: str, jit: bool = False) -> dict[str, np.ndarray]:
         error = fused_error if path == "fused" else 0.0
         return {"kernel_0": np.full((2, 3), 1 + error, dtype)}
 
@@ -77,7 +77,7 @@ def test_a_result_within_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_failing_op(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: str, dtype: Any, device: str) -> dict[str, np.ndarray]:
+    def fail(path: str, dtype: Any, device: str, jit: bool = False) -> dict[str, np.ndarray]:
         raise RuntimeError("no such kernel")
 
     monkeypatch.setattr(doctor, "_train", fail)
@@ -87,7 +87,7 @@ def test_a_failing_op(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_float32_products_are_not_rounded_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     allowed = []
 
-    def train(path: str, dtype: Any, device: str) -> dict[str, np.ndarray]:
+    def train(path: str, dtype: Any, device: str, jit: bool = False) -> dict[str, np.ndarray]:
         allowed.append(tf.config.experimental.tensor_float_32_execution_enabled())
         return {}
 
@@ -114,7 +114,7 @@ def test_a_gpu_that_both_can_use_is_tested(
 ) -> None:
     monkeypatch.setattr(library, "cuda_reason", lambda: reason)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
-    monkeypatch.setattr(doctor, "self_test", lambda device: f"{device} is bad")
+    monkeypatch.setattr(doctor, "self_test", lambda device, jit: f"{device} is bad")
     assert doctor.devices() == devices
     assert __main__.main(["doctor"]) == 1
     output = capsys.readouterr().out

@@ -45,6 +45,7 @@ def run_steps(
     *,
     static: bool = False,
     device: str | None = None,
+    jit: bool = False,
     **options: Any,
 ) -> Steps:
     """Takes a step on each batch.
@@ -56,12 +57,14 @@ def run_steps(
         batches: The inputs.
         static: Whether the size of the batch is known when the graph is built.
         device: Where the variables are put.
+        jit: Whether XLA compiles the tf.function.
         **options: Those of `splitop.plan`.
     """
     shape = batches[0].shape if static else (None, *batches[0].shape[1:])
     spec = tf.TensorSpec(shape, tf.as_dtype(batches[0].dtype))
-    run = {"tf1": _in_graph, "keras": _in_function}[flavour]
-    return run(build, optimizer, batches, spec, device, options)
+    if flavour == "tf1":
+        return _in_graph(build, optimizer, batches, spec, device, options)
+    return _in_function(build, optimizer, batches, spec, device, jit, options)
 
 
 def assert_same_values(actual: Steps, expected: Steps) -> None:
@@ -99,7 +102,13 @@ def _in_graph(
 
 
 def _in_function(
-    build: Build, make: Callable[[], Any], batches: Any, spec: Any, device: Any, options: Any
+    build: Build,
+    make: Callable[[], Any],
+    batches: Any,
+    spec: Any,
+    device: Any,
+    jit: bool,
+    options: Any,
 ) -> Steps:
     weights = Weights()
     keras.utils.set_random_seed(0)
@@ -109,7 +118,7 @@ def _in_function(
         optimizer.build(weights.variables)
     found: list[Any] = []
 
-    @tf.function(input_signature=[spec], autograph=False)
+    @tf.function(input_signature=[spec], autograph=False, jit_compile=jit or None)
     def step(x: Any) -> None:
         iv = build(weights, x)
         plan = splitop.plan(optimizer, iv, weights.variables, seed_for(iv), **options)

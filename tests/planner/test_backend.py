@@ -197,40 +197,6 @@ class TestVariables:
 
 
 class TestGraphs:
-    def test_jit_compile(self) -> None:
-        kernel, optimizer, plans = tf.Variable(tf.ones([3, 2])), keras.optimizers.SGD(0.5), []
-
-        @tf.function(jit_compile=True)
-        def step(x: Any) -> None:
-            plans.append(splitop.plan(optimizer, tf.matmul(x, kernel), [kernel]))
-            plans[-1].apply()
-
-        step(tf.ones([4, 3]))
-        assert plans[0].declined == {
-            "Variable:0": "inside jit_compile=True; XLA can't run the fused op"
-        }
-        np.testing.assert_array_equal(kernel.numpy(), np.full([3, 2], -1.0))
-
-    def test_jit_compile_around_the_function(self) -> None:
-        kernel, optimizer, plans = tf.Variable(tf.ones([3, 2])), keras.optimizers.SGD(), []
-
-        @tf.function
-        def step(x: Any) -> None:
-            plans.append(splitop.plan(optimizer, tf.matmul(x, kernel), [kernel]))
-
-        tf.function(step, jit_compile=True)(tf.ones([4, 3]))
-        assert "jit_compile=True" in plans[0].declined["Variable:0"]
-
-    def test_jit_compile_and_fused(self) -> None:
-        kernel, optimizer = tf.Variable(tf.ones([3, 2])), keras.optimizers.SGD()
-
-        @tf.function(jit_compile=True)
-        def step(x: Any) -> None:
-            splitop.minimize(optimizer, tf.matmul(x, kernel), [kernel], backend="fused")
-
-        with pytest.raises(splitop.NotFusableError, match="inside jit_compile=True"):
-            step(tf.ones([4, 3]))
-
     def test_tf1_control_flow(self) -> None:
         tf1.disable_control_flow_v2()
         try:

@@ -34,16 +34,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(build_info.build_info(), flush=True)
     except SplitError as error:
         return _report(str(error))
-    return _report(library.reason()) or max(_report(self_test(name), name) for name in devices())
+    problem = _report(library.reason())
+    return problem or max(_report(self_test(*test), *test) for test in _tests())
 
 
-def _report(problem: str | None, device: str | None = None) -> int:
+def _report(problem: str | None, device: str | None = None, jit: bool = False) -> int:
     if problem is not None:
         print(f"\nNot well: {problem}")
         return 1
     if device is not None:
-        print(f"self-test:     ok on {device}")
+        print(f"self-test:     ok on {_where(device, jit)}")
     return 0
+
+
+def _where(device: str, jit: bool) -> str:
+    return f"{device}, jit_compile=True" if jit else device
 
 
 def devices() -> list[str]:
@@ -54,8 +59,16 @@ def devices() -> list[str]:
     return ["CPU:0", "GPU:0"] if usable else ["CPU:0"]
 
 
-def self_test(device: str) -> str | None:
+def _tests() -> list[tuple[str, bool]]:
+    """The devices, and whether XLA compiles the test, which it can for CPUs."""
+    inside_xla = [] if library.xla_reason() else [("CPU:0", True)]
+    return [(name, False) for name in devices()] + inside_xla
+
+
+def self_test(device: str, jit: bool = False) -> str | None:
     """Trains a small dense chain for a few steps on both paths and compares the weights.
+
+    With `jit` XLA compiles the fused steps.
 
     The bound is relative to the reference path's own rounding error, which is measured
     against the same training in float64.
@@ -65,11 +78,11 @@ def self_test(device: str) -> str | None:
     """
     try:
         with full_precision():
-            fused = _train(backend.FUSED, np.float32, device)
+            fused = _train(backend.FUSED, np.float32, device, jit)
             reference = _train(backend.REFERENCE, np.float32, device)
             oracle = _train(backend.REFERENCE, np.float64, device)
     except Exception as error:
-        return f"The self-test on {device} failed. Received: {error!r}."
+        return f"The self-test on {_where(device, jit)} failed. Received: {error!r}."
     for name, exact in oracle.items():
         difference = np.abs(fused[name] - exact).max()
         bound = 2 * np.abs(reference[name] - exact).max() + 4 * np.spacing(
@@ -78,14 +91,15 @@ def self_test(device: str) -> str | None:
         if not difference <= bound:
             return (
                 "The compiled op and TensorFlow do not agree: rebuild splitop, and report it if "
-                f"that does not help. Received: on {device}, {name} differs by "
+                f"that does not help. Received: on {_where(device, jit)}, {name} differs by "
                 f"{difference:.3g}, at most {bound:.3g} is rounding."
             )
     return None
 
 
-def _train(path: str, dtype: Any, device: str) -> dict[str, np.ndarray]:
+def _train(path: str, dtype: Any, device: str, jit: bool = False) -> dict[str, np.ndarray]:
     """Weights after a few Adam steps on one path and device, from a fixed start."""
+    import keras
     import tensorflow as tf
 
     import splitop
@@ -96,22 +110,23 @@ def _train(path: str, dtype: Any, device: str) -> dict[str, np.ndarray]:
         # The same start for both dtypes.
         return generator.standard_normal(shape, np.float32).astype(dtype)
 
-    with tf.Graph().as_default(), tf.device(device), tf.compat.v1.Session() as session:
-        iv = tf.constant(random(BATCH, WIDTHS[0]))
+    with tf.device(device):
         variables = []
         for layer, (inputs, outputs) in enumerate(itertools.pairwise(WIDTHS)):
             shapes = {f"kernel_{layer}": (inputs, outputs), f"bias_{layer}": (outputs,)}
-            kernel, bias = (
-                tf.Variable(random(*shape), name=name) for name, shape in shapes.items()
-            )
-            variables += [kernel, bias]
-            iv = tf.nn.tanh(tf.matmul(iv, kernel) + bias)
-        seed = tf.constant(random(BATCH, WIDTHS[-1]))
+            variables += [tf.Variable(random(*shape), name=name) for name, shape in shapes.items()]
+        x, seed = random(BATCH, WIDTHS[0]), random(BATCH, WIDTHS[-1])
         # With a small epsilon Adam magnifies the rounding of gradients near zero.
-        optimizer = tf.compat.v1.train.AdamOptimizer(0.01, epsilon=0.1)
-        step = splitop.minimize(optimizer, iv, variables, grad_ys=seed, backend=path)
-        session.run(tf.compat.v1.global_variables_initializer())
+        optimizer = keras.optimizers.Adam(0.01, epsilon=0.1)
+        optimizer.build(variables)
+
+        @tf.function(autograph=False, jit_compile=jit)
+        def step() -> None:
+            iv = tf.constant(x)
+            for kernel, bias in zip(variables[::2], variables[1::2], strict=True):
+                iv = tf.nn.tanh(tf.matmul(iv, kernel) + bias)
+            splitop.minimize(optimizer, iv, variables, grad_ys=tf.constant(seed), backend=path)
+
         for _ in range(STEPS):
-            session.run(step)
-        values = session.run(variables)
-    return {variable.op.name: value for variable, value in zip(variables, values, strict=True)}
+            step()
+    return {variable.name: variable.numpy() for variable in variables}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
+from splitop._src import library
 from splitop._src.graph.dense import producer, summands, uncast
-from splitop._src.graph.devices import device_reason
+from splitop._src.graph.devices import device_reason, may_be_on_gpu
+from splitop._src.xla import in_xla
 
 FUSED_DTYPES = (tf.float32, tf.float64)
 
@@ -19,9 +20,11 @@ _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 
 def graph_reason(graph: Any, gradient_ops: Any) -> str | None:
     """Why nothing in this graph can be fused, or None."""
-    if control_flow_util.GraphOrParentsInXlaContext(graph):
-        return "inside jit_compile=True; XLA can't run the fused op"
-    if any(op._get_control_flow_context() is not None for op in gradient_ops):
+    if in_xla(graph):
+        cause = library.xla_reason()
+        if cause is not None:
+            return f"inside jit_compile=True. {cause}"
+    if any(map(_in_tf1_control_flow, gradient_ops)):
         return (
             "TF1 control flow in the gradient graph: call "
             "tf.compat.v1.enable_control_flow_v2() before building it"
@@ -29,12 +32,19 @@ def graph_reason(graph: Any, gradient_ops: Any) -> str | None:
     return None
 
 
-def variable_reason(variable: Any) -> str | None:
+def _in_tf1_control_flow(op: Any) -> bool:
+    context = op._get_control_flow_context()
+    return context is not None and not context.IsXLAContext()
+
+
+def variable_reason(variable: Any, graph: Any) -> str | None:
     """Why a variable can't be updated by the fused op, whatever its gradient; or None."""
     if variable.dtype.base_dtype not in FUSED_DTYPES:
         return f"its dtype is {variable.dtype.base_dtype.name}; fused are float32 and float64"
     if not variable.shape.is_fully_defined():
         return f"its shape {variable.shape} is not fully known"
+    if in_xla(graph) and may_be_on_gpu(variable):
+        return "inside jit_compile=True the op runs on CPUs only"
     return device_reason(variable)
 
 
