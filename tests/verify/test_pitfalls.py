@@ -169,7 +169,8 @@ class TestRandomNumbers:
         if isinstance(layer, layers.SpatialDropout1D):
             more = [layers.Reshape((7, 1)), layer, layers.Flatten()]
         report = verify(second_part=models.second_part(*more), first_part=models.first_part())
-        assert "other" in finding(report, "warning", "random operations").message
+        found = finding(report, "warning", "random operations")
+        assert "splitop's steps keep those that the seed belongs to" in found.message
         assert report.ok, str(report)
 
     def test_of_tensorflow(self) -> None:
@@ -230,6 +231,7 @@ class TestState:
         report = verify(second_part=models.second_part(norm), first_part=models.first_part())
         found = finding(report, "warning", "moving statistics")
         assert found.where == "norm/moving_mean, norm/moving_variance"
+        assert "In splitop's steps it moves once" in found.message
         assert report.ok, str(report)
 
     def test_moving_statistics_of_the_first_part_are_no_matter(self) -> None:
@@ -261,7 +263,9 @@ class TestState:
             first_part=models.first_part(),
             second_vars=second.trainable_variables,
         )
-        assert "another batch" in finding(report, "error", "iterator in the graph").message
+        found = finding(report, "error", "iterator in the graph")
+        assert "another batch" in found.message
+        assert "splitop itself trains both parts on one element" in found.advice
         assert report.steps == 0
 
     def test_a_mutable_table(self) -> None:
