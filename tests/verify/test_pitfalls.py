@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import splitop
 from tests.verify import models
 from tests.verify.models import CLASSES, FEATURES, LOSS, finding, findings, verify
 
@@ -29,12 +30,33 @@ def through_integers(h: Any) -> Any:
 
 class TestTheCut:
     def test_a_skip_connection(self) -> None:
-        report = verify(model=skip_model(), cut="cut")
+        low = layers.Dense(6, "relu", name="low")
+        top = layers.Dense(4, "tanh", name="top")
+        logits = layers.Dense(CLASSES, name="logits")
+        kept = []
+
+        def second(x: Any) -> Any:
+            kept.append(low(x))
+            return top(kept[-1])
+
+        x = models.batch()["x"]
+        logits(layers.concatenate([second(x), kept.pop()]))  # Builds them.
+        report = verify(
+            second_part=second,
+            first_part=lambda iv: logits(layers.concatenate([iv, kept.pop()])),
+            second_vars=[*low.trainable_variables, *top.trainable_variables],
+            first_vars=logits.trainable_variables,
+        )
         round_it = [f for f in report.findings if f.pitfall == "path round the cut"]
         assert {f.where for f in round_it} == {"low/kernel", "low/bias"}
         assert "skip connection" in round_it[0].message
         assert {row.name for row in report.failures} >= {"low/kernel", "low/bias"}
-        assert not any(row.name.startswith("cut/") for row in report.failures if row.step == 1)
+        assert not any(row.name.startswith("top/") for row in report.failures if row.step == 1)
+
+    def test_a_skip_connection_in_one_model(self) -> None:
+        with pytest.raises(splitop.CutError, match=r"'low' go round it.*\['cut', 'low'\]"):
+            verify(model=skip_model(), cut="cut")
+        assert verify(model=skip_model(), cut=["cut", "low"]).ok
 
     def test_the_skip_connection_is_a_part_of_iv(self) -> None:
         x = keras.Input((FEATURES,))
@@ -43,7 +65,8 @@ class TestTheCut:
         iv = layers.Dense(4, "tanh", name="cut")(h)
         output = layers.Dense(CLASSES)(layers.concatenate([iv, side]))
         model = keras.Model(x, output)
-        assert ("error", "path round the cut") in findings(verify(model=model, cut="cut"))
+        with pytest.raises(splitop.CutError, match=r"Name them, too: \['cut', 'low'\]"):
+            verify(model=model, cut="cut")
         assert verify(model=model, cut=["cut", "side"]).ok
 
     def test_a_layer_of_both_parts(self) -> None:
@@ -60,9 +83,8 @@ class TestTheCut:
         shared = layers.Dense(4, "tanh", name="shared")
         iv = layers.Dense(4, name="cut")(shared(x))
         model = keras.Model(x, layers.Dense(CLASSES)(shared(iv)))
-        report = verify(model=model, cut="cut", x=models.batch()["x"][:, :4])
-        where = {f.where for f in report.findings if f.pitfall == "path round the cut"}
-        assert where == {"shared/kernel", "shared/bias"}
+        with pytest.raises(splitop.CutError, match="between two uses of 'shared'"):
+            verify(model=model, cut="cut", x=models.batch()["x"][:, :4])
 
     def test_an_integer_iv(self) -> None:
         report = verify(
