@@ -98,6 +98,28 @@ class TestTheCut:
         assert report.steps == 0
         assert not report.ok
 
+    def test_an_integer_iv_of_keras_models(self) -> None:
+        x = keras.Input((FEATURES,))
+        second = keras.Model(x, keras.ops.argmax(layers.Dense(4)(x), -1))
+        first = keras.Sequential([keras.Input((), dtype="int64"), layers.Embedding(4, CLASSES)])
+        report = verify(second_part=second, first_part=first)
+        assert "integers" in finding(report, "error", "cut").message
+
+    def test_an_iv_that_is_no_tensor(self) -> None:
+        class Second(keras.Model):
+            def call(self, x: Any) -> Any:
+                return [x, None]
+
+        class First(keras.Model):
+            def call(self, iv: Any) -> Any:
+                return iv[0]
+
+        second, first = Second(), First()
+        first(second(models.batch()["x"]))
+        w = [tf.Variable(1.0)]
+        report = verify(second_part=second, first_part=first, second_vars=w, first_vars=w)
+        assert "must be tensors" in finding(report, "error", "cut").message
+
     def test_a_loss_without_iv(self) -> None:
         w = tf.Variable(tf.ones([FEATURES]))
         report = verify(

@@ -114,8 +114,12 @@ def _cross_one(tensor: Any) -> Any:
 
 @tf.autograph.experimental.do_not_convert
 def _with_gradient(iv: Any) -> Any:
-    """The tensors of IV that a gradient can flow back through, if any: masks just pass."""
-    return [leaf for leaf in tf.nest.flatten(iv) if leaf.dtype.is_floating] or iv
+    """IV without what no gradient can flow back through, such as masks, if anything is left."""
+    return [leaf for leaf in tf.nest.flatten(iv) if not _is_discrete(leaf)] or iv
+
+
+def _is_discrete(leaf: Any) -> bool:
+    return isinstance(leaf, tf.Tensor) and (leaf.dtype.is_integer or leaf.dtype.is_bool)
 
 
 @tf.autograph.experimental.do_not_convert
