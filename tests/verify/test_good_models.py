@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 
 import splitop
+from splitop.keras import SplitModel
+from tests.keras.models import CASES, build
 from tests.verify import models
 from tests.verify.models import BATCH, CLASSES, FEATURES, LOSS, findings, verify
 
@@ -62,6 +64,21 @@ def test_a_model_and_its_cut(kind: str) -> None:
     assert_good(report)
     assert "cut" in report.cut[0]
     assert [row.name for row in report.gradients] == [v.path for v in model.trainable_variables]
+
+
+@pytest.mark.parametrize("way", ["cut", "split model"])
+@pytest.mark.parametrize("name", ["skip", "wide", "siamese", "masked"])
+def test_what_split_model_cuts(name: str, way: str) -> None:
+    """IV of tensors that are computed from one another, inputs, outputs of one layer, and masks."""
+    case = CASES[name]
+    model = build(case)
+    x, y = case.data()
+    given = {"model": model, "cut": case.at}
+    if way == "split model":
+        given = {"model": SplitModel.cut(model, case.at)}
+    report = verify(**given, x=x, y=y, loss=keras.losses.MeanSquaredError())
+    assert_good(report)
+    assert {row.name for row in report.gradients} == {v.path for v in model.trainable_variables}
 
 
 def test_two_cuts() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import splitop
 from tests.verify import models
 from tests.verify.models import CLASSES, FEATURES, LOSS, finding, findings, verify
 
@@ -29,12 +30,33 @@ def through_integers(h: Any) -> Any:
 
 class TestTheCut:
     def test_a_skip_connection(self) -> None:
-        report = verify(model=skip_model(), cut="cut")
+        low = layers.Dense(6, "relu", name="low")
+        top = layers.Dense(4, "tanh", name="top")
+        logits = layers.Dense(CLASSES, name="logits")
+        kept = []
+
+        def second(x: Any) -> Any:
+            kept.append(low(x))
+            return top(kept[-1])
+
+        x = models.batch()["x"]
+        logits(layers.concatenate([second(x), kept.pop()]))  # Builds them.
+        report = verify(
+            second_part=second,
+            first_part=lambda iv: logits(layers.concatenate([iv, kept.pop()])),
+            second_vars=[*low.trainable_variables, *top.trainable_variables],
+            first_vars=logits.trainable_variables,
+        )
         round_it = [f for f in report.findings if f.pitfall == "path round the cut"]
         assert {f.where for f in round_it} == {"low/kernel", "low/bias"}
         assert "skip connection" in round_it[0].message
         assert {row.name for row in report.failures} >= {"low/kernel", "low/bias"}
-        assert not any(row.name.startswith("cut/") for row in report.failures if row.step == 1)
+        assert not any(row.name.startswith("top/") for row in report.failures if row.step == 1)
+
+    def test_a_skip_connection_in_one_model(self) -> None:
+        with pytest.raises(splitop.CutError, match=r"'low' go round it.*\['cut', 'low'\]"):
+            verify(model=skip_model(), cut="cut")
+        assert verify(model=skip_model(), cut=["cut", "low"]).ok
 
     def test_the_skip_connection_is_a_part_of_iv(self) -> None:
         x = keras.Input((FEATURES,))
@@ -43,7 +65,8 @@ class TestTheCut:
         iv = layers.Dense(4, "tanh", name="cut")(h)
         output = layers.Dense(CLASSES)(layers.concatenate([iv, side]))
         model = keras.Model(x, output)
-        assert ("error", "path round the cut") in findings(verify(model=model, cut="cut"))
+        with pytest.raises(splitop.CutError, match=r"Name them, too: \['cut', 'low'\]"):
+            verify(model=model, cut="cut")
         assert verify(model=model, cut=["cut", "side"]).ok
 
     def test_a_layer_of_both_parts(self) -> None:
@@ -60,9 +83,8 @@ class TestTheCut:
         shared = layers.Dense(4, "tanh", name="shared")
         iv = layers.Dense(4, name="cut")(shared(x))
         model = keras.Model(x, layers.Dense(CLASSES)(shared(iv)))
-        report = verify(model=model, cut="cut", x=models.batch()["x"][:, :4])
-        where = {f.where for f in report.findings if f.pitfall == "path round the cut"}
-        assert where == {"shared/kernel", "shared/bias"}
+        with pytest.raises(splitop.CutError, match="between two uses of 'shared'"):
+            verify(model=model, cut="cut", x=models.batch()["x"][:, :4])
 
     def test_an_integer_iv(self) -> None:
         report = verify(
@@ -75,6 +97,28 @@ class TestTheCut:
         assert "integers" in finding(report, "error", "cut").message
         assert report.steps == 0
         assert not report.ok
+
+    def test_an_integer_iv_of_keras_models(self) -> None:
+        x = keras.Input((FEATURES,))
+        second = keras.Model(x, keras.ops.argmax(layers.Dense(4)(x), -1))
+        first = keras.Sequential([keras.Input((), dtype="int64"), layers.Embedding(4, CLASSES)])
+        report = verify(second_part=second, first_part=first)
+        assert "integers" in finding(report, "error", "cut").message
+
+    def test_an_iv_that_is_no_tensor(self) -> None:
+        class Second(keras.Model):
+            def call(self, x: Any) -> Any:
+                return [x, None]
+
+        class First(keras.Model):
+            def call(self, iv: Any) -> Any:
+                return iv[0]
+
+        second, first = Second(), First()
+        first(second(models.batch()["x"]))
+        w = [tf.Variable(1.0)]
+        report = verify(second_part=second, first_part=first, second_vars=w, first_vars=w)
+        assert "must be tensors" in finding(report, "error", "cut").message
 
     def test_a_loss_without_iv(self) -> None:
         w = tf.Variable(tf.ones([FEATURES]))
@@ -169,7 +213,8 @@ class TestRandomNumbers:
         if isinstance(layer, layers.SpatialDropout1D):
             more = [layers.Reshape((7, 1)), layer, layers.Flatten()]
         report = verify(second_part=models.second_part(*more), first_part=models.first_part())
-        assert "other" in finding(report, "warning", "random operations").message
+        found = finding(report, "warning", "random operations")
+        assert "splitop's steps keep those that the seed belongs to" in found.message
         assert report.ok, str(report)
 
     def test_of_tensorflow(self) -> None:
@@ -230,6 +275,7 @@ class TestState:
         report = verify(second_part=models.second_part(norm), first_part=models.first_part())
         found = finding(report, "warning", "moving statistics")
         assert found.where == "norm/moving_mean, norm/moving_variance"
+        assert "In splitop's steps it moves once" in found.message
         assert report.ok, str(report)
 
     def test_moving_statistics_of_the_first_part_are_no_matter(self) -> None:
@@ -261,7 +307,9 @@ class TestState:
             first_part=models.first_part(),
             second_vars=second.trainable_variables,
         )
-        assert "another batch" in finding(report, "error", "iterator in the graph").message
+        found = finding(report, "error", "iterator in the graph")
+        assert "another batch" in found.message
+        assert "splitop itself trains both parts on one element" in found.advice
         assert report.steps == 0
 
     def test_a_mutable_table(self) -> None:

@@ -95,6 +95,18 @@ def test_of_models_with_penalties(subject: Subject) -> None:
     assert [id(tensor) for tensor in subject.losses()] == [id(tensor) for tensor in losses]
 
 
+def test_of_the_layers_of_a_model_that_is_cut() -> None:
+    cut = layers.Dense(4, name="cut", activity_regularizer="l2")
+    top = layers.Dense(models.CLASSES, name="top", activity_regularizer="l2")
+    model = models.chain(models.FEATURES, layers.Dense(6), cut, top)
+    model(models.batch()["x"])
+    before = [loss for layer in model._flatten_layers() for loss in layer._losses]
+    assert len(before) == 2
+    assert verify(model=model, cut=cut, second_penalties=True).ok
+    after = [loss for layer in model._flatten_layers() for loss in layer._losses]
+    assert list(map(id, after)) == list(map(id, before))
+
+
 def test_after_a_failure_while_a_step_is_planned(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:

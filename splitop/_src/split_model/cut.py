@@ -56,8 +56,12 @@ def cut(model: Any, layer_names: str | Sequence[str]) -> tuple[Any, Any]:
     if outputs is None:
         raise CutError(
             "only a functional or a sequential keras.Model that is built (it has an Input) can be "
-            "cut; of any other, pass the two parts: SplitModel(second_part, first_part). "
+            "cut; of any other, pass its two parts, second_part and first_part. "
             f"Received: {describe(model)}."
+        )
+    if not isinstance(layer_names, (str, list, tuple)):
+        raise CutError(
+            f"the cut must be a layer's name, or a list of them. Received: {describe(layer_names)}."
         )
     names = [layer_names] if isinstance(layer_names, str) else list(layer_names)
     if not names:

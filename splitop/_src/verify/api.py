@@ -70,8 +70,8 @@ def verify(
         model: A functional or sequential Keras model for `cut`, or an object with the attributes
             `second_part` and `first_part`; of that, `first_optimizer`, `second_optimizer` and
             `loss` are taken where they are not given.
-        cut: The layer whose output is the intermediate vector, or a list of several: names or
-            layers.
+        cut: The layer whose output is the intermediate vector, or a list of several: names, as
+            SplitModel.cut takes them, or layers.
         second_part: Gives iv, a float tensor or a nested structure of them, from x: a Keras
             model that is built, or another callable.
         first_part: Gives the output from iv.
@@ -97,6 +97,7 @@ def verify(
     Raises:
         SplitError: The arguments don't say what to verify. What is wrong with the model itself is a
             finding of the report.
+        CutError: `cut` does not separate `model`; the message says what to name.
     """
     _check_steps(steps)
     if tf.distribute.has_strategy():

@@ -8,11 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from splitop._src.errors import CutError, SplitError, VariableListError
+from splitop._src.errors import SplitError, VariableListError
+from splitop._src.joint_step import cross
 from splitop._src.names import describe
 from splitop._src.parts import call_part
+from splitop._src.split_model import cut as cutting
 from splitop._src.verify.eager import EagerModel
 from splitop._src.verify.split import Forward
+from splitop._src.verify.state import python_state_kept
 
 Loss = Callable[[Any, Any], Any]
 
@@ -36,9 +39,10 @@ def from_parts(
     second = _variables(second_part, second_vars, "second")
 
     def forward(x: Any, y: Any) -> Forward:
-        iv = call_part(second_part, x)
+        iv = _crossed(call_part(second_part, x))
         loss = loss_of(y, call_part(first_part, iv))
-        return Forward(iv, loss, _penalties(layers))
+        seeded = _with_gradient(iv) if len(layers) == len(parts) else iv
+        return Forward(seeded, loss, _penalties(layers))
 
     return EagerModel(
         forward,
@@ -53,36 +57,21 @@ def from_parts(
     )
 
 
-def from_model(
-    model: Any,
-    cut: Any,
-    x: Any,
-    y: Any,
-    loss: Any,
-    *,
-    first_vars: Sequence[Any] | None,
-    second_vars: Sequence[Any] | None,
-    keeps_penalties: bool,
-) -> EagerModel:
-    """A functional or sequential model that is cut behind a layer, or behind several."""
-    loss_of = loss_function(loss)
-    tapped = _tapped(model, cut)
+def from_model(model: Any, cut: Any, x: Any, y: Any, loss: Any, **options: Any) -> EagerModel:
+    """A functional or sequential model that is cut behind a layer, or behind several.
 
-    def forward(x: Any, y: Any) -> Forward:
-        iv, output = tapped(x, training=True)
-        return Forward(iv, loss_of(y, output), _penalties([tapped]))
+    Raises:
+        CutError: See `SplitModel.cut`.
+    """
+    several = isinstance(cut, (list, tuple))
+    names = [_name_of(each) for each in cut] if several else _name_of(cut)
+    with python_state_kept(_all_layers([model])):
+        second_part, first_part = cutting.cut(model, names)
+    return from_parts(second_part, first_part, x, y, loss, **options)
 
-    return EagerModel(
-        forward,
-        x,
-        y,
-        first=first_vars,
-        second=second_vars,
-        trainable=model.trainable_variables,
-        state=model.variables,
-        layers=_all_layers([model]),
-        keeps_penalties=keeps_penalties,
-    )
+
+def _name_of(layer: Any) -> Any:
+    return layer.name if isinstance(layer, keras.layers.Layer) else layer
 
 
 def loss_function(loss: Any) -> Loss:
@@ -110,48 +99,27 @@ def loss_function(loss: Any) -> Loss:
     return function
 
 
-def _tapped(model: Any, cut: Any) -> Any:
-    """The same layers as a model that gives the intermediate vectors, too."""
-    names = list(cut) if isinstance(cut, (list, tuple)) else [cut]
-    if not names:
-        raise CutError("cut must name a layer, or several. Received: an empty list.")
-    if not getattr(model, "inputs", None):
-        raise CutError(
-            f"model '{model.name}' must be a functional or sequential model that is built, to be "
-            "cut at a layer; otherwise give its two parts as second_part and first_part. "
-            f"Received: {describe(model)}."
-        )
-    outputs = [_output_of(model, name) for name in names]
-    iv = outputs if isinstance(cut, (list, tuple)) else outputs[0]
-    inputs = model.inputs if isinstance(model, keras.Sequential) else model.input
-    if isinstance(model, keras.Sequential):
-        inputs = inputs[0]
-        return keras.Model(inputs, (iv, model.outputs[0]), name=model.name)
-    return keras.Model(inputs, (iv, model.output), name=model.name)
+@tf.autograph.experimental.do_not_convert
+def _crossed(iv: Any) -> Any:
+    """What the first part works on: of IV, one tensor may be computed from another, or an input."""
+    if not all(isinstance(leaf, tf.Tensor) for leaf in tf.nest.flatten(iv)):
+        return iv  # The inspection says so.
+    return tf.nest.map_structure(_cross_one, iv)
 
 
-def _output_of(model: Any, layer: Any) -> Any:
-    if isinstance(layer, str):
-        found = {each.name: each for each in model.layers}
-        if layer not in found:
-            raise CutError(
-                f"cut must name a layer of model '{model.name}', which are {', '.join(found)}. "
-                f"Received: {layer!r}."
-            )
-        layer = found[layer]
-    if not isinstance(layer, keras.layers.Layer):
-        raise CutError(f"cut must be a layer's name, or a list of them. Received: {layer!r}.")
-    # layer.output is that of its first call, wherever that was.
-    functional = model._functional if isinstance(model, keras.Sequential) else model
-    nodes = [node for depth in functional._nodes_by_depth.values() for node in depth]
-    calls = [node for node in nodes if node.operation is layer]
-    if len(calls) != 1:
-        raise CutError(
-            f"layer '{layer.name}' must be called once in model '{model.name}', so that it has one "
-            f"output. Received: {len(calls)} calls."
-        )
-    outputs = calls[0].outputs
-    return outputs[0] if len(outputs) == 1 else list(outputs)
+def _cross_one(tensor: Any) -> Any:
+    with tf.name_scope(f"{tensor.op.name}/"):  # What reports call it.
+        return cross(tensor)
+
+
+@tf.autograph.experimental.do_not_convert
+def _with_gradient(iv: Any) -> Any:
+    """IV without what no gradient can flow back through, such as masks, if anything is left."""
+    return [leaf for leaf in tf.nest.flatten(iv) if not _is_discrete(leaf)] or iv
+
+
+def _is_discrete(leaf: Any) -> bool:
+    return isinstance(leaf, tf.Tensor) and (leaf.dtype.is_integer or leaf.dtype.is_bool)
 
 
 @tf.autograph.experimental.do_not_convert

@@ -42,10 +42,10 @@ def findings(graph: Any, ivs: Sequence[Any]) -> list[Finding]:
                 PITFALL,
                 ", ".join(sorted(moving)),
                 f"{where} is computed with random numbers (dropout, noise), which are others in "
-                "every forward pass. A second part that runs its forward pass again in a second "
-                "run has another mask than the one that its seed belongs to.",
-                "Train both parts in one run (SplitOps.train_both, or both splitop.minimize in one "
-                "tf.function), as it is done here, so that there is one forward pass.",
+                "every forward pass. splitop's steps keep those that the seed belongs to; a loop "
+                "of your own that runs the second part's forward pass again has another mask.",
+                "Nothing, if splitop does the steps (SplitStep, SplitModel, split_minimize) or if "
+                "both splitop.minimize are in one tf.function, so that there is one forward pass.",
             )
         )
     if fixed:

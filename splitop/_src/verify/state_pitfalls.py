@@ -32,9 +32,10 @@ def check_sources(graph: Any, ops: Sequence[Any]) -> None:
                 "iterator in the graph",
                 found.name,
                 f"{found.type} gives another batch whenever the forward pass runs, so that the "
-                "second run trains on another one than the seed is of.",
-                "Feed the batch: here by x and y, or by the iterator's tensors as keys of "
-                "feed_dict. In two runs, fetch the batch once and feed it to both.",
+                "runs that are compared here would train on different ones.",
+                "Feed the batch here: by x and y, or by the iterator's tensors as keys of "
+                "feed_dict. splitop itself trains both parts on one element; a loop of your own "
+                "that runs the second part's forward pass twice must feed one batch to both.",
             )
         if _TABLE_WRITES.search(found.type):
             raise CannotRun(
@@ -102,10 +103,12 @@ def moving_statistics(names: str) -> Finding:
         "moving statistics",
         names,
         "Each forward pass of the second part moves it (BatchNormalization's averages, a layer's "
-        "state): in two forward passes for one step it moves twice. Where it is the statistics of "
-        "a batch, micro-batches have others than the whole batch.",
-        "Train both parts in one run, so that there is one forward pass, or run one of the two "
-        "with training=False (TF1: fetch UPDATE_OPS in one of the two runs only).",
+        "state). In splitop's steps it moves once: they run the forward pass once, or, with "
+        'split_minimize(forward="recompute"), take it as the first run has moved it. A loop of '
+        "your own that runs the forward pass twice moves it twice. Where it is the statistics of a "
+        "batch, micro-batches have others than the whole batch.",
+        "Nothing, if splitop does the steps (TF1: fetch UPDATE_OPS in one of the two runs only); "
+        "in a loop of your own, run one of two forward passes with training=False.",
     )
 
 
