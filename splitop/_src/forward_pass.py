@@ -99,13 +99,14 @@ class ForwardPass:
 
 def _fitting(seed: Any, iv: Any, shape: tf.TensorShape) -> tf.Tensor:
     expected = seed_dtype(iv)
+    kind = getattr(getattr(seed, "dtype", None), "kind", "f")  # of an array
     try:
         tensor = tf.convert_to_tensor(seed, None if tf.is_tensor(seed) else expected)
     except (TypeError, ValueError):
         tensor = None
     if tensor is not None and tensor.dtype == iv.dtype:
         tensor = tf.cast(tensor, expected)
-    if tensor is None or tensor.dtype != expected or tensor.shape != shape:
+    if kind in "biuc" or tensor is None or tensor.dtype != expected or tensor.shape != shape:
         raise SeedError(
             f'the seed of "{iv.name}" must be of {expected.name} and shape {shape}. '
             f"Received: {describe(seed)}."

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from splitop._src.errors import VariableListError
+from splitop._src.errors import CutError, VariableListError
 from splitop._src.names import describe, variable_name
 
 
@@ -25,6 +25,16 @@ def penalties_of(part: Any) -> list[Any]:
 def total(loss: Any, penalties: Sequence[Any]) -> Any:
     """A scalar loss with the penalties that are added to it."""
     return tf.add_n([loss, *(tf.cast(each, loss.dtype) for each in penalties)])
+
+
+def check_no_mask(iv: Any, cure: str) -> None:
+    """Raises CutError if a tensor of IV carries a Keras mask, which would not cross."""
+    for tensor in tf.nest.flatten(iv):
+        if getattr(tensor, "_keras_mask", None) is not None:
+            raise CutError(
+                f"iv has a Keras mask, which does not get to the first part here: {cure}, or make "
+                f"the mask an output of the second part. Received: {describe(tensor)} with a mask."
+            )
 
 
 def seed_dtype(iv: Any) -> tf.DType:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from splitop._src.chunking import Chunking
 from splitop._src.errors import CutError, SplitError
 from splitop._src.names import describe
+from splitop._src.parts import check_no_mask
 from splitop._src.validate import check_iv
 
 _SHORT = (tf.float16, tf.bfloat16)
@@ -73,6 +74,7 @@ class SecondPart:
         if self._penalty is not None:
             result, penalty = _check_pair(result)
             penalties = (self._part_of_batch(_check_penalty(penalty), chunk),)
+        check_no_mask(result, "cut the model by SplitModel.cut")
         ivs = check_iv(result, tf.compat.v1.get_default_graph())
         for tensor in ivs:
             _check_rows(tensor, self._chunking.rows)

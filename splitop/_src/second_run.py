@@ -73,7 +73,9 @@ class SecondRun:
         self._effects = [op for op in self._graph.control_outputs if op not in set(added)]
         self._stash = Stash(self._handover.kept, () if recompute else step.variables)
         weakref.finalize(self, self._stash.clear_now).atexit = False
-        self.step = tf.function(self._step, autograph=False)
+        seeds = [tf.TensorSpec(seed.shape, seed.dtype) for seed in self._seeds]
+        # As relaxed as the forward pass: not a graph for each shape.
+        self.step = tf.function(self._step, input_signature=[seeds], autograph=False)
 
     def forward(self, inputs: Sequence[Any]) -> list[Any]:
         """Adds the forward pass to the current graph, and keeps what the step needs.

@@ -28,7 +28,14 @@ from splitop._src.part_checks import (
     check_optimizers,
     dense_gradient,
 )
-from splitop._src.parts import call_part, penalties_of, seed_dtype, total, variables_of
+from splitop._src.parts import (
+    call_part,
+    check_no_mask,
+    penalties_of,
+    seed_dtype,
+    total,
+    variables_of,
+)
 from splitop._src.planner import Plan
 from splitop._src.replicas import check_one_replica
 from splitop._src.second_run import SecondRun, Traced
@@ -259,6 +266,7 @@ class SplitStep:
     def _trace_second_step(self, iv: Any, penalties: Sequence[Any]) -> Traced:
         """Builds the second part's step, on placeholders for the seeds."""
         graph = tf.compat.v1.get_default_graph()
+        check_no_mask(iv, "call SplitStep.step, or use splitop.keras.SplitModel")
         iv = cross(iv)  # An input may be a part of it.
         ivs = check_iv(iv, graph)
         seeds = [tf.compat.v1.placeholder(seed_dtype(t), t.shape, "seed") for t in ivs]

@@ -178,6 +178,8 @@ def split_minimize(
     train_both = tf.group(train_first, both_plan.apply(), name="train_both")
     keep = None
     moving = [] if global_step is None else [reach.handle(graph, global_step)]
+    for seed in iv_gradients:
+        graph.prevent_feeding(seed)  # It would not reach the later run; the placeholder does.
     if seeds is not None or not can_be_repeated(second_ivs, moving):
         added = [*planned, *applied]
         later = later_step(

@@ -154,3 +154,12 @@ class TestTwoParts:
             splitop.SplitError, match=r"first_part must be a keras\.Model\. Received: 3"
         ):
             SplitModel(build(CASES["dense"]), 3)
+
+
+@pytest.mark.parametrize("method", ["call", "train_step", "compute_loss"])
+def test_a_model_with_methods_of_its_own(method: str) -> None:
+    own = type("Own", (keras.Model,), {method: lambda self, *args, **options: None})
+    x = keras.Input((6,))
+    model = own(x, keras.layers.Dense(3)(keras.layers.Dense(4, name="iv")(x)))
+    with pytest.raises(splitop.CutError, match=rf"its own methods.*Received: Own with {method}"):
+        SplitModel.cut(model, "iv")

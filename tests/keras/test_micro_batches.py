@@ -127,6 +127,19 @@ def test_is_saved(tmp_path: Any) -> None:
     assert_same_bits(state(model), state(loaded))
 
 
+def test_a_mask_that_would_get_lost() -> None:
+    second = keras.Sequential(
+        [keras.Input((4,), dtype="int32"), layers.Embedding(9, 5, mask_zero=True)]
+    )
+    first = keras.Sequential(
+        [keras.Input((4, 5)), layers.GlobalAveragePooling1D(), layers.Dense(3)]
+    )
+    model = SplitModel(second, first)
+    model.compile("sgd", "sgd", "mse", micro_batch_size=2)
+    with pytest.raises(splitop.CutError, match=r"Keras mask.*SplitModel\.cut.*with a mask"):
+        model.train_on_batch(np.array([[1, 2, 0, 0]] * 4), np.ones((4, 3)))
+
+
 @pytest.mark.parametrize("size", [0, -1, 2.0, True, "8"])
 def test_sizes_that_are_none(size: Any) -> None:
     with pytest.raises(splitop.SplitError, match=r"micro_batch_size .*Received: "):

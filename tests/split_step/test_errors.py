@@ -95,6 +95,7 @@ class TestTheSeed:
             (lambda seed: tf.cast(seed, tf.float64), r"float32.*Received: .*float64"),
             (lambda seed: [seed], r"structure of iv\. Expected: .*Received: \["),
             (lambda seed: "seed", r"float32.*Received: 'seed'"),
+            (lambda seed: np.ones((6, 4), np.int32), r"float32.*Received: .*int32"),
         ],
     )
     def test_does_not_fit(self, change: Callable[[Any], Any], message: str) -> None:
@@ -184,6 +185,28 @@ class TestTheModel:
             inside(*map(tf.constant, each.batch(number)))
             plain.in_one(number)
         assert_equal(each.state(), plain.state())
+
+
+def test_a_mask_that_would_get_lost() -> None:
+    second = keras.Sequential(
+        [keras.Input((4,), dtype="int32"), keras.layers.Embedding(9, 5, mask_zero=True)]
+    )
+    first = keras.Sequential(
+        [keras.Input((4, 5)), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(3)]
+    )
+    ids, y = tf.constant([[1, 2, 0, 0], [3, 0, 0, 0]]), tf.constant([0, 1])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    step = splitop.SplitStep(
+        second,
+        first,
+        loss,
+        first_optimizer=keras.optimizers.SGD(0.1),
+        second_optimizer=keras.optimizers.SGD(0.1),
+    )
+    with pytest.raises(splitop.CutError, match=r"Keras mask.*SplitStep\.step.*with a mask"):
+        step.forward_second(ids)
+    expected = loss(y, first(second(ids)))
+    np.testing.assert_allclose(step.step(ids, y), expected, 1e-6)
 
 
 class TestStrategies:

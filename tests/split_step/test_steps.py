@@ -245,6 +245,13 @@ def kept(step: splitop.SplitStep) -> list[bool]:
 class TestMemory:
     """Pitfall 15."""
 
+    def test_no_graph_is_built_for_each_batch_size(self) -> None:
+        each = Trained()
+        for number, rows in enumerate((6, 5, 4, 3, 2, 7)):
+            each.in_parts(number, rows)
+        assert len(each.step._runs) == 2
+        assert all(run.step.experimental_get_tracing_count() == 1 for run in each.step._runs)
+
     def test_is_released_by_the_step(self) -> None:
         each = Trained()
         x, y = each.batch(0)

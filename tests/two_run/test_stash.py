@@ -79,6 +79,13 @@ def test_another_seed_may_be_fed(trainer: Make, path: str) -> None:
     assert_equal(stash.state(), again.state())
 
 
+def test_the_seed_is_fed_to_its_placeholder_only(trainer: Make) -> None:
+    each = trainer("auto", adam, forward="stash")
+    keep(each, 0)
+    with pytest.raises(ValueError, match="may not be fed"):
+        each.session.run(each.ops.train_second, {each.ops.iv_gradients: np.ones([BATCH, 4])})
+
+
 @pytest.mark.parametrize("path", PATHS)
 class TestErrors:
     def test_nothing_was_kept(self, trainer: Make, path: str) -> None:

@@ -13,8 +13,8 @@ CALLS = frozenset({"Case", "If", "PartitionedCall", "StatefulPartitionedCall", "
 # Stateful for TensorFlow, but they may run twice: they check, print, or tell what a device does.
 HARMLESS = frozenset(
     {
-        "Assert", "CheckNumerics", "CheckNumericsV2", "Print", "PrintV2", "StatelessRandomGetAlg",
-        "StatelessRandomGetKeyCounterAlg",
+        "Assert", "CheckNumerics", "CheckNumericsV2", "LookupTableFindV2", "LookupTableSizeV2",
+        "Print", "PrintV2", "StatelessRandomGetAlg", "StatelessRandomGetKeyCounterAlg",
     }
 )  # fmt: skip
 

@@ -13,7 +13,12 @@ from tensorflow.python.framework.ops import get_gradient_function
 _ROUNDING = frozenset({"Ceil", "Floor", "Rint", "Round"})
 
 # They write nothing, though TensorFlow does not list them as readers.
-_READERS = frozenset({"ResourceGather", "ResourceGatherNd", "VarIsInitializedOp", "VariableShape"})
+_READERS = frozenset(
+    {
+        "LookupTableFindV2", "LookupTableSizeV2", "ResourceGather", "ResourceGatherNd",
+        "VarIsInitializedOp", "VariableShape",
+    }
+)  # fmt: skip
 
 
 def handle(graph: Any, variable: Any) -> Any:

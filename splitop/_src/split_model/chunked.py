@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from splitop._src.joint_step import Options, Part
 from splitop._src.micro_batches import MicroBatches
-from splitop._src.parts import call_part
+from splitop._src.parts import call_part, check_no_mask
 from splitop._src.planner import Plan
 
 
@@ -88,6 +88,7 @@ class ChunkedSecond:
         iv = call_part(self._part, rows)
         losses = self._part.losses  # Keras lists those of the weights last.
         of_rows = losses[: len(losses) - len(_regularized(self._part))]
+        check_no_mask(iv, "cut the model by SplitModel.cut")
         self._dtypes = tf.nest.map_structure(lambda tensor: tensor.dtype, iv)
         return tf.nest.map_structure(_carried, iv), _sum(of_rows) if of_rows else tf.zeros([])
 

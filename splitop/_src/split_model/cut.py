@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
+from keras.src.models.functional import Functional
 
 from splitop._src.errors import CutError, SplitError
 from splitop._src.names import describe
@@ -42,6 +43,28 @@ def inputs_of(model: Any) -> Any | None:
     return _structure_of(model, "input")
 
 
+# What would be lost with the model's class.
+_TRAINING = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
+
+
+def _check_plain(model: Any) -> None:
+    """Raises CutError for a model with a call or a training step of its own."""
+    own = [
+        name
+        for name in _TRAINING
+        if getattr(type(model), name, None) is not getattr(keras.Model, name)
+    ]
+    built_in = [getattr(base, "call", None) for base in (Functional, keras.Sequential)]
+    if isinstance(model, Functional) and type(model).call not in built_in:
+        own.append("call")
+    if own:
+        raise CutError(
+            "the parts of a model that is cut would not have its own methods: pass the two parts, "
+            f"or put them into layers and losses. Received: {type(model).__name__} with "
+            f"{', '.join(own)}."
+        )
+
+
 def cut(model: Any, layer_names: str | Sequence[str]) -> tuple[Any, Any]:
     """Cuts a model behind layers.
 
@@ -52,6 +75,7 @@ def cut(model: Any, layer_names: str | Sequence[str]) -> tuple[Any, Any]:
     Raises:
         CutError: See `SplitModel.cut`.
     """
+    _check_plain(model)
     outputs = _structure_of(model, "output")
     if outputs is None:
         raise CutError(
