@@ -187,6 +187,7 @@ class TestTheModel:
         assert_equal(each.state(), plain.state())
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")  # Keras' own.
 def test_a_mask_that_would_get_lost() -> None:
     second = keras.Sequential(
         [keras.Input((4,), dtype="int32"), keras.layers.Embedding(9, 5, mask_zero=True)]

@@ -75,7 +75,6 @@ def cut(model: Any, layer_names: str | Sequence[str]) -> tuple[Any, Any]:
     Raises:
         CutError: See `SplitModel.cut`.
     """
-    _check_plain(model)
     outputs = _structure_of(model, "output")
     if outputs is None:
         raise CutError(
@@ -83,6 +82,7 @@ def cut(model: Any, layer_names: str | Sequence[str]) -> tuple[Any, Any]:
             "cut; of any other, pass its two parts, second_part and first_part. "
             f"Received: {describe(model)}."
         )
+    _check_plain(model)
     if not isinstance(layer_names, (str, list, tuple)):
         raise CutError(
             f"the cut must be a layer's name, or a list of them. Received: {describe(layer_names)}."
