@@ -206,6 +206,7 @@ class SplitStep:
         seeds = pending.seeds(seed, self._origins, self._options.check_numerics)
         try:
             pending.run.step(seeds)
+            self._pending = None  # The step itself has released it.
         except tf.errors.InvalidArgumentError as error:
             raise _named(error) from error
         finally:
