@@ -64,8 +64,9 @@ def later_step(
     """
     forward = reach.ancestors(ivs, control=True)
     trained = [reach.handle(step.graph, item.variable) for item in variables]
-    # What the forward pass does not compute is there in any run: a learning rate, say.
-    given = [tensor for op in added for tensor in op.inputs if tensor.op not in forward]
+    # What neither the forward pass nor the step computes is there in any run: a learning rate, say.
+    computed = forward.keys() | set(added)
+    given = [tensor for op in added for tensor in op.inputs if tensor.op not in computed]
     if recompute:  # It is fed what the run of the forward pass was fed.
         given += [op.outputs[0] for op in forward if op.type in PLACEHOLDERS]
     handover = hand_over(
@@ -73,7 +74,7 @@ def later_step(
         added,
         forward,
         trained=trained,
-        given=[*seeds, *_not_of(given, added)],
+        given=[*seeds, *given],
         recompute=recompute,
     )
     moved_is_wrong = not recompute or any(calls_functions(t.op) for t in handover.kept)
@@ -85,11 +86,6 @@ def later_step(
     used = [op for handle in trained for op in handle.consumers() if op in forward]
     keep = stash.put([_own_memory(tensor) for tensor in handover.kept], after=used)
     return LaterStep(keep, copies[step], stash)
-
-
-def _not_of(tensors: Sequence[Any], ops: Sequence[Any]) -> list[Any]:
-    added = set(ops)
-    return [tensor for tensor in tensors if tensor.op not in added]
 
 
 def _own_memory(tensor: Any) -> Any:

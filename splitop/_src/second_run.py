@@ -68,9 +68,11 @@ class SecondRun:
         self.plan, self.iv, self._seeds = step.plan, step.iv, step.seeds
         self._variables = step.variables
         operations = self._graph.get_operations()
-        added = operations[step.forward_end :]
-        self._handover = self._hand_over(added, recompute)
-        self._effects = [op for op in self._graph.control_outputs if op not in set(added)]
+        before, added = operations[: step.forward_end], operations[step.forward_end :]
+        effects = set(self._graph.control_outputs)
+        self._effects = [op for op in before if op in effects]
+        step_ops = [op for op in added if op in effects]
+        self._handover = self._hand_over(step_ops, before, added, recompute)
         self._stash = Stash(self._handover.kept, () if recompute else step.variables)
         weakref.finalize(self, self._stash.clear_now).atexit = False
         seeds = [tf.TensorSpec(seed.shape, seed.dtype) for seed in self._seeds]
@@ -108,14 +110,15 @@ class SecondRun:
         }
         copy_portion(self._handover.work, known, taken.after)
 
-    def _hand_over(self, added: Sequence[Any], recompute: bool) -> Handover:
-        new = set(added)
+    def _hand_over(
+        self, step: Sequence[Any], before: Sequence[Any], added: Sequence[Any], recompute: bool
+    ) -> Handover:
         captured = [internal for _, internal in self._graph.captures]
         # Of what the step has added, a loop of the forward pass may need something.
-        forward = set(self._graph.get_operations()) - new
-        forward |= reach.ancestors(tf.nest.flatten(self.iv), control=True).keys()
+        ivs = tf.nest.flatten(self.iv)
+        forward = set(before) | reach.ancestors(ivs, control=True).keys()
         return hand_over(
-            [op for op in self._graph.control_outputs if op in new],
+            step,
             added,
             forward,
             trained=[reach.handle(self._graph, item.variable) for item in self._variables],

@@ -47,7 +47,7 @@ class Stash:
 
     To put and to take moves no memory: a variable shares the buffer of what is assigned to it, and
     whoever reads it shares it, too. It may be used in the current graph or in any function of the
-    process; in a TF1 graph each session has its own.
+    process; in a TF1 graph each session of this process has its own.
     """
 
     def __init__(self, like: Sequence[Any], variables: Sequence[Trainable] = ()):

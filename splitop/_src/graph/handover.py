@@ -80,23 +80,22 @@ def can_be_repeated(ivs: Sequence[Any], moving: Iterable[Any]) -> bool:
     """
     forward = reach.ancestors(ivs, control=True)
     moved = {handle.ref() for handle in moving}
+    computing = [op for op in reach.ancestors(ivs) if not _makes_handle(op)]
     return all(
-        _gives_the_same(op, found, forward, moved)
-        for op in reach.ancestors(ivs)
-        if not _makes_handle(op)
-        for found in nested.operations(op.graph, [op])
+        _gives_the_same(found, forward, moved)
+        for found in nested.operations(ivs[0].graph, computing)
     )
 
 
 def _gives_the_same(
-    op: Any, found: nested.Found, forward: Container[Any], moved: Container[Any]
+    found: nested.Found, forward: Container[Any] = (), moved: Container[Any] = ()
 ) -> bool:
     """Whether a second run gives the same, of an operation or of one in a function it calls."""
     if not found.stateful or found.type in nested.CALLS or found.type in nested.HARMLESS:
         return True
     if found.type not in _READS:
         return False
-    read = op.inputs[0]
+    read = found.op.inputs[0]
     return found.nested or not (read.ref() in moved or _is_written(read, forward))
 
 
@@ -110,14 +109,8 @@ class _Again:
     def __init__(self, trained: Sequence[Any], recompute: bool):
         self._trained = {handle.ref() for handle in trained}
         self._recompute = recompute
-        self._known: dict[Any, bool] = {}
 
     def __call__(self, op: Any) -> bool:
-        if op not in self._known:
-            self._known[op] = self._decide(op)
-        return self._known[op]
-
-    def _decide(self, op: Any) -> bool:
         if op.type == "Const":
             return not op.control_inputs
         if op.type in _READS and op.inputs[0].ref() in self._trained:
@@ -129,7 +122,7 @@ class _Again:
             return False
         # What it reads itself, beside trained variables, may move.
         return op.type not in _READS and all(
-            _gives_the_same(op, found, (), ()) for found in nested.operations(op.graph, [op])
+            map(_gives_the_same, nested.operations(op.graph, [op]))
         )
 
 
