@@ -11,9 +11,10 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.errors import SeedError, StashError
-from splitop._src.names import describe, tensor_name
+from splitop._src.names import describe
 from splitop._src.parts import seed_dtype
 from splitop._src.second_run import SecondRun
+from splitop._src.validate import flatten_like
 
 
 class Origins:
@@ -74,14 +75,7 @@ class ForwardPass:
                 "forward_second: pass dL/dIV. Received: None."
             )
         iv = self.run.iv
-        try:
-            tf.nest.assert_same_structure(iv, seed)
-        except (TypeError, ValueError):
-            raise SeedError(
-                "the seed must have the structure of iv. "
-                f"Expected: {_structure(iv)}. Received: {_structure(seed)}."
-            ) from None
-        flat = tf.nest.flatten(seed)
+        flat = flatten_like(iv, seed, "the seed must have the structure of iv.")
         origin = origins.of(flat)
         if origin not in (None, self.origin):
             raise StashError(
@@ -121,7 +115,3 @@ def _check_finite(seed: tf.Tensor, iv: Any) -> None:
             f'the seed of "{iv.name}" must be finite. Received: NaN or Inf in {wrong} of its '
             f"{tf.size(seed)} elements."
         )
-
-
-def _structure(value: Any) -> str:
-    return str(tf.nest.map_structure(tensor_name, value))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -206,24 +206,36 @@ def _check_seeds(iv: Any, ivs: tuple[Any, ...], grad_ys: Any) -> tuple[Any | Non
     # For a single vector, a list of numbers is one seed, not a structure.
     numbers = not any(isinstance(leaf, tf.Tensor) for leaf in tf.nest.flatten(grad_ys))
     single = isinstance(iv, tf.Tensor) and numbers
-    seeds = [grad_ys] if single else _flatten_like(iv, grad_ys)
+    seeds = [grad_ys] if single else flatten_like(iv, grad_ys, _GRAD_YS)
     return tuple(_check_seed(seed, tensor) for seed, tensor in zip(seeds, ivs, strict=True))
 
 
-def _flatten_like(iv: Any, grad_ys: Any) -> list[Any]:
+_GRAD_YS = (
+    "grad_ys must have the structure of iv: one seed for each intermediate vector, in the same "
+    "order; tf.gradients returns a list: (seed,) = tf.gradients(loss, iv)."
+)
+
+
+def flatten_like(
+    iv: Any, seeds: Any, must: str, shown: Callable[[Any], Any] = tensor_name
+) -> list[Any]:
+    """The seeds, flat.
+
+    Args:
+        iv: The intermediate vectors, in any structure.
+        seeds: One for each.
+        must: What a message says of the structure.
+        shown: What a message shows of a tensor.
+
+    Raises:
+        SeedError: They have another structure.
+    """
     try:
-        tf.nest.assert_same_structure(iv, grad_ys)
+        tf.nest.assert_same_structure(iv, seeds)
     except (TypeError, ValueError):
-        raise SeedError(
-            "grad_ys must have the structure of iv: one seed for each intermediate vector, in "
-            "the same order; tf.gradients returns a list: (seed,) = tf.gradients(loss, iv). "
-            f"Expected: {_structure(iv)}. Received: {_structure(grad_ys)}."
-        ) from None
-    return list(tf.nest.flatten(grad_ys))
-
-
-def _structure(value: Any) -> str:
-    return str(tf.nest.map_structure(tensor_name, value))
+        expected, received = (tf.nest.map_structure(shown, each) for each in (iv, seeds))
+        raise SeedError(f"{must} Expected: {expected}. Received: {received}.") from None
+    return list(tf.nest.flatten(seeds))
 
 
 def _check_seed(seed: Any, iv: Any) -> Any:

@@ -14,6 +14,7 @@ from splitop._src.loss_scaling import loss_scale, rescaled, scaled
 from splitop._src.names import describe
 from splitop._src.optimizers.base import tf_variable
 from splitop._src.split_model import step
+from splitop._src.validate import flatten_like
 
 
 def reset(model: Any) -> None:
@@ -81,23 +82,19 @@ def _train_second(model: Any, x: Any, seed: Any) -> None:
 
 def _pairs(iv: Any, seed: Any, scale: Any) -> tuple[list[Any], list[Any]]:
     """The tensors of IV and their seeds, scaled, of their dtype."""
-    try:
-        tf.nest.assert_same_structure(iv, seed)
-    except (TypeError, ValueError):
-        raise SeedError(
-            "the seed must have the structure of IV, the second part's output: an array for each "
-            "tensor of it. "
-            f"Expected: {_structure(iv)}. Received: {_structure(seed)}."
-        ) from None
-    ivs, seeds = tf.nest.flatten(iv), tf.nest.flatten(seed)
+    must = (
+        "the seed must have the structure of IV, the second part's output: an array for each "
+        "tensor of it."
+    )
+    ivs, seeds = tf.nest.flatten(iv), flatten_like(iv, seed, must, _shape)
     return ivs, [
         None if s is None else tf.cast(rescaled(s, None, scale), t.dtype)
         for t, s in zip(ivs, seeds, strict=True)
     ]
 
 
-def _structure(value: Any) -> str:
-    return str(tf.nest.map_structure(lambda each: None if each is None else each.shape, value))
+def _shape(value: Any) -> Any:
+    return None if value is None else value.shape
 
 
 def _wide(seed: tf.Tensor | None) -> tf.Tensor | None:
