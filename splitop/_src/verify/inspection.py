@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -95,71 +96,72 @@ def inspect(
     graph = tf.compat.v1.get_default_graph()
     findings: list[Finding] = []
     cut = tuple(tensor_name(iv) for iv in tf.nest.flatten(forward.iv))
-    try:
-        return _inspect(
-            graph,
-            findings,
-            cut,
-            forward,
-            first,
-            second,
-            keeps_penalties,
-            trainable,
-            known,
-            fed,
-            ops,
+    with _stopping(findings):
+        _check_loss(forward.loss)
+        wanted = [*tf.nest.flatten(forward.iv), forward.loss, *forward.penalties]
+        if any(not isinstance(tensor, tf.Tensor) for tensor in wanted):
+            raise CannotRun(
+                "cut", ", ".join(cut), "iv and the loss must be tensors.", "Pass tensors."
+            )
+        running = list(ops or reach.ancestors(wanted, stop=fed))
+        state_pitfalls.check_sources(graph, running)
+        shared = {id(plain(item)) for item in second} & {id(plain(item)) for item in first}
+        first_own = [item for item in first if id(plain(item)) not in shared]
+        findings += cut_pitfalls.shared_variables(first, shared)
+        try:
+            split = split_of(forward, first_own, second, keeps_penalties, graph)
+            check_cut(graph, forward.loss, split.ivs, [], [])
+        except SplitError as error:
+            advice = "Nothing else was looked at: change that first."
+            raise CannotRun(_kind(error), ", ".join(cut), str(error), advice) from error
+        findings += cut_pitfalls.paths_round(graph, split)
+        findings += cut_pitfalls.lost_penalties(graph, split)
+        findings += cut_pitfalls.of_neither_part(graph, split, trainable)
+        findings += randomness.findings(graph, split.ivs)
+        findings += state_pitfalls.moved_state(graph, running, split.ivs, known)
+        findings += gradient_pitfalls.kind_of_loss(forward.loss)
+        kept, more = _reached(graph, split)
+        findings += more
+        in_second, in_first = kept[: len(split.second)], kept[len(split.second) :]
+        _check_trains(in_first, in_second)
+        positions = [index for index, item in enumerate(first) if id(plain(item)) not in shared]
+        return Inspection(
+            findings=tuple(findings),
+            cut=cut,
+            first=tuple(at for at, keep in zip(positions, in_first, strict=True) if keep),
+            second=tuple(at for at, keep in enumerate(in_second) if keep),
+            names=unique_variable_names(
+                [item.given for item, keep in zip(split.variables, kept, strict=True) if keep]
+            ),
+            error=step_error(graph.get_operations()),
+            can_run=True,
         )
-    except CannotRun as stop:
-        findings.append(stop.finding)
     return Inspection(tuple(findings), cut)
 
 
-def _inspect(
-    graph: Any,
-    findings: list[Finding],
-    cut: tuple[str, ...],
-    forward: Forward,
-    first: Sequence[Any],
-    second: Sequence[Any],
-    keeps_penalties: bool,
-    trainable: Sequence[Any],
-    known: Sequence[Any],
-    fed: Sequence[Any],
-    ops: Sequence[Any] | None,
-) -> Inspection:
-    _check_loss(forward.loss)
-    wanted = [*tf.nest.flatten(forward.iv), forward.loss, *forward.penalties]
-    if any(not isinstance(tensor, tf.Tensor) for tensor in wanted):
-        raise CannotRun("cut", ", ".join(cut), "iv and the loss must be tensors.", "Pass tensors.")
-    running = list(ops or reach.ancestors(wanted, stop=fed))
-    state_pitfalls.check_sources(graph, running)
-    shared = {id(plain(item)) for item in second} & {id(plain(item)) for item in first}
-    first_own = [item for item in first if id(plain(item)) not in shared]
-    findings += cut_pitfalls.shared_variables(first, shared)
+@contextlib.contextmanager
+def _stopping(findings: list[Finding]) -> Iterator[None]:
+    """Ends what is inside at a finding that leaves nothing else to look at."""
     try:
-        split = split_of(forward, first_own, second, keeps_penalties, graph)
-        check_cut(graph, forward.loss, split.ivs, [], [])
-    except SplitError as error:
-        advice = "Nothing else was looked at: change that first."
-        raise CannotRun(_kind(error), ", ".join(cut), str(error), advice) from error
-    findings += cut_pitfalls.paths_round(graph, split)
-    findings += cut_pitfalls.lost_penalties(graph, split)
-    findings += cut_pitfalls.of_neither_part(graph, split, trainable)
-    findings += randomness.findings(graph, split.ivs)
-    findings += state_pitfalls.moved_state(graph, running, split.ivs, known)
-    findings += gradient_pitfalls.kind_of_loss(forward.loss)
+        yield
+    except CannotRun as stop:
+        findings.append(stop.finding)
+
+
+def _reached(graph: Any, split: Split) -> tuple[list[bool], list[Finding]]:
+    """See `gradient_pitfalls.reached`."""
     try:
-        kept, more = gradient_pitfalls.reached(graph, split)
+        return gradient_pitfalls.reached(graph, split)
     except LookupError as error:
         raise CannotRun(
             "no gradient",
-            tensor_name(forward.loss),
+            tensor_name(split.loss),
             f"TensorFlow has no gradient for an operation on the way: {error}",
             "Move the cut to above this operation, or replace it.",
         ) from error
-    findings += more
-    in_second = kept[: len(split.second)]
-    in_first = kept[len(split.second) :]
+
+
+def _check_trains(in_first: Sequence[bool], in_second: Sequence[bool]) -> None:
     if not any(in_first) or not any(in_second):
         part = "first" if not any(in_first) else "second"
         raise CannotRun(
@@ -168,18 +170,6 @@ def _inspect(
             "No gradient reaches any of its variables.",
             "There is nothing to train: see the other findings for where the gradient stops.",
         )
-    positions = [index for index, item in enumerate(first) if id(plain(item)) not in shared]
-    return Inspection(
-        findings=tuple(findings),
-        cut=cut,
-        first=tuple(at for at, keep in zip(positions, in_first, strict=True) if keep),
-        second=tuple(at for at, keep in enumerate(in_second) if keep),
-        names=unique_variable_names(
-            [item.given for item, keep in zip(split.variables, kept, strict=True) if keep]
-        ),
-        error=step_error(graph.get_operations()),
-        can_run=True,
-    )
 
 
 def _kind(error: SplitError) -> str:
