@@ -28,6 +28,22 @@ def assert_close(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
             np.testing.assert_array_equal(left, right, err_msg=name)
 
 
+def of_functions(
+    second: Any, first: Any, first_vars: list[Any], second_vars: list[Any], **options: Any
+) -> splitop.SplitStep:
+    """Parts without Keras, squared errors, and SGD with a rate of 0.1."""
+    return splitop.SplitStep(
+        second,
+        first,
+        lambda y, z: (y - z) ** 2,
+        first_optimizer=keras.optimizers.SGD(0.1),
+        second_optimizer=keras.optimizers.SGD(0.1),
+        first_vars=first_vars,
+        second_vars=second_vars,
+        **options,
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "path"),
     [*((kind, "auto") for kind in SECOND), ("dropout, norm", "reference"), ("lstm", "reference")],
@@ -116,17 +132,7 @@ def test_a_trained_variable_that_the_forward_pass_writes(forward: str) -> None:
             b.assign(0.1 * b)
             return y
 
-        step = splitop.SplitStep(
-            second,
-            lambda iv: iv @ v,
-            lambda y, z: (y - z) ** 2,
-            first_optimizer=keras.optimizers.SGD(0.1),
-            second_optimizer=keras.optimizers.SGD(0.1),
-            first_vars=[v],
-            second_vars=[a, b],
-            forward=forward,
-        )
-        return step, [a, b, v]
+        return of_functions(second, lambda iv: iv @ v, [v], [a, b], forward=forward), [a, b, v]
 
     (parts, left), (one, right) = make(), make()
     x, y = tf.constant([[1.0, 2.0], [-0.5, 1.0]]), tf.zeros([2, 2])
@@ -140,14 +146,11 @@ def test_a_trained_variable_that_the_forward_pass_writes(forward: str) -> None:
 
 def test_an_input_is_a_part_of_iv() -> None:
     w, v = tf.Variable(tf.ones([2, 2])), tf.Variable(tf.ones([4, 1]))
-    step = splitop.SplitStep(
+    step = of_functions(
         lambda x: {"made": x @ w, "given": x},
         lambda iv: tf.concat([iv["made"], iv["given"]], 1) @ v,
-        lambda y, z: (y - z) ** 2,
-        first_optimizer=keras.optimizers.SGD(0.1),
-        second_optimizer=keras.optimizers.SGD(0.1),
-        first_vars=[v],
-        second_vars=[w],
+        [v],
+        [w],
     )
     x, y = tf.constant([[1.0, 2.0]]), tf.zeros([1, 1])
     with tf.GradientTape() as tape:
@@ -186,15 +189,7 @@ def test_callables_without_keras() -> None:
             h = h * 2.0
         return h
 
-    step = splitop.SplitStep(
-        second,
-        lambda iv: iv @ v,
-        lambda y, z: (y - z) ** 2,
-        first_optimizer=keras.optimizers.SGD(0.1),
-        second_optimizer=keras.optimizers.SGD(0.1),
-        first_vars=[v],
-        second_vars=[w],
-    )
+    step = of_functions(second, lambda iv: iv @ v, [v], [w])
     x, y = tf.constant([[1.0, 2.0], [0.5, -1.0]]), tf.constant([[1.0], [2.0]])
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean((y - second(x) @ v) ** 2)

@@ -27,7 +27,7 @@ class Dropped(Model):
     """Its second part ends in a stateful dropout."""
 
     def __init__(self) -> None:
-        super().__init__(last=lambda z: tf.nn.dropout(tf.nn.tanh(z), 0.5))
+        super().__init__(last=lambda z: drop_half(tf.nn.tanh(z)))
 
 
 def split_with(optimizer: Any, loss: Any, iv: Any, path: str, forward: str) -> splitop.SplitOps:
@@ -39,6 +39,32 @@ def split_with(optimizer: Any, loss: Any, iv: Any, path: str, forward: str) -> s
         forward=forward,
         backend=path,
     )
+
+
+def drop_half(h: Any) -> Any:
+    return tf.nn.dropout(h, 0.5)
+
+
+def check_masks(drop: Callable[[Any], Any], path: str, forward: str) -> None:
+    """Trains with a dropout behind the second part's kernel; each step has the mask of run 1."""
+    with tf.Graph().as_default(), tf1.Session() as session:
+        x = tf1.placeholder(tf.float32, [None, FEATURES])
+        with tf1.variable_scope("second_part"):
+            kernel = tf1.get_variable("k", [FEATURES, 9])
+            iv = drop(tf.matmul(x, kernel))
+        with tf1.variable_scope("first_part"):
+            loss = tf.reduce_sum(dense(iv, 1, "out"))
+        ops = split_with(tf1.train.GradientDescentOptimizer, loss, iv, path, forward)
+        session.run(tf1.global_variables_initializer())
+        random = np.random.default_rng(0)
+        for _ in range(4):
+            batch, seed = random.normal(size=(BATCH, FEATURES)), random.normal(size=(BATCH, 9))
+            before = session.run(kernel)
+            out = session.run([iv, ops.keep], {x: batch})[0]
+            fed = {x: batch} if forward == "recompute" else {}
+            session.run(ops.train_second, {**fed, ops.iv_gradients_ph: seed})
+            step = batch.T @ (seed * (out != 0) / 0.5)
+            np.testing.assert_allclose(before - session.run(kernel), step, 1e-4, 1e-5)
 
 
 def both_runs(each: Trainer, step: int) -> None:
@@ -204,24 +230,7 @@ def test_the_forward_pass_runs_once(trainer: Make) -> None:
 class TestWhatCanNotBeComputedTwice:
     def test_the_dropout_mask_is_that_of_run_1(self, path: str, forward: str) -> None:
         # Pitfall 12.
-        with tf.Graph().as_default(), tf1.Session() as session:
-            x = tf1.placeholder(tf.float32, [None, FEATURES])
-            with tf1.variable_scope("second_part"):
-                kernel = tf1.get_variable("k", [FEATURES, 9])
-                iv = tf.nn.dropout(tf.matmul(x, kernel), 0.5)
-            with tf1.variable_scope("first_part"):
-                loss = tf.reduce_sum(dense(iv, 1, "out"))
-            ops = split_with(tf1.train.GradientDescentOptimizer, loss, iv, path, forward)
-            session.run(tf1.global_variables_initializer())
-            random = np.random.default_rng(0)
-            for _ in range(4):
-                batch, seed = random.normal(size=(BATCH, FEATURES)), random.normal(size=(BATCH, 9))
-                before = session.run(kernel)
-                out = session.run([iv, ops.keep], {x: batch})[0]
-                fed = {x: batch} if forward == "recompute" else {}
-                session.run(ops.train_second, {**fed, ops.iv_gradients_ph: seed})
-                step = batch.T @ (seed * (out != 0) / 0.5)
-                np.testing.assert_allclose(before - session.run(kernel), step, 1e-4, 1e-5)
+        check_masks(drop_half, path, forward)
 
     def test_a_data_set_moves_once(self, path: str, forward: str) -> None:
         # Pitfall 13.
@@ -257,32 +266,14 @@ class TestWhatCanNotBeComputedTwice:
 @pytest.mark.parametrize("nest", ["function", "cond"])
 def test_a_mask_that_is_drawn_in_a_function(nest: str, forward: str) -> None:
     def drop(h: Any) -> Any:
-        return tf.nn.dropout(h, 0.5)
-
-    with tf.Graph().as_default(), tf1.Session() as session:
-        x = tf1.placeholder(tf.float32, [None, FEATURES])
         training = tf1.placeholder_with_default(True, [])
-        with tf1.variable_scope("second_part"):
-            kernel = tf1.get_variable("k", [FEATURES, 9])
-            h = tf.matmul(x, kernel)
-            if nest == "function":
-                iv = tf.function(drop)(h) * 1.0
-            else:
-                iv = tf.cond(training, lambda: drop(h), lambda: h) * 1.0
-            iv.set_shape([None, 9])
-        with tf1.variable_scope("first_part"):
-            loss = tf.reduce_sum(dense(iv, 1, "out"))
-        ops = split_with(tf1.train.GradientDescentOptimizer, loss, iv, "auto", forward)
-        session.run(tf1.global_variables_initializer())
-        random = np.random.default_rng(0)
-        for _ in range(3):
-            batch, seed = random.normal(size=(BATCH, FEATURES)), random.normal(size=(BATCH, 9))
-            before = session.run(kernel)
-            out = session.run([iv, ops.keep], {x: batch})[0]
-            fed = {x: batch} if forward == "recompute" else {}
-            session.run(ops.train_second, {**fed, ops.iv_gradients_ph: seed})
-            step = batch.T @ (seed * (out != 0) / 0.5)
-            np.testing.assert_allclose(before - session.run(kernel), step, 1e-4, 1e-5)
+        if nest == "function":
+            iv = tf.function(drop_half)(h) * 1.0
+        else:
+            iv = tf.cond(training, lambda: drop_half(h), lambda: h) * 1.0
+        return tf.ensure_shape(iv, [None, 9])
+
+    check_masks(drop, "auto", forward)
 
 
 @pytest.mark.parametrize("forward", ["stash", "recompute"])
