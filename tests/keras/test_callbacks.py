@@ -127,7 +127,6 @@ def test_backup_and_restore(tmp_path: pathlib.Path) -> None:
 
 
 def test_tensorboard(tmp_path: pathlib.Path) -> None:
-    pytest.importorskip("tensorboard")
     board = callbacks.TensorBoard(tmp_path, histogram_freq=1, update_freq=1)
     x, y = CASE.data()
     fit(split_model(CASE), x, y, callbacks=[board], validation_data=(x, y))
