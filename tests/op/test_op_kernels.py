@@ -11,10 +11,16 @@ IN_HOST_MEMORY = ["kernels", "biases", "slots", "conditions"]
 
 
 def registered():
-    """(device, T, V) of each kernel, and its arguments in host memory."""
+    """(device, T, V) of each kernel, and its arguments in host memory.
+
+    The devices of XLA's compiler, which TensorFlow adds at the first jit_compile=True of the
+    process, are no devices of a user's.
+    """
     library.load()
     found = {}
     for kernel in kernels.get_registered_kernels_for_op("Splitop>DenseChain").kernel:
+        if kernel.device_type not in ("CPU", "GPU"):
+            continue
         types = {c.name: tf.as_dtype(c.allowed_values.list.type[0]) for c in kernel.constraint}
         key = (kernel.device_type, types["T"], types["V"])
         found[key] = list(kernel.host_memory_arg)
