@@ -11,14 +11,15 @@ FUSED = "fused"
 KERAS = "keras"
 LAZY = "lazy"
 XLA = "xla"
+FUSED_XLA = "fused, xla"
 JOINT = "joint"
 PLAIN = "plain"
 RECOMPUTE = "recompute"
 STASH = "stash"
 BOTH = "both"
-PATHS = (REFERENCE, FUSED, KERAS)
+PATHS = (REFERENCE, FUSED, KERAS, XLA, FUSED_XLA)
+IN_XLA = (XLA, FUSED_XLA)
 EMBEDDING_PATHS = (*PATHS, LAZY)
-MODEL_PATHS = (*PATHS, XLA)
 TWO_RUN_PATHS = (JOINT, PLAIN, RECOMPUTE, STASH, BOTH)
 
 

@@ -1,7 +1,8 @@
 """The step of a second part that is an embedding table, Flatten and a dense layer, on each path.
 
 All paths have the same weights and ids. `reference` is TensorFlow's gradients and the TF1
-optimizer's sparse ops; `keras`, `fused` and `lazy` train with the Keras optimizer.
+optimizer's sparse ops; all others train with the Keras optimizer, `xla` and `fused, xla` in a
+function with jit_compile=True.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import splitop
-from benchmarks.cases import FUSED, KERAS, LAZY, REFERENCE, EmbeddingCase
+from benchmarks.cases import FUSED, IN_XLA, KERAS, LAZY, REFERENCE, XLA, EmbeddingCase
 from benchmarks.steps import AGREEMENT, apply_keras
 
 BATCHES = 8  # of ids, in turn, so that no row is in the cache from the step before
@@ -45,7 +46,7 @@ class EmbeddingStep:
         variables = self._model.trainable_variables
         update = _update(path, case.optimizer, variables)
 
-        @tf.function(autograph=False)
+        @tf.function(autograph=False, jit_compile=path in IN_XLA)
         def step(ids: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             with tf.control_dependencies([update(self._model(ids), seed)]):
                 return tf.identity(variables[-1].value[0])
@@ -99,7 +100,7 @@ def _update(path: str, optimizer: str, variables: list[Any]) -> Callable[[Any, A
         return lambda iv, seed: splitop.minimize(given, iv, variables, seed, backend=REFERENCE)
     own = KERAS_OPTIMIZERS[optimizer]()
     own.build(variables)
-    if path == KERAS:
+    if path in (KERAS, XLA):
         return lambda iv, seed: apply_keras(own, iv, seed, variables)
     sparse = "lazy" if path == LAZY else "exact"
     return lambda iv, seed: splitop.minimize(own, iv, variables, seed, backend=FUSED, sparse=sparse)

@@ -1,7 +1,7 @@
 """The step of a model of any kind, given the seed, on each path.
 
 All paths have the same weights and inputs. `reference` is TensorFlow's gradients and TF1's Adam
-op; `fused`, `keras` and `xla` train with Keras' Adam, `xla` in a function with jit_compile=True.
+op; all others train with Keras' Adam, `xla` and `fused, xla` in a function with jit_compile=True.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import splitop
 from benchmarks import second_parts
-from benchmarks.cases import FUSED, MODEL_PATHS, REFERENCE, XLA, ModelCase
+from benchmarks.cases import FUSED, FUSED_XLA, IN_XLA, PATHS, REFERENCE, ModelCase
 from benchmarks.steps import CHECKED_STEPS, apply_keras
 
 LEARNING_RATE = 1e-3
@@ -45,7 +45,7 @@ class ModelStep:
         variables = self.model.trainable_variables
         update = _update(path, variables)
 
-        @tf.function(autograph=False, jit_compile=path == XLA)
+        @tf.function(autograph=False, jit_compile=path in IN_XLA)
         def step(inputs: list[tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
             iv = second_parts.forward(self.model, inputs)
             with tf.control_dependencies([update(iv, seed)]):
@@ -60,7 +60,7 @@ class ModelStep:
 
 def build_steps(case: ModelCase) -> dict[str, ModelStep]:
     """A step for each path."""
-    return {path: ModelStep(case, path) for path in MODEL_PATHS}
+    return {path: ModelStep(case, path) for path in PATHS}
 
 
 def check_agreement(case: ModelCase, steps: dict[str, ModelStep]) -> None:
@@ -75,7 +75,7 @@ def check_agreement(case: ModelCase, steps: dict[str, ModelStep]) -> None:
             step.model.set_weights(before)
             step()
         for path in steps.keys() - {FUSED}:
-            agreement = case.xla_agreement if path == XLA else AGREEMENT
+            agreement = case.xla_agreement if path in IN_XLA else AGREEMENT
             _check_alike(path, steps[path].model, steps[FUSED].model, agreement)
 
 
@@ -95,6 +95,6 @@ def _update(path: str, variables: list[Any]) -> Callable[[Any, Any], Any]:
         return lambda iv, seed: splitop.minimize(given, iv, variables, seed, backend=REFERENCE)
     own = keras.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON)
     own.build(variables)
-    if path == FUSED:
+    if path in (FUSED, FUSED_XLA):
         return lambda iv, seed: splitop.minimize(own, iv, variables, seed, backend=FUSED)
     return lambda iv, seed: apply_keras(own, iv, seed, variables)

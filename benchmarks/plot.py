@@ -13,6 +13,7 @@ from benchmarks import results
 from benchmarks.cases import (
     BOTH,
     FUSED,
+    FUSED_XLA,
     JOINT,
     KERAS,
     LAZY,
@@ -30,6 +31,7 @@ LABELS = {
     REFERENCE: "reference (tf.gradients, TF1 optimizer)",
     KERAS: "Keras",
     XLA: "Keras, jit_compile=True",
+    FUSED_XLA: "fused, jit_compile=True",
     STASH: 'splitop, two runs, forward="stash"',
     RECOMPUTE: 'splitop, two runs, "recompute"',
     BOTH: "splitop, one run",
@@ -42,6 +44,7 @@ COLORS = {
     REFERENCE: "#f0a03c",
     KERAS: "#9a9a9a",
     XLA: "#5c8a5c",
+    FUSED_XLA: "#9cc49c",
     STASH: "#1f4e8c",
     RECOMPUTE: "#4d7ab8",
     BOTH: "#7fa8dc",

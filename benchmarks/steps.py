@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import splitop
-from benchmarks.cases import FUSED, KERAS, PATHS, REFERENCE, Case
+from benchmarks.cases import FUSED, FUSED_XLA, IN_XLA, KERAS, PATHS, REFERENCE, XLA, Case
 
 LEARNING_RATE = 1e-3
 EPSILON = 1e-7
@@ -83,9 +83,9 @@ def _model(case: Case) -> Any:
 
 def _step(path: str, model: Any, x: tf.Tensor, seed: tf.Tensor) -> Step:
     variables = model.trainable_variables
-    update = _keras_update(variables) if path == KERAS else _splitop_update(path, variables)
+    update = _keras_update(variables) if path in (KERAS, XLA) else _splitop_update(path, variables)
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False, jit_compile=path in IN_XLA)
     def function(x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([update(model(x), seed)]):
             return tf.identity(variables[-1].value[0])
@@ -101,8 +101,9 @@ def _splitop_update(path: str, variables: list[Any]) -> Callable[[Any, Any], tf.
     optimizer = tf.compat.v1.train.AdamOptimizer(LEARNING_RATE, epsilon=EPSILON)
 
     def update(iv: tf.Tensor, seed: tf.Tensor) -> tf.Operation:
-        plan = splitop.plan(optimizer, iv, variables, grad_ys=seed, backend=path)
-        assert len(plan.fused) == (len(variables) if path == FUSED else 0), str(plan)
+        backend = FUSED if path == FUSED_XLA else path
+        plan = splitop.plan(optimizer, iv, variables, grad_ys=seed, backend=backend)
+        assert len(plan.fused) == (len(variables) if backend == FUSED else 0), str(plan)
         return plan.apply()
 
     return update

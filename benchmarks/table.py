@@ -11,10 +11,10 @@ from benchmarks import results
 from benchmarks.cases import (
     EMBEDDING_PATHS,
     FUSED,
+    FUSED_XLA,
     JOINT,
     KERAS,
     LAZY,
-    MODEL_PATHS,
     PATHS,
     REFERENCE,
     TWO_RUN_PATHS,
@@ -22,7 +22,7 @@ from benchmarks.cases import (
 )
 from benchmarks.results import Comparison
 
-COMPARED = (REFERENCE, KERAS, XLA)
+COMPARED = (REFERENCE, KERAS, XLA, FUSED_XLA)
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def text(output: dict[str, Any]) -> str:
         parts += ["Milliseconds: median (quartiles). Ratio of medians (to reach).", ""]
         parts += _table(
             [
-                ["case", *PATHS, "reference/fused", "keras/fused"],
+                ["case", *PATHS, *(f"{path}/fused" for path in COMPARED)],
                 *[_second_part_row(comparison) for comparison in comparisons],
             ]
         )
@@ -60,7 +60,7 @@ def text(output: dict[str, Any]) -> str:
         parts += ["Milliseconds: median (quartiles). Ratio of medians: below 1, fusing loses.", ""]
         parts += _table(
             [
-                ["model", *MODEL_PATHS, *(f"{path}/fused" for path in COMPARED)],
+                ["model", *PATHS, *(f"{path}/fused" for path in COMPARED)],
                 *[_model_row(comparison) for comparison in models],
             ]
         )
@@ -94,7 +94,7 @@ def _second_part_row(case: Comparison) -> list[str]:
     return [
         case.name,
         *(_times(case, path) for path in PATHS),
-        *(_ratio(case, path) for path in (REFERENCE, KERAS)),
+        *(_ratio(case, path) for path in COMPARED),
     ]
 
 
@@ -109,7 +109,7 @@ def _embedding_step_row(case: Comparison) -> list[str]:
 def _model_row(case: Comparison) -> list[str]:
     return [
         case.name,
-        *(_times(case, path) for path in MODEL_PATHS),
+        *(_times(case, path) for path in PATHS),
         *(_ratio(case, path) for path in COMPARED),
     ]
 

@@ -8,7 +8,7 @@ import keras
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.cases import MODEL_PATHS, ModelCase
+from benchmarks.cases import PATHS, ModelCase
 from benchmarks.interleave import RecordedClock, interleave
 from benchmarks.model_steps import build_steps, check_agreement
 from benchmarks.results import MODELS
@@ -30,7 +30,7 @@ def seconds(model_case: ModelCase) -> dict[str, list[float]]:
 
 
 @pytest.mark.benchmark(timer=CLOCK)
-@pytest.mark.parametrize("path", MODEL_PATHS)
+@pytest.mark.parametrize("path", PATHS)
 def test_model(
     benchmark: BenchmarkFixture,
     model_case: ModelCase,

@@ -318,9 +318,14 @@ def _spec(shape: tuple[int, ...]) -> tf.TensorSpec:
 
 
 def plan_in_function(
-    make_model: Callable[[], Any], shape: tuple[int, ...], option: Option, **arguments: Any
+    make_model: Callable[[], Any],
+    shape: tuple[int, ...],
+    option: Option,
+    *,
+    run: bool = False,
+    **arguments: Any,
 ) -> splitop.Plan:
-    """The plan of a tf.function's step with a Keras optimizer."""
+    """The plan of a tf.function's step with a Keras optimizer; `run`: takes the step, too."""
     plans = []
     spec = _spec(shape)
     strategy = option.strategy() if option.strategy else tf.distribute.get_strategy()
@@ -332,15 +337,19 @@ def plan_in_function(
 
         def in_replica(x: Any) -> None:
             iv = model(x, training=True) if isinstance(model, keras.Model) else model(x)
-            plans.append(
-                splitop.plan(optimizer, iv, variables, backend=option.backend, **arguments)
-            )
+            plan = splitop.plan(optimizer, iv, variables, backend=option.backend, **arguments)
+            plans.append(plan)
+            if run:
+                plan.apply()
 
         @tf.function(autograph=False, jit_compile=option.jit, input_signature=[spec])
         def step(x: Any) -> None:
             strategy.run(in_replica, (x,))
 
-        step.get_concrete_function()
+        if run:
+            step(tf.zeros(spec.shape, spec.dtype))
+        else:
+            step.get_concrete_function()
     return plans[-1]
 
 
@@ -407,11 +416,33 @@ def _activations(plan: splitop.Plan) -> str:
     return ", ".join(dict.fromkeys(found)) or "–"
 
 
+def _inside_xla(line: Line) -> str:
+    """What becomes of a layer if XLA compiles the step, which is taken once."""
+    try:
+        plan = plan_in_function(
+            line.make, line.shape, Option(jit=True), run=True, sparse=line.sparse
+        )
+    except tf.errors.InvalidArgumentError:
+        return _without_splitop(line)
+    return _grouped(plan)
+
+
+def _without_splitop(line: Line) -> str:
+    """What XLA does not compile has to be TensorFlow's."""
+    try:
+        plan_in_function(line.make, line.shape, Option(jit=True, backend="reference"), run=True)
+    except tf.errors.InvalidArgumentError:
+        return "XLA does not compile TensorFlow's ops"
+    raise AssertionError(f"XLA does not compile a step of splitop's. Received: {line}.")
+
+
 def _layer_rows() -> list[list[str]]:
     rows = []
     for name, line in LAYERS.items():
         plan = plan_in_function(line.make, line.shape, Option(), sparse=line.sparse)
-        rows.append([name, _grouped(plan), _activations(plan)])
+        outside, inside = _grouped(plan), _inside_xla(line)
+        same = "the same" if inside == outside else inside
+        rows.append([name, outside, _activations(plan), same])
     return rows
 
 
@@ -442,10 +473,10 @@ def page() -> str:
     lines = [
         INTRODUCTION,
         "## Layers",
-        "With Keras' Adam. The last column: the activations whose gradient the op computes; that",
-        "of another one is TensorFlow's.",
+        "With Keras' Adam. In the op: the activations whose gradient the op computes; that of",
+        "another one is TensorFlow's. The last column: of a step that XLA has compiled and run.",
         "",
-        *_table(["layer", "variables", "in the op"], _layer_rows()),
+        *_table(["layer", "variables", "in the op", "with jit_compile=True"], _layer_rows()),
         "",
         "## Keras optimizers",
         *_table(["optimizer", *KINDS.values()], keras_rows),

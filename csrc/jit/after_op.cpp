@@ -56,6 +56,7 @@ class AfterKernel final : public tensorflow::XlaOpKernel {
 };
 
 REGISTER_KERNEL_BUILDER(Name("Splitop>After").Device(tensorflow::DEVICE_CPU_XLA_JIT), AfterKernel);
+REGISTER_KERNEL_BUILDER(Name("Splitop>After").Device(tensorflow::DEVICE_GPU_XLA_JIT), AfterKernel);
 
 }  // namespace
 }  // namespace splitop

@@ -9,6 +9,7 @@
 #include "tf/cpu_call.h"
 #include "tf/dense_chain_arguments.h"
 #include "tf/dense_chain_attrs.h"
+#include "tf/dense_chain_cuda.h"
 #include "tf/dense_chain_shapes.h"
 
 namespace splitop {
@@ -18,6 +19,7 @@ struct DenseChain {
   template <typename Pool>
   using HostCall = CpuCall<splitop_dense_chain, splitop_cpu_dense_chain_scratch_bytes,
                            splitop_cpu_dense_chain, Pool>;
+  using CudaFunction = DenseChainCuda;
 
   static constexpr char kName[] = "Splitop>DenseChain";
   static constexpr char kTarget[] = "splitop_dense_chain";

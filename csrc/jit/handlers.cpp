@@ -8,6 +8,7 @@
 #include "absl/log/log.h"
 #include "absl/status/status.h"
 #include "jit/check_message.h"
+#include "jit/cuda_handler.h"
 #include "jit/dense_chain.h"
 #include "jit/dense_sweep.h"
 #include "jit/host_handler.h"
@@ -62,29 +63,39 @@ XLA_FFI_Error* RegisterCheckOnHost() {
                                     [](XLA_FFI_CallFrame* frame) { return execute->Call(frame); });
 }
 
-// There is nothing to do: the arguments are there.
-xla::ffi::Error AfterOnHost(xla::ffi::RemainingArgs, xla::ffi::RemainingRets) {
+// There is nothing to do: the arguments are there, or on a GPU will be when later work runs.
+xla::ffi::Error After(xla::ffi::RemainingArgs, xla::ffi::RemainingRets) {
   return xla::ffi::Error::Success();
 }
 
-XLA_FFI_Error* RegisterAfterOnHost() {
+XLA_FFI_Error* RegisterAfter(const char* platform) {
   using xla::ffi::Ffi;
-  static auto* const execute =
-      Ffi::Bind().RemainingArgs().RemainingRets().To(AfterOnHost).release();
-  return Ffi::RegisterStaticHandler(xla::ffi::GetXlaFfiApi(), kAfterTarget, "Host",
+  static auto* const execute = Ffi::Bind().RemainingArgs().RemainingRets().To(After).release();
+  return Ffi::RegisterStaticHandler(xla::ffi::GetXlaFfiApi(), kAfterTarget, platform,
                                     [](XLA_FFI_CallFrame* frame) { return execute->Call(frame); });
 }
 
 template <typename... Ops>
-bool Register() {
+void RegisterAllOnHost() {
+  (LogRefusal(Ops::kTarget, RegisterState<Ops>()), ...);
   (LogRefusal(Ops::kTarget, RegisterOnHost<Ops>()), ...);
-  LogRefusal(kAfterTarget, RegisterAfterOnHost());
+  LogRefusal(kAfterTarget, RegisterAfter("Host"));
   LogRefusal(kCheckTarget, RegisterCheckOnHost());
+}
+
+template <typename... Ops>
+void RegisterAllOnCuda() {
+  (LogRefusal(Ops::kTarget, RegisterOnCuda<Ops>()), ...);
+  LogRefusal(kAfterTarget, RegisterAfter("CUDA"));
+}
+
+bool Register() {
+  RegisterAllOnHost<DenseChain, DenseSweep, SquaredNorms, MultiTensorUpdate, TableUpdate>();
+  RegisterAllOnCuda<DenseChain, MultiTensorUpdate, TableUpdate>();
   return true;
 }
 
-[[maybe_unused]] const bool registered =
-    Register<DenseChain, DenseSweep, SquaredNorms, MultiTensorUpdate, TableUpdate>();
+[[maybe_unused]] const bool registered = Register();
 
 }  // namespace
 }  // namespace splitop

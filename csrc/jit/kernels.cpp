@@ -1,4 +1,6 @@
 // Registers how XLA compiles the ops.
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "jit/dense_chain.h"
 #include "jit/dense_sweep.h"
 #include "jit/multi_tensor_update.h"
@@ -17,6 +19,26 @@ namespace {
 SPLITOP_REGISTER_XLA(DenseChain);
 SPLITOP_REGISTER_XLA(DenseSweep);
 SPLITOP_REGISTER_XLA(SquaredNorms);
+SPLITOP_REGISTER_XLA(MultiTensorUpdate);
+SPLITOP_REGISTER_XLA(TableUpdate);
+#undef SPLITOP_REGISTER_XLA
+
+// On a GPU. A condition is there, too, when XLA's program runs, and the host does not wait for it.
+template <typename Op>
+class GpuXlaKernel final : public XlaKernel<Op> {
+ public:
+  explicit GpuXlaKernel(tensorflow::OpKernelConstruction* context) : XlaKernel<Op>(context) {
+    if (!context->status().ok()) return;
+    OP_REQUIRES(context, this->attrs().update.num_conditions == 0,
+                absl::UnimplementedError(absl::StrCat(
+                    "splitop: NotFusableError: ", Op::kName,
+                    " takes no condition inside jit_compile=True on a GPU. Received: 1.")));
+  }
+};
+
+#define SPLITOP_REGISTER_XLA(Op) \
+  REGISTER_KERNEL_BUILDER(Name(Op::kName).Device(tensorflow::DEVICE_GPU_XLA_JIT), GpuXlaKernel<Op>)
+SPLITOP_REGISTER_XLA(DenseChain);
 SPLITOP_REGISTER_XLA(MultiTensorUpdate);
 SPLITOP_REGISTER_XLA(TableUpdate);
 #undef SPLITOP_REGISTER_XLA

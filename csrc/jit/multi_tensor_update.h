@@ -10,6 +10,7 @@
 #include "tf/multi_tensor_update_arguments.h"
 #include "tf/multi_tensor_update_attrs.h"
 #include "tf/multi_tensor_update_cpu.h"
+#include "tf/multi_tensor_update_cuda.h"
 
 namespace splitop {
 
@@ -17,6 +18,7 @@ struct MultiTensorUpdate {
   using Attrs = MultiTensorUpdateAttrs;
   template <typename Pool>
   using HostCall = CpuCall<splitop_multi_tensor_update, NoScratch, RunMultiTensorUpdate, Pool>;
+  using CudaFunction = MultiTensorUpdateCuda;
 
   static constexpr char kName[] = "Splitop>MultiTensorUpdate";
   static constexpr char kTarget[] = "splitop_multi_tensor_update";

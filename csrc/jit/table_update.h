@@ -9,6 +9,7 @@
 #include "tf/cpu_call.h"
 #include "tf/table_update_arguments.h"
 #include "tf/table_update_attrs.h"
+#include "tf/table_update_cuda.h"
 #include "tf/table_update_ids.h"
 #include "tf/table_update_shapes.h"
 
@@ -19,6 +20,7 @@ struct TableUpdate {
   template <typename Pool>
   using HostCall = CpuCall<splitop_multi_table_update, splitop_cpu_table_update_scratch_bytes,
                            splitop_cpu_table_update, Pool>;
+  using CudaFunction = TableUpdateCuda;
 
   static constexpr char kName[] = "Splitop>TableUpdate";
   static constexpr char kTarget[] = "splitop_table_update";

@@ -107,7 +107,7 @@ class CallOperands {
 };
 
 template <typename Op>  // op.h
-class XlaKernel final : public tensorflow::XlaOpKernel {
+class XlaKernel : public tensorflow::XlaOpKernel {
  public:
   explicit XlaKernel(tensorflow::OpKernelConstruction* context)
       : XlaOpKernel(context), node_(NodeAttrs::ToText(def())) {
@@ -117,6 +117,9 @@ class XlaKernel final : public tensorflow::XlaOpKernel {
   void Compile(tensorflow::XlaOpKernelContext* context) override {
     OP_REQUIRES_OK(context, Emit(context));
   }
+
+ protected:
+  const typename Op::Attrs& attrs() const { return attrs_; }
 
  private:
   using Alias = std::pair<xla::ShapeIndex, std::pair<int64_t, xla::ShapeIndex>>;

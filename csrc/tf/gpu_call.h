@@ -11,15 +11,15 @@
 #ifndef SPLITOP_TF_GPU_CALL_H_
 #define SPLITOP_TF_GPU_CALL_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "splitop/cuda.h"
-#include "splitop/status.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
+#include "tf/cuda_status.h"
 #include "tf/op_kernel.h"
 #include "xla/stream_executor/device_address.h"
 #include "xla/stream_executor/stream.h"
@@ -36,10 +36,16 @@ inline absl::Status GetStream(tensorflow::OpKernelContext* context,
                      "a GPU without a stream");
 }
 
-template <typename Call>
-class GpuCall : public DeviceCall<Call> {
+// Function: of a *_cuda.h.
+template <typename Function>
+class GpuCall final : public DeviceCall<typename Function::Call> {
  public:
-  GpuCall(absl::string_view op, stream_executor::Stream* stream) : op_(op), stream_(stream) {}
+  using Call = typename Function::Call;
+
+  GpuCall(absl::string_view op, stream_executor::Stream* stream, Function function = Function())
+      : op_(op), stream_(stream), function_(function) {}
+
+  size_t ScratchBytes(const Call& call) const override { return function_.ScratchBytes(call); }
 
   absl::Status Copy(const tensorflow::Tensor& from, tensorflow::Tensor* to) const override {
     const uint64_t bytes = from.TotalBytes();
@@ -48,32 +54,16 @@ class GpuCall : public DeviceCall<Call> {
     return stream_->MemcpyD2D(&target, source, bytes);
   }
 
- protected:
-  splitop_cuda_stream stream() const {
-    return static_cast<splitop_cuda_stream>(stream_->platform_specific_handle().stream);
-  }
-
-  // What a C function has returned. `details` go with a refusal.
-  absl::Status ToStatus(splitop_status status, absl::string_view details) const {
-    if (status == SPLITOP_OK) return absl::OkStatus();
-    if (status == SPLITOP_UNSUPPORTED) return Unsupported(details);
-    const char* const cause =
-        status == SPLITOP_DEVICE_ERROR ? splitop_cuda_failure() : "arguments of the op";
-    return KernelError(op_, absl::StatusCode::kInternal,
-                       absl::StrCat(splitop_status_message(status), ": ", cause));
+  absl::Status Run(const Call& call, void* scratch, size_t bytes) const override {
+    auto* const stream =
+        static_cast<splitop_cuda_stream>(stream_->platform_specific_handle().stream);
+    return CudaStatus(op_, function_.Run(call, scratch, bytes, stream), function_.Details());
   }
 
  private:
-  absl::Status Unsupported(absl::string_view details) const {
-    const splitop_cuda_state state = splitop_cuda_query();
-    const char* const cause = state == SPLITOP_CUDA_READY
-                                  ? splitop_status_message(SPLITOP_UNSUPPORTED)
-                                  : splitop_cuda_state_message(state);
-    return KernelError(op_, absl::StatusCode::kUnimplemented, absl::StrCat(cause, details));
-  }
-
   const absl::string_view op_;
   stream_executor::Stream* const stream_;
+  const Function function_;
 };
 
 }  // namespace splitop

@@ -1,25 +1,12 @@
 // The GPU kernel of Splitop>MultiTensorUpdate.
-#include <cstddef>
-
 #include "absl/status/status.h"
-#include "splitop/multi_tensor_update.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tf/gpu_call.h"
+#include "tf/multi_tensor_update_cuda.h"
 #include "tf/multi_tensor_update_kernel.h"
 
 namespace splitop {
 namespace {
-
-class MultiTensorUpdateGpuCall final : public GpuCall<splitop_multi_tensor_update> {
- public:
-  using GpuCall::GpuCall;
-
-  size_t ScratchBytes(const splitop_multi_tensor_update&) const override { return 0; }
-
-  absl::Status Run(const splitop_multi_tensor_update& update, void*, size_t) const override {
-    return ToStatus(splitop_cuda_multi_tensor_update(&update, stream()), "");
-  }
-};
 
 class MultiTensorUpdateGpuKernel final : public MultiTensorUpdateKernel {
  public:
@@ -29,7 +16,7 @@ class MultiTensorUpdateGpuKernel final : public MultiTensorUpdateKernel {
   absl::Status Execute(tensorflow::OpKernelContext* context) const override {
     stream_executor::Stream* stream;
     TF_RETURN_IF_ERROR(GetStream(context, &stream));
-    return Run(context, MultiTensorUpdateGpuCall(type_string(), stream));
+    return Run(context, GpuCall<MultiTensorUpdateCuda>(type_string(), stream));
   }
 };
 

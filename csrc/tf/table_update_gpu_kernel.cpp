@@ -1,28 +1,12 @@
 // The GPU kernel of Splitop>TableUpdate.
-#include <cstddef>
-
 #include "absl/status/status.h"
-#include "splitop/table_update.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tf/gpu_call.h"
+#include "tf/table_update_cuda.h"
 #include "tf/table_update_kernel.h"
 
 namespace splitop {
 namespace {
-
-class TableUpdateGpuCall final : public GpuCall<splitop_multi_table_update> {
- public:
-  using GpuCall::GpuCall;
-
-  size_t ScratchBytes(const splitop_multi_table_update& update) const override {
-    return splitop_cuda_table_update_scratch_bytes(&update);
-  }
-
-  absl::Status Run(const splitop_multi_table_update& update, void* scratch,
-                   size_t bytes) const override {
-    return ToStatus(splitop_cuda_table_update(&update, scratch, bytes, stream()), "");
-  }
-};
 
 class TableUpdateGpuKernel final : public TableUpdateKernel {
  public:
@@ -32,7 +16,7 @@ class TableUpdateGpuKernel final : public TableUpdateKernel {
   absl::Status Execute(tensorflow::OpKernelContext* context) const override {
     stream_executor::Stream* stream;
     TF_RETURN_IF_ERROR(GetStream(context, &stream));
-    return Run(context, TableUpdateGpuCall(type_string(), stream));
+    return Run(context, GpuCall<TableUpdateCuda>(type_string(), stream));
   }
 };
 

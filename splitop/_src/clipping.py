@@ -72,6 +72,11 @@ class Clipping:
         return self._options != GradientOptions()
 
     @property
+    def may_skip(self) -> bool:
+        """Whether the step is left out if the gradients are not finite."""
+        return self._options.finite_only
+
+    @property
     def by_one_factor(self) -> bool:
         """Whether all that is done to gradients is to multiply them by one factor."""
         return self._options.clip in (None, "global_norm")

@@ -343,7 +343,7 @@ def _sort_out(
     declined: dict[int, str] = {}
     in_memory = clipping.changes_gradients or adapter.accumulation() is not None
     for index, (item, gradient) in enumerate(zip(call.variables, reference.gradients, strict=True)):
-        reason = _update_reason(adapter, rule, item, call.graph)
+        reason = _update_reason(adapter, rule, clipping, item, call.graph)
         if reason is not None:
             declined[index] = reason
             continue
@@ -403,12 +403,12 @@ def _without_parts_of_a_norm(
 
 
 def _update_reason(
-    adapter: OptimizerAdapter, rule: UpdateRule, item: Trainable, graph: Any
+    adapter: OptimizerAdapter, rule: UpdateRule, clipping: Clipping, item: Trainable, graph: Any
 ) -> str | None:
     """Why the ops can't update a variable, whatever computes its gradient; or None."""
     return (
         adapter.declines(item.given)
-        or variable_reason(item.variable, graph)
+        or variable_reason(item.variable, graph, clipping.may_skip)
         or _slot_reason(adapter, item)
         or _rowwise_device_reason(rule, item.variable)
     )

@@ -7,6 +7,7 @@ it takes, so that both become values here.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from tensorflow.python.ops import control_flow_util
 
 from splitop._src import library
 from splitop._src.graph import reach
+
+# The handlers for CUDA are compiled, but have never run (docs/gpu.md): nobody gets them unasked.
+GPU_VARIABLE = "SPLITOP_XLA_GPU"
 
 # Their output is the variable's own value.
 _READS = frozenset({"Identity", "ReadVariableOp", "Reshape"})
@@ -40,6 +44,16 @@ class Check:
 def in_xla(graph: Any) -> bool:
     """Whether XLA compiles a graph as a whole, as with jit_compile=True."""
     return bool(control_flow_util.GraphOrParentsInXlaContext(graph))
+
+
+def gpu_reason() -> str | None:
+    """Why the ops are not used inside XLA on a GPU, or None."""
+    if os.environ.get(GPU_VARIABLE) == "1":
+        return None
+    return (
+        "inside jit_compile=True on a GPU the op is experimental: it has never run there. "
+        f"{GPU_VARIABLE}=1 turns it on"
+    )
 
 
 def passed(tensor: Any, checks: Sequence[Check]) -> Any:

@@ -35,7 +35,9 @@ def _float64() -> Iterator[None]:
 class FunctionRun:
     """A tf.function and a Keras optimizer."""
 
-    def __init__(self, part: SecondPart, make: Callable[[], Any], backend: str) -> None:
+    def __init__(
+        self, part: SecondPart, make: Callable[[], Any], backend: str, jit: bool = False
+    ) -> None:
         with _float64():
             self.model = part.build()
         optimizer = make()
@@ -49,7 +51,7 @@ class FunctionRun:
         }
         self.plan: splitop.Plan
 
-        @tf.function(autograph=False)
+        @tf.function(autograph=False, jit_compile=jit)
         def step(inputs: Sequence[Any], seed: Any) -> None:
             iv = forward(self.model, inputs)
             self.plan = splitop.plan(optimizer, iv, variables, seed, backend=backend)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import splitop
+from splitop._src import library
 from tests.accuracy import assert_as_close_as_orders, rounded_otherwise
 from tests.models.parts import PARTS, Expected
 from tests.models.runs import RUNS, Arrays, FunctionRun, GraphRun, State
@@ -49,18 +50,48 @@ def test_twenty_steps(flavour: str, part: str, name: str) -> None:
     expected, make = PARTS[part], _maker(flavour, name)
     fused, plain = (RUNS[flavour](expected.part, make, path) for path in ("auto", "reference"))
     try:
-        start = plain.state()
         # Of a row's slices, Keras' centered RMSprop takes the squares and subtracts the square of
         # the sum, which is a root of less than 0 where an id is repeated.
-        batches = _batches(expected, plain.model, repeated="centered" not in name)
-        result = _train(plain, start, batches)
-        received = _train(fused, start, batches)
-        others = [
-            _train(plain, start, batches, np.random.default_rng(number)) for number in range(OTHERS)
-        ]
+        _assert_same_states(expected, fused, plain, repeated="centered" not in name)
     finally:
         fused.close()
         plain.close()
+    assert plain.plan.fused == ()
+    _assert_tables_as_planned(fused.plan, expected, flavour == "keras" and name in ONE_BY_ONE)
+    if name == ROWWISE:
+        assert fused.plan.chains == ()
+    else:
+        _assert_dense_as_planned(fused.plan, expected, fused.model)
+
+
+# Of the rules, whose steps inside XLA tests/xla compares one by one: the one that everybody takes.
+@pytest.mark.parametrize(
+    "part", [pytest.param(p, marks=pytest.mark.slow if p == "mobilenet" else ()) for p in PARTS]
+)
+def test_twenty_steps_inside_xla(part: str) -> None:
+    """As outside of it."""
+    if library.xla_reason() is not None:
+        pytest.skip(str(library.xla_reason()))
+    expected, make = PARTS[part], _maker("keras", "sgd" if part == "mobilenet" else "adam")
+    inside, outside = (FunctionRun(expected.part, make, "fused", jit) for jit in (True, False))
+    _assert_same_states(expected, inside, outside)
+    assert str(inside.plan) == str(outside.plan)
+
+
+def _assert_same_states(
+    expected: Expected,
+    run: FunctionRun | GraphRun,
+    reference: FunctionRun | GraphRun,
+    repeated: bool = True,
+) -> None:
+    """After twenty steps; `repeated`: whether an id may be looked up twice in a batch."""
+    start = reference.state()
+    batches = _batches(expected, reference.model, repeated)
+    result = _train(reference, start, batches)
+    received = _train(run, start, batches)
+    others = [
+        _train(reference, start, batches, np.random.default_rng(number)) for number in range(OTHERS)
+    ]
     received, result, start, *others = (
         {name: value for name, value in state.items() if expected.has_gradient(name)}
         for state in (received, result, start, *others)
@@ -69,12 +100,6 @@ def test_twenty_steps(flavour: str, part: str, name: str) -> None:
     assert all(
         np.any(value != start[name]) for name, value in received.items() if _is_trained(value)
     )
-    assert plain.plan.fused == ()
-    _assert_tables_as_planned(fused.plan, expected, flavour == "keras" and name in ONE_BY_ONE)
-    if name == ROWWISE:
-        assert fused.plan.chains == ()
-    else:
-        _assert_dense_as_planned(fused.plan, expected, fused.model)
 
 
 def _maker(flavour: str, name: str) -> Callable[[], Any]:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from splitop._src import library
 from splitop._src.graph.dense import producer, summands, uncast
 from splitop._src.graph.devices import device_reason, may_be_on_gpu
-from splitop._src.xla import in_xla
+from splitop._src.xla import gpu_reason, in_xla
 
 FUSED_DTYPES = (tf.float32, tf.float64)
 
@@ -37,15 +37,28 @@ def _in_tf1_control_flow(op: Any) -> bool:
     return context is not None and not context.IsXLAContext()
 
 
-def variable_reason(variable: Any, graph: Any) -> str | None:
-    """Why a variable can't be updated by the fused op, whatever its gradient; or None."""
+def variable_reason(variable: Any, graph: Any, may_skip: bool) -> str | None:
+    """Why a variable can't be updated by the fused op, whatever its gradient; or None.
+
+    `may_skip`: whether the step is left out if the gradients are not finite.
+    """
     if variable.dtype.base_dtype not in FUSED_DTYPES:
         return f"its dtype is {variable.dtype.base_dtype.name}; fused are float32 and float64"
     if not variable.shape.is_fully_defined():
         return f"its shape {variable.shape} is not fully known"
-    if in_xla(graph) and may_be_on_gpu(variable):
-        return "inside jit_compile=True the op runs on CPUs only"
-    return device_reason(variable)
+    cause = device_reason(variable)
+    if cause is None and in_xla(graph) and may_be_on_gpu(variable):
+        return gpu_reason() or _skip_reason(may_skip)
+    return cause
+
+
+def _skip_reason(may_skip: bool) -> str | None:
+    if not may_skip:
+        return None
+    return (
+        "inside jit_compile=True on a GPU the host, which would leave out the step, does not wait "
+        "for whether the gradients are finite"
+    )
 
 
 def several_places(gradient: Any) -> str:

@@ -131,7 +131,8 @@ class SplitModel(keras.Model):
             run_eagerly: Whether what is around the training step runs eagerly, as `evaluate` and
                 `predict` do; the step itself is always a graph.
             steps_per_execution: See `loss`.
-            jit_compile: Whether XLA compiles the model. On GPUs the reference path trains then.
+            jit_compile: Whether XLA compiles the model. On GPUs the reference path
+                trains then (docs/guide.md).
             auto_scale_loss: Whether the optimizer of a part whose policy is mixed_float16 gets a
                 LossScaleOptimizer around it.
             optimizer: Not for a SplitModel.
