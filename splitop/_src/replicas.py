@@ -112,7 +112,10 @@ def in_calling_thread(function: Callable[[], Any]) -> Any:
     Raises:
         SplitError: In a graph inside of that which the replicas build.
     """
-    if not isinstance(tf.distribute.get_strategy(), _FUSED) or not wait_for_each_other():
+    in_replica = tf.distribute.get_replica_context() is not None
+    if not (in_replica and isinstance(tf.distribute.get_strategy(), _FUSED)):
+        return function()
+    if not wait_for_each_other():
         return function()
     return _merge(lambda strategy: _Opaque(function())).value
 

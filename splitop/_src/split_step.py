@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from splitop._src import backend as backends
 from splitop._src.errors import SplitError, StashError
 from splitop._src.forward_pass import ForwardPass, Origins
 from splitop._src.joint_step import (
@@ -20,6 +21,7 @@ from splitop._src.joint_step import (
     plan_second_step,
 )
 from splitop._src.loss_scaling import loss_scale, rescaled
+from splitop._src.optimizers import adapter_for
 from splitop._src.part_checks import (
     RECOMPUTE,
     STASH,
@@ -36,7 +38,7 @@ from splitop._src.parts import (
     total,
     variables_of,
 )
-from splitop._src.planner import Plan
+from splitop._src.planner import Plan, check_sparse
 from splitop._src.replicas import check_one_replica
 from splitop._src.second_run import SecondRun, Traced
 from splitop._src.validate import check_iv, check_variables
@@ -111,10 +113,15 @@ class SplitStep:
             skip_nonfinite: See `splitop.plan`.
 
         Raises:
-            SplitError: One optimizer for both parts, or an unknown `forward`.
+            SplitError: Not an optimizer; one for both parts; an unknown `forward`, `backend` or
+                `sparse`.
         """
         check_optimizers(first_optimizer, second_optimizer)
+        for optimizer in (first_optimizer, second_optimizer):
+            adapter_for(optimizer)
         check_forward(forward)
+        check_sparse(sparse)
+        backends.resolve(backend)
         self._second_part, self._first_part, self._loss = second_part, first_part, loss
         self._optimizers = first_optimizer, second_optimizer
         self._given_vars = first_vars, second_vars

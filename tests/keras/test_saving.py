@@ -188,6 +188,13 @@ def test_a_frozen_part(tmp_path: pathlib.Path) -> None:
     assert_same_bits(state(loaded), state(model))
 
 
+def test_not_in_the_old_format(tmp_path: pathlib.Path) -> None:
+    model = split_model(CASES["everything"])
+    with pytest.raises(splitop.SplitError, match=r"saved as a \.keras file.*Received: .*m\.h5"):
+        model.save(tmp_path / "m.h5")
+    assert not (tmp_path / "m.h5").exists()
+
+
 def test_weights_alone(tmp_path: pathlib.Path) -> None:
     case = CASES["everything"]
     model, other = split_model(case), split_model(case)

@@ -58,6 +58,10 @@ class TestPrecedence:
             assert backend.resolve(None) == "fused"
         assert backend.resolve(None) == "reference"
 
+    def test_in_the_scope_of_a_strategy(self) -> None:
+        with tf.distribute.MirroredStrategy(["CPU:0"]).scope(), splitop.backend("fused"):
+            assert backend.resolve(None) == "fused"
+
     def test_the_argument_beats_the_context(self) -> None:
         with splitop.backend("fused"):
             assert backend.resolve("reference") == "reference"

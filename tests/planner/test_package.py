@@ -9,7 +9,7 @@ import splitop
 def test_all_public_names_are_there() -> None:
     for name in splitop.__all__:
         assert getattr(splitop, name) is not None
-    assert set(splitop.__all__) <= set(dir(splitop))
+    assert dir(splitop) == splitop.__all__
 
 
 def test_importing_it_does_not_import_tensorflow() -> None:

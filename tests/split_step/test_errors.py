@@ -129,6 +129,20 @@ class TestTheModel:
         with pytest.raises(splitop.SplitError, match=r'"recompute", "stash"\. Received: \'twice\''):
             Trained(forward="twice")
 
+    @pytest.mark.parametrize(
+        ("argument", "value", "received"),
+        [
+            ("second_optimizer", "adam", "'adam'"),
+            ("first_optimizer", None, "None"),
+            ("backend", "fussed", "'fussed'"),
+            ("sparse", "sparse", "'sparse'"),
+        ],
+    )
+    def test_an_argument_that_does_not_fit(self, argument: str, value: Any, received: str) -> None:
+        given = {f"{part}_optimizer": keras.optimizers.Adam() for part in ("first", "second")}
+        with pytest.raises(splitop.SplitError, match=f"Received: .*{received}"):
+            splitop.SplitStep(First(), First(), lambda y, z: z, **{**given, argument: value})
+
     def test_no_variables(self) -> None:
         step = splitop.SplitStep(
             lambda x: x * 2.0,

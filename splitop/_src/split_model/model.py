@@ -312,6 +312,20 @@ class SplitModel(keras.Model):
             )
         return keras.Model(inputs, self.first_part(self.second_part(inputs)), name=self.name)
 
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves both parts, with both optimizers' states: `keras.Model.save`.
+
+        Raises:
+            SplitError: `filepath` is one of Keras' old HDF5 format, which has no place for a model
+                with two optimizers.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise SplitError(
+                f"a SplitModel is saved as a .keras file, or its weights as a .weights.h5 file "
+                f"(save_weights). Received: {str(filepath)!r}."
+            )
+        super().save(filepath, *args, **kwargs)
+
     def export(self, *args: Any, **kwargs: Any) -> Any:
         """Exports the forward pass of both parts: `keras.Model.export`.
 
