@@ -23,6 +23,9 @@ CHECKED_STEPS = 3
 # Of a step's length. Rounding stays far below, also that of 1 - beta_2, which TF1 and Keras
 # compute differently.
 AGREEMENT = 1e-3
+# XLA computes the activations in another order, so that it switches a relu now and then, with
+# splitop and without: 2% of a step's length in the longest batch.
+XLA_AGREEMENT = 5e-2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +68,12 @@ def check_agreement(steps: dict[str, Step]) -> None:
             step.run()
         after = steps[REFERENCE].weights()
         for path, step in steps.items():
+            agreement = XLA_AGREEMENT if path in IN_XLA else AGREEMENT
             for start, expected, value in zip(before, after, step.weights(), strict=True):
                 moved = np.linalg.norm(expected - start)
                 difference = np.linalg.norm(value - expected)
                 assert moved > 0, "the reference step must move every variable"
-                assert difference <= AGREEMENT * moved, f"{path}: {difference} of {moved}"
+                assert difference <= agreement * moved, f"{path}: {difference} of {moved}"
 
 
 def _model(case: Case) -> Any:
