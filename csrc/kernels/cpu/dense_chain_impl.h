@@ -169,21 +169,38 @@ void finish_columns(const Gradient<E>& gradient, const E* seed, int64_t begin, i
 
 // ---- the two products ----
 
+// Rows of W whose starts are this far apart share the sets of the first-level cache.
+constexpr int64_t kAliasedBytes = 4096;
+constexpr int64_t kAliasedBatch = 256;  // from here on it pays to copy them out of each other's way
+
+// A block of W, a tile of rows after the other.
+template <typename T>
+struct KernelBlock {
+  TileRows<T> rows;
+  int64_t tile_stride;
+};
+
 // Rows [begin, end) and columns [first, first + depth) of the kernel that the forward pass has
-// read: in place, or as floats, in `widened`.
+// read: in place, or copied, as floats.
 template <typename E, typename T>
-TileRows<T> kernel_block(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
-                         int64_t depth, T* widened) {
+KernelBlock<T> kernel_block(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
+                            int64_t depth, T* copy) {
   const E* w = job.read_kernel + begin * job.outputs + first;
   if constexpr (kIsShort<E>) {
     for (int64_t i = 0; i < end - begin; ++i) {
-      for (int64_t k = 0; k < depth; ++k) {
-        widened[i * kDepthBlock + k] = widen(w[i * job.outputs + k]);
-      }
+      for (int64_t k = 0; k < depth; ++k) copy[i * kDepthBlock + k] = widen(w[i * job.outputs + k]);
     }
-    return {widened, kDepthBlock, 1};
+    return {{copy, kDepthBlock, 1}, kTileRows * kDepthBlock};
   } else {
-    return {w, job.outputs, 1};
+    const bool aliased = job.outputs * static_cast<int64_t>(sizeof(T)) % kAliasedBytes == 0;
+    if (!aliased || job.gradient->batch < kAliasedBatch) {
+      return {{w, job.outputs, 1}, kTileRows * job.outputs};
+    }
+    for (int64_t i = 0; i < end - begin; ++i) {
+      T* column = copy + i / kTileRows * kTileRows * kDepthBlock + i % kTileRows;
+      for (int64_t k = 0; k < depth; ++k) column[k * kTileRows] = w[i * job.outputs + k];
+    }
+    return {{copy, 1, kTileRows}, kTileRows * kDepthBlock};
   }
 }
 
@@ -194,14 +211,15 @@ void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, T* scrat
   const Gradient<E>& g = *job.gradient;
   for (int64_t k = 0; k < job.outputs; k += kDepthBlock) {
     const int64_t depth = min64(kDepthBlock, job.outputs - k);
-    const TileRows<T> w = kernel_block(job, begin, end, k, depth, scratch);
+    const KernelBlock<T> w = kernel_block(job, begin, end, k, depth, scratch);
     for (int64_t row = 0; row < g.batch; row += kCols) {
       const T* panel = g.by_column + row * job.outputs + k * kCols;
       T* out = job.below->by_column + row * job.inputs;
+      TileRows<T> a = w.rows;
       for (int64_t i = begin; i < end; i += kTileRows) {
         const int rows = static_cast<int>(min64(kTileRows, end - i));
-        const T* first = w.data + (i - begin) * w.row_stride;
-        tile<T>(rows, depth, {first, w.row_stride, 1}, panel, out + i * kCols, kCols, k > 0);
+        tile<T>(rows, depth, a, panel, out + i * kCols, kCols, k > 0);
+        a.data += w.tile_stride;
       }
     }
   }
