@@ -23,13 +23,25 @@ class ScopedFloatMode {
   tensorflow::port::ScopedSetRound round_{FE_TONEAREST};
 };
 
+inline void PauseThread() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 // One call of run(): its workers are handed out to whichever thread asks first.
 class ParallelCall {
  public:
   using Body = void (*)(void* body_context, int32_t worker);
 
   ParallelCall(int32_t num_workers, Body body, void* body_context)
-      : num_workers_(num_workers), body_(body), body_context_(body_context), open_(num_workers) {}
+      : num_workers_(num_workers),
+        body_(body),
+        body_context_(body_context),
+        unfinished_(num_workers),
+        open_(num_workers) {}
 
   // Does workers until none is left.
   void Work() {
@@ -38,17 +50,28 @@ class ParallelCall {
       const int32_t worker = next_.fetch_add(1, std::memory_order_relaxed);
       if (worker >= num_workers_) return;
       body_(body_context_, worker);
+      unfinished_.fetch_sub(1, std::memory_order_release);
       open_.DecrementCount();
     }
   }
 
-  void Wait() { open_.Wait(); }
+  // Mostly the others are about to finish, and a thread that sleeps is woken late.
+  void Wait() {
+    for (int pause = 0; pause < kPauses; ++pause) {
+      if (unfinished_.load(std::memory_order_acquire) == 0) return;
+      PauseThread();
+    }
+    open_.Wait();
+  }
 
  private:
+  static constexpr int kPauses = 5000;  // some 0.1 ms
+
   const int32_t num_workers_;
   const Body body_;
   void* const body_context_;
   std::atomic<int32_t> next_{0};
+  std::atomic<int32_t> unfinished_;
   tensorflow::BlockingCounter open_;
 };
 
