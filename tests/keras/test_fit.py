@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import keras
@@ -73,27 +70,6 @@ def test_functions_that_run_eagerly() -> None:
             model.train_on_batch(*CASE.data())
     finally:
         tf.config.run_functions_eagerly(False)
-
-
-REPLICAS = """
-import tensorflow as tf
-from tests.keras.models import CASES, split_model
-
-(cpu,) = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-    model = split_model(CASES["dense"])
-model.fit(*CASES["dense"].data(), verbose=0)
-"""
-
-
-def test_several_replicas() -> None:
-    root = pathlib.Path(__file__).parents[2]
-    run = subprocess.run(
-        [sys.executable, "-c", REPLICAS], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert "trains on one replica" in run.stderr
-    assert run.stderr.rstrip().endswith("Received: a MirroredStrategy of 2 replicas.")
 
 
 @pytest.mark.slow

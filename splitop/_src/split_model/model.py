@@ -12,7 +12,7 @@ import tensorflow as tf
 from splitop._src.errors import SplitError
 from splitop._src.names import describe
 from splitop._src.split_model import cut as cutting
-from splitop._src.split_model import step, stored_seeds
+from splitop._src.split_model import on_replicas, step, stored_seeds
 from splitop._src.split_model.compiling import Plans, Training, new_frequency
 
 # How the names of what Keras does not save itself start.
@@ -194,11 +194,12 @@ class SplitModel(keras.Model):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One batch: forward pass, both parts' steps, metrics."""
         self._compiled()
+        on_replicas.check_graph()
         # With run_eagerly there is no graph yet.
         return self._eager_step(data) if tf.executing_eagerly() else self._graph_step(data)
 
     def _graph_step(self, data: Any) -> dict[str, Any]:
-        step.check_context()
+        step.check_context(self)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         step.build(self, x)
         return self._frequency.run(lambda *which: step.train(self, x, y, sample_weight, *which))

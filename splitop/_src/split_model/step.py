@@ -11,11 +11,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from splitop._src import replicas
 from splitop._src.errors import SplitError
 from splitop._src.joint_step import Part, cross, plan_joint_step
 from splitop._src.names import variable_name
 from splitop._src.parts import call_part
+from splitop._src.split_model import on_replicas
 from splitop._src.split_model.chunked import ChunkedSecond
 from splitop._src.validate import current_graph
 
@@ -85,7 +85,7 @@ def train(
     training.record(step)
     _logger.info("%s: %s", model.name, model.path)
     logs = model.compute_metrics(x, y, above.y_pred, sample_weight=sample_weight)
-    norm = step.seed_norm(len(tf.nest.flatten(below.iv)))
+    norm = on_replicas.norm_of_all(step.seed_norm(len(tf.nest.flatten(below.iv))))
     return {**logs, "seed_norm": training.count_seed(norm)}
 
 
@@ -127,13 +127,14 @@ def part(model: Any, which: str) -> Part | None:
     return Part(optimizer, variables)
 
 
-def check_context() -> None:
+def check_context(model: Any) -> None:
     """Checks that a batch can be built here.
 
     Raises:
-        SplitError: There is no graph, or there are several replicas.
+        SplitError: There is no graph, or several replicas that can't train the model as it is
+            compiled.
     """
-    replicas.check_one_replica("a SplitModel")
+    on_replicas.check_model(model)
     current_graph(CALLER)
 
 
@@ -173,4 +174,4 @@ def parts(model: Any) -> list[tuple[Any, Any]]:
 
 def _count_loss(model: Any, loss: tf.Tensor, x: Any) -> None:
     rows = tf.shape(next(each for each in tf.nest.flatten(x) if each is not None))[0]
-    model._loss_tracker.update_state(loss, sample_weight=rows)
+    model._loss_tracker.update_state(on_replicas.own_loss(loss), sample_weight=rows)

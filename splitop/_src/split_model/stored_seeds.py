@@ -13,7 +13,7 @@ from splitop._src.joint_step import check_separate, gradients_of_iv, plan_second
 from splitop._src.loss_scaling import loss_scale, rescaled, scaled
 from splitop._src.names import describe
 from splitop._src.optimizers.base import tf_variable
-from splitop._src.split_model import step
+from splitop._src.split_model import on_replicas, step
 from splitop._src.validate import flatten_like
 
 
@@ -26,6 +26,7 @@ def reset(model: Any) -> None:
 def seed_on_batch(model: Any, x: Any, y: Any, sample_weight: Any) -> Any:
     """See `SplitModel.seed_on_batch`."""
     model._compiled()
+    on_replicas.check_one(model, "seed_on_batch")
     seeds = model._seed_function(_tensors(x), _tensors(y), _tensors(sample_weight))
     return tf.nest.map_structure(lambda seed: None if seed is None else seed.numpy(), seeds)
 
@@ -33,6 +34,7 @@ def seed_on_batch(model: Any, x: Any, y: Any, sample_weight: Any) -> Any:
 def train_second_on_batch(model: Any, x: Any, seed: Any) -> None:
     """See `SplitModel.train_second_on_batch`."""
     model._compiled()
+    on_replicas.check_one(model, "train_second_on_batch")
     model._second_function(_tensors(x), tf.nest.map_structure(_seed_tensor, seed))
 
 

@@ -1,0 +1,75 @@
+"""A SplitModel on the replicas of a tf.distribute strategy.
+
+Keras divides a replica's loss by the number of replicas, and the plans add up the gradients of all.
+With batches of one size on all replicas, that is the step of the joined batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from splitop._src.errors import SplitError
+from splitop._src.names import describe
+from splitop._src.replicas import replicas
+
+
+def check_graph() -> None:
+    """Raises SplitError where several replicas would build their steps eagerly."""
+    if tf.executing_eagerly() and replicas() is not None:
+        raise SplitError(
+            "several replicas train a SplitModel in a graph: compile it with run_eagerly=False. "
+            "Received: run_eagerly=True."
+        )
+
+
+def check_model(model: Any) -> None:
+    """Raises SplitError for what is compiled that several replicas can't do together."""
+    if replicas() is None:
+        return
+    config = model._compiled().config
+    if config["micro_batch_size"] is not None:
+        raise SplitError(
+            "on several replicas the second part's batch is in one piece: compile with "
+            f"micro_batch_size=None. Received: micro_batch_size={config['micro_batch_size']}."
+        )
+    if model._frequency.batches is not None:
+        raise SplitError(
+            "on several replicas both parts train in every batch, as replicas can't meet inside of "
+            "a tf.cond: compile with first_steps=1 and second_steps=1. Received: "
+            f"first_steps={config['first_steps']}, second_steps={config['second_steps']}."
+        )
+    first = model.first_optimizer
+    if isinstance(first, keras.optimizers.LossScaleOptimizer):
+        raise SplitError(
+            "on several replicas the first part's optimizer can't have a dynamic loss scale, which "
+            "each replica would lower by its own seed: use loss_scale_factor, mixed_bfloat16, or "
+            f"auto_scale_loss=False. Received: first_optimizer={describe(first)}."
+        )
+
+
+def check_one(model: Any, method: str) -> None:
+    """Raises SplitError for a method that works on one replica only, in a model of several."""
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync > 1:
+        raise SplitError(
+            f"{method} works on one replica: create the model outside of the tf.distribute "
+            f"strategy. Received: a {type(strategy).__name__} of {strategy.num_replicas_in_sync} "
+            "replicas."
+        )
+
+
+def own_loss(loss: tf.Tensor) -> tf.Tensor:
+    """The mean over this replica's rows, of a loss that Keras has divided."""
+    together = replicas()
+    return loss if together is None else loss * together.count
+
+
+def norm_of_all(norm: tf.Tensor) -> tf.Tensor:
+    """The l2 norm of the seeds of all replicas, from that of this one's: a float32 scalar."""
+    together = replicas()
+    if together is None:
+        return norm
+    return tf.sqrt(together.all_reduce([tf.square(norm)])[0])
