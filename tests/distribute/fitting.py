@@ -7,8 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
 import splitop.keras
+from splitop._src.split_model import on_replicas
 from tests.distribute import replicas
 
 layers = keras.layers
@@ -105,6 +107,14 @@ def seeds_of_several() -> None:
         model = splitop.keras.SplitModel(second_part, first_part)
         model.compile("sgd", "sgd", "mse")
     model.seed_on_batch(x, x[:, :1])
+
+
+def made_where_no_order_is_kept() -> None:
+    """As under MultiWorkerMirroredStrategy of several workers, or on several GPUs."""
+    with pytest.MonkeyPatch.context() as patch, replicas.strategy_of(2).scope():
+        patch.setattr(on_replicas, "wait_for_each_other", lambda: False)
+        second_part, first_part, _ = MODELS["dense"]()
+        splitop.keras.SplitModel(second_part, first_part).compile("sgd", "sgd", "mse")
 
 
 def assert_equal(actual: Fitted, expected: Fitted) -> None:

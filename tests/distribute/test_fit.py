@@ -54,3 +54,8 @@ def test_a_dynamic_loss_scale_of_the_first_part(run: Run) -> None:
 def test_stored_seeds(run: Run) -> None:
     with pytest.raises(splitop.SplitError, match=r"seed_on_batch.*MirroredStrategy of 2 replicas"):
         run(fitting.seeds_of_several)
+
+
+def test_strategies_that_keep_no_order(run: Run) -> None:
+    with pytest.raises(splitop.SplitError, match=r"no order.*MirroredStrategy of 2 replicas"):
+        run(fitting.made_where_no_order_is_kept)

@@ -11,6 +11,8 @@ import pytest
 import tensorflow as tf
 
 import splitop
+from splitop._src import xla
+from splitop._src.split_model import compiling
 from splitop.keras import SplitModel
 from tests.keras.models import (
     CASES,
@@ -80,6 +82,17 @@ def test_jit_compile() -> None:
     assert model.plans is not None
     assert not model.plans.second.declined
     assert "4 of 4" in model.path
+
+
+def test_jit_compile_auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras chooses only where the fused ops run in its choice."""
+    monkeypatch.delenv(xla.GPU_VARIABLE, raising=False)
+    assert compiling.jit_choice("auto") is False
+    monkeypatch.setenv(xla.GPU_VARIABLE, "1")
+    assert compiling.jit_choice("auto") == "auto"
+    assert split_model(CASE).jit_compile is bool(tf.config.get_visible_devices("GPU"))
+    with pytest.raises(splitop.SplitError, match=r"\"auto\"\. Received: 'on'"):
+        split_model(CASE, jit_compile="on")
 
 
 def test_train_on_batch_in_a_loop() -> None:

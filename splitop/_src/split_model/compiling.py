@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from splitop._src import backend as backends
+from splitop._src import xla
 from splitop._src.errors import SplitError
 from splitop._src.joint_step import JointStep, Options
 from splitop._src.names import describe
@@ -95,6 +96,15 @@ class Training:
         else:
             self.seed_norm.update_state(norm)
         return self.seed_norm.result()
+
+
+def jit_choice(jit_compile: Any) -> bool | str:
+    """What Keras' `compile` is asked for."""
+    if jit_compile not in (True, False, "auto"):
+        raise SplitError(f'jit_compile must be True, False or "auto". Received: {jit_compile!r}.')
+    if jit_compile == "auto" and xla.gpu_reason() is not None:
+        return False
+    return jit_compile
 
 
 def new_frequency(config: dict[str, Any]) -> Frequency:

@@ -13,7 +13,7 @@ from splitop._src.errors import SplitError
 from splitop._src.names import describe
 from splitop._src.split_model import cut as cutting
 from splitop._src.split_model import on_replicas, step, stored_seeds
-from splitop._src.split_model.compiling import Plans, Training, new_frequency
+from splitop._src.split_model.compiling import Plans, Training, jit_choice, new_frequency
 
 # How the names of what Keras does not save itself start.
 _FURTHER = "splitop_"
@@ -99,7 +99,7 @@ class SplitModel(keras.Model):
         skip_nonfinite: bool = False,
         run_eagerly: bool = False,
         steps_per_execution: int = 1,
-        jit_compile: bool = False,
+        jit_compile: bool | str = "auto",
         auto_scale_loss: bool = True,
         optimizer: Any = None,
     ) -> None:
@@ -131,8 +131,10 @@ class SplitModel(keras.Model):
             run_eagerly: Whether what is around the training step runs eagerly, as `evaluate` and
                 `predict` do; the step itself is always a graph.
             steps_per_execution: See `loss`.
-            jit_compile: Whether XLA compiles the model. On GPUs the reference path
-                trains then (docs/guide.md).
+            jit_compile: Whether XLA compiles the model: True, False, or "auto", which is Keras' own
+                choice if there are GPUs that the fused ops run on inside XLA, and else False:
+                without XLA these are faster. With True the reference path trains on GPUs, unless
+                SPLITOP_XLA_GPU=1 is set (docs/guide.md).
             auto_scale_loss: Whether the optimizer of a part whose policy is mixed_float16 gets a
                 LossScaleOptimizer around it.
             optimizer: Not for a SplitModel.
@@ -147,6 +149,7 @@ class SplitModel(keras.Model):
                 f"Received: optimizer={describe(optimizer)}."
             )
         config = {k: v for k, v in locals().items() if k not in ("self", "optimizer", "__class__")}
+        on_replicas.check_strategy()
         frequency = new_frequency(config)
         training = Training(config, self.first_part, self.second_part)
         super().compile(
@@ -157,7 +160,7 @@ class SplitModel(keras.Model):
             weighted_metrics=weighted_metrics,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
-            jit_compile=jit_compile is True,
+            jit_compile=jit_choice(jit_compile),
             auto_scale_loss=False,
         )
         self.second_optimizer = training.second_optimizer

@@ -13,7 +13,19 @@ import tensorflow as tf
 
 from splitop._src.errors import SplitError
 from splitop._src.names import describe
-from splitop._src.replicas import replicas
+from splitop._src.replicas import replicas, wait_for_each_other
+
+
+def check_strategy() -> None:
+    """Raises SplitError in the scope of a strategy that can't train a SplitModel at all."""
+    strategy = tf.distribute.get_strategy()
+    count = strategy.num_replicas_in_sync
+    if count > 1 and not wait_for_each_other():
+        raise SplitError(
+            "a SplitModel trains on one replica, or on CPUs of one process under MirroredStrategy: "
+            "elsewhere TensorFlow keeps no order between the exchanges of its parts. Received: a "
+            f"{type(strategy).__name__} of {count} replicas."
+        )
 
 
 def check_graph() -> None:
