@@ -65,6 +65,15 @@ def test_a_large_layer(isa: str, rule: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch", [255, 256, 301])
+def test_rows_that_share_cache_sets(isa: str, dtype, batch: int) -> None:
+    """W's rows are 4096 or 8192 bytes apart: long batches work on a copy."""
+    problem = make_problem(dtype, batch, (5, 203, 1024), ["relu", "tanh"], [True] * 2, "adam")
+    assert_steps_accurate(problem, num_threads=2)
+    assert_same_bits_whatever_the_thread_count(problem)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rule", oracle.RULES)
 def test_same_bits_whatever_the_thread_count(isa: str, dtype, rule: str) -> None:
     activations = ["relu", "sigmoid", "linear"]
