@@ -41,7 +41,7 @@ def text(output: dict[str, Any]) -> str:
         parts += _table(
             [
                 ["case", *PATHS, *(f"{path}/fused" for path in COMPARED)],
-                *[_second_part_row(comparison) for comparison in comparisons],
+                *[_step_row(comparison) for comparison in comparisons],
             ]
         )
     embeddings = results.embeddings(output)
@@ -61,7 +61,7 @@ def text(output: dict[str, Any]) -> str:
         parts += _table(
             [
                 ["model", *PATHS, *(f"{path}/fused" for path in COMPARED)],
-                *[_model_row(comparison) for comparison in models],
+                *[_step_row(comparison) for comparison in models],
             ]
         )
     two_runs = results.two_runs(output)
@@ -90,7 +90,7 @@ def text(output: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _second_part_row(case: Comparison) -> list[str]:
+def _step_row(case: Comparison) -> list[str]:
     return [
         case.name,
         *(_times(case, path) for path in PATHS),
@@ -103,14 +103,6 @@ def _embedding_step_row(case: Comparison) -> list[str]:
         case.name,
         *(_times(case, path) for path in EMBEDDING_PATHS),
         *(_ratio(case, path) for path in (FUSED, LAZY)),
-    ]
-
-
-def _model_row(case: Comparison) -> list[str]:
-    return [
-        case.name,
-        *(_times(case, path) for path in PATHS),
-        *(_ratio(case, path) for path in COMPARED),
     ]
 
 

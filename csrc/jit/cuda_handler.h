@@ -7,9 +7,7 @@
 #include <optional>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "jit/call_buffers.h"
 #include "jit/handler.h"
 #include "splitop/cuda.h"
 #include "tf/cuda_status.h"
@@ -29,10 +27,7 @@ absl::Status RunOnCuda(absl::string_view op, const Function& function, splitop_c
   void* scratch = nullptr;
   if (bytes > 0) {
     const std::optional<void*> found = memory->Allocate(bytes + kScratchAlignment - 1);
-    if (!found.has_value()) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("splitop: no memory for scratch. Received: ", bytes, " bytes."));
-    }
+    if (!found.has_value()) return NoMemoryForScratch(bytes);
     const auto address = reinterpret_cast<uintptr_t>(*found);
     const uintptr_t skipped = (kScratchAlignment - address % kScratchAlignment) % kScratchAlignment;
     scratch = static_cast<char*>(*found) + skipped;
@@ -44,28 +39,17 @@ template <typename Op>
 xla::ffi::Error ExecuteOnCuda(splitop_cuda_stream stream, xla::ffi::ScratchAllocator memory,
                               CallState<Op>* state, xla::ffi::RemainingArgs args,
                               xla::ffi::RemainingRets rets, xla::ffi::Dictionary) {
-  return ToStepError(WithoutExceptions(Op::kName, [&]() -> absl::Status {
-    CallBuffers buffers(Op::GetResources(state->attrs));
-    TF_RETURN_IF_ERROR(buffers.Read(args, rets));
-    return Op::Run(state->attrs, buffers, [&](const auto& call) {
-      return RunOnCuda(Op::kName, typename Op::CudaFunction(), stream, &memory, call);
-    });
-  }));
+  return ExecuteOp(*state, args, rets, [&](const auto& call) {
+    return RunOnCuda(Op::kName, typename Op::CudaFunction(), stream, &memory, call);
+  });
 }
 
 template <typename Op>
 XLA_FFI_Error* RegisterOnCuda() {
-  static auto* const execute = xla::ffi::Ffi::Bind()
-                                   .Ctx<xla::ffi::PlatformStream<splitop_cuda_stream>>()
-                                   .Ctx<xla::ffi::ScratchAllocator>()
-                                   .Ctx<xla::ffi::State<CallState<Op>>>()
-                                   .RemainingArgs()
-                                   .RemainingRets()
-                                   .Attrs()
-                                   .To(ExecuteOnCuda<Op>)
-                                   .release();
-  return RegisterHandlers<Op>("CUDA",
-                              [](XLA_FFI_CallFrame* frame) { return execute->Call(frame); });
+  return RegisterHandlers<Op, ExecuteOnCuda<Op>>(
+      "CUDA", xla::ffi::Ffi::Bind()
+                  .Ctx<xla::ffi::PlatformStream<splitop_cuda_stream>>()
+                  .Ctx<xla::ffi::ScratchAllocator>());
 }
 
 }  // namespace splitop

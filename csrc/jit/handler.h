@@ -2,13 +2,16 @@
 #ifndef SPLITOP_JIT_HANDLER_H_
 #define SPLITOP_JIT_HANDLER_H_
 
+#include <cstddef>
 #include <exception>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "jit/call_buffers.h"
 #include "jit/node_attrs.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -64,18 +67,40 @@ xla::ffi::ErrorOr<std::unique_ptr<CallState<Op>>> Instantiate(std::string_view n
   return state;
 }
 
-using FrameFunction = XLA_FFI_Error*(XLA_FFI_CallFrame*);
+inline absl::Status NoMemoryForScratch(size_t bytes) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("splitop: no memory for scratch. Received: ", bytes, " bytes."));
+}
 
-// Has XLA run `execute` on a platform, once it has made the state of a call. Returns XLA's error,
-// if there is one.
-template <typename Op>
-XLA_FFI_Error* RegisterHandlers(const char* platform, FrameFunction* execute) {
+// What a call does on every device, but for `run(call)`, which runs the C function.
+template <typename Op, typename RunCall>
+xla::ffi::Error ExecuteOp(const CallState<Op>& state, const xla::ffi::RemainingArgs& args,
+                          const xla::ffi::RemainingRets& rets, const RunCall& run) {
+  return ToStepError(WithoutExceptions(Op::kName, [&]() -> absl::Status {
+    CallBuffers buffers(Op::GetResources(state.attrs));
+    TF_RETURN_IF_ERROR(buffers.Read(args, rets));
+    return Op::Run(state.attrs, buffers, run);
+  }));
+}
+
+// Has XLA call kExecute on a platform, with what `contexts` binds and the call's state. Returns
+// XLA's error, if there is one.
+template <typename Op, auto kExecute, typename Contexts>
+XLA_FFI_Error* RegisterHandlers(const char* platform, Contexts contexts) {
   static auto* const instantiate = xla::ffi::Ffi::BindInstantiate()
                                        .template Attr<std::string_view>("node")
                                        .To(Instantiate<Op>)
                                        .release();
+  static auto* const execute = std::move(contexts)
+                                   .template Ctx<xla::ffi::State<CallState<Op>>>()
+                                   .RemainingArgs()
+                                   .RemainingRets()
+                                   .Attrs()
+                                   .To(kExecute)
+                                   .release();
   const XLA_FFI_Handler_Bundle handlers = {
-      [](XLA_FFI_CallFrame* frame) { return instantiate->Call(frame); }, nullptr, nullptr, execute};
+      [](XLA_FFI_CallFrame* frame) { return instantiate->Call(frame); }, nullptr, nullptr,
+      [](XLA_FFI_CallFrame* frame) { return execute->Call(frame); }};
   return xla::ffi::Ffi::RegisterStaticHandler(xla::ffi::GetXlaFfiApi(), Op::kTarget, platform,
                                               handlers);
 }

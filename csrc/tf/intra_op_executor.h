@@ -8,8 +8,8 @@
 #include <memory>
 #include <new>
 
+#include "absl/synchronization/notification.h"
 #include "splitop/executor.h"
-#include "tensorflow/core/platform/blocking_counter.h"
 #include "tensorflow/core/platform/denormal.h"
 #include "tensorflow/core/platform/setround.h"
 
@@ -40,8 +40,7 @@ class ParallelCall {
       : num_workers_(num_workers),
         body_(body),
         body_context_(body_context),
-        unfinished_(num_workers),
-        open_(num_workers) {}
+        unfinished_(num_workers) {}
 
   // Does workers until none is left.
   void Work() {
@@ -50,8 +49,7 @@ class ParallelCall {
       const int32_t worker = next_.fetch_add(1, std::memory_order_relaxed);
       if (worker >= num_workers_) return;
       body_(body_context_, worker);
-      unfinished_.fetch_sub(1, std::memory_order_release);
-      open_.DecrementCount();
+      if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) finished_.Notify();
     }
   }
 
@@ -61,7 +59,7 @@ class ParallelCall {
       if (unfinished_.load(std::memory_order_acquire) == 0) return;
       PauseThread();
     }
-    open_.Wait();
+    finished_.WaitForNotification();
   }
 
  private:
@@ -72,7 +70,7 @@ class ParallelCall {
   void* const body_context_;
   std::atomic<int32_t> next_{0};
   std::atomic<int32_t> unfinished_;
-  tensorflow::BlockingCounter open_;
+  absl::Notification finished_;
 };
 
 template <typename Pool>  // what has Schedule(function)

@@ -91,9 +91,13 @@ def check_one_replica(caller: str) -> None:
         raise SplitError(
             f"{caller} trains on one replica: the parts exchange their gradients one after the "
             "other, in an order that TensorFlow does not keep among several replicas. Create and "
-            "train it outside of the tf.distribute strategy. Received: a "
-            f"{type(strategy).__name__} of {strategy.num_replicas_in_sync} replicas."
+            f"train it outside of the tf.distribute strategy. Received: {in_words(strategy)}."
         )
+
+
+def in_words(strategy: Any) -> str:
+    """A strategy of several replicas, for a message."""
+    return f"a {_name(strategy)} of {strategy.num_replicas_in_sync} replicas"
 
 
 def check_context(caller: str) -> None:
@@ -113,9 +117,8 @@ def in_calling_thread(function: Callable[[], Any]) -> Any:
         SplitError: In a graph inside of that which the replicas build.
     """
     in_replica = tf.distribute.get_replica_context() is not None
-    if not (in_replica and isinstance(tf.distribute.get_strategy(), _FUSED)):
-        return function()
-    if not wait_for_each_other():
+    fused = in_replica and isinstance(tf.distribute.get_strategy(), _FUSED)
+    if not (fused and wait_for_each_other()):
         return function()
     return _merge(lambda strategy: _Opaque(function())).value
 

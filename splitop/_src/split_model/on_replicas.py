@@ -13,18 +13,17 @@ import tensorflow as tf
 
 from splitop._src.errors import SplitError
 from splitop._src.names import describe
-from splitop._src.replicas import replicas, wait_for_each_other
+from splitop._src.replicas import in_words, replicas, wait_for_each_other
 
 
 def check_strategy() -> None:
     """Raises SplitError in the scope of a strategy that can't train a SplitModel at all."""
     strategy = tf.distribute.get_strategy()
-    count = strategy.num_replicas_in_sync
-    if count > 1 and not wait_for_each_other():
+    if strategy.num_replicas_in_sync > 1 and not wait_for_each_other():
         raise SplitError(
             "a SplitModel trains on one replica, or on CPUs of one process under MirroredStrategy: "
-            "elsewhere TensorFlow keeps no order between the exchanges of its parts. Received: a "
-            f"{type(strategy).__name__} of {count} replicas."
+            "elsewhere TensorFlow keeps no order between the exchanges of its parts. "
+            f"Received: {in_words(strategy)}."
         )
 
 
@@ -68,8 +67,7 @@ def check_one(model: Any, method: str) -> None:
     if strategy.num_replicas_in_sync > 1:
         raise SplitError(
             f"{method} works on one replica: create the model outside of the tf.distribute "
-            f"strategy. Received: a {type(strategy).__name__} of {strategy.num_replicas_in_sync} "
-            "replicas."
+            f"strategy. Received: {in_words(strategy)}."
         )
 
 
