@@ -58,6 +58,17 @@ def test_losses_count_once(backend: str) -> None:
     assert_like_joint(LOSSES, split_model(LOSSES, micro_batch_size=SIZE, backend=backend), fit)
 
 
+def test_losses_in_float64() -> None:
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        assert_like_joint(LOSSES, split_model(LOSSES, micro_batch_size=SIZE), fit)
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+
+
 def test_dropout_and_statistics_are_of_the_micro_batches() -> None:
     """One micro-batch for the whole batch: the same masks and statistics as without."""
     whole, chunked = (split_model(CASES["everything"], micro_batch_size=n) for n in (None, 16))

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from splitop._src.joint_step import Options, Part
@@ -90,7 +91,7 @@ class ChunkedSecond:
         of_rows = losses[: len(losses) - len(_regularized(self._part))]
         check_no_mask(iv, "cut the model by SplitModel.cut")
         self._dtypes = tf.nest.map_structure(lambda tensor: tensor.dtype, iv)
-        return tf.nest.map_structure(_carried, iv), _sum(of_rows) if of_rows else tf.zeros([])
+        return tf.nest.map_structure(_carried, iv), _sum(of_rows, tf.zeros([], _dtype()))
 
 
 def _carried(tensor: Any) -> Any:
@@ -103,5 +104,10 @@ def _regularized(part: Any) -> list[Any]:
     return [weight for weight in part.trainable_weights if weight.regularizer is not None]
 
 
-def _sum(losses: Sequence[Any]) -> tf.Tensor | None:
-    return tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) if losses else None
+def _dtype() -> str:
+    """In which Keras adds losses up."""
+    return keras.config.floatx()
+
+
+def _sum(losses: Sequence[Any], of_none: Any = None) -> Any:
+    return tf.add_n([tf.cast(loss, _dtype()) for loss in losses]) if losses else of_none
