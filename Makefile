@@ -3,11 +3,15 @@
 #   PYTHON       interpreter to create the environment with (3.10 to 3.13)
 #   VENV         where the environment goes
 #   TENSORFLOW   cpu or cuda; the default asks for an NVIDIA GPU
-#   DEMO_ARGS, PYTEST_ARGS, BENCH_ARGS   more arguments for those commands
+#   DEMO_ARGS, PYTEST_ARGS, BENCH_ARGS, PEERS_ARGS   more arguments for those commands
 
 PYTHON ?= python3
 VENV ?= .venv
 TENSORFLOW ?= $(shell { nvidia-smi -L || test -e /dev/nvidia0; } >/dev/null 2>&1 && echo cuda || echo cpu)
+
+# What the environment has besides, as extras of pyproject.toml, and more arguments for pip.
+EXTRAS := test bench demo dev
+PIP_ARGS :=
 
 BIN := $(abspath $(VENV))/bin
 PY := $(BIN)/python
@@ -22,7 +26,7 @@ INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help venv build emulate demo test bench coverage sanitize cuda-report gpu
+.PHONY: help venv build emulate demo test bench bench-peers coverage sanitize cuda-report gpu
 .PHONY: lint lint-python lint-cpp lint-types format clean distclean
 
 help:  ## this list
@@ -41,8 +45,8 @@ $(CREATED):
 	@touch $@
 
 $(REQUIREMENTS): pyproject.toml .ci/requirements.py $(CREATED)
-	$(PY) .ci/requirements.py $(TENSORFLOW) test bench demo dev > $@
-	$(PY) -m pip install --requirement $@
+	$(PY) .ci/requirements.py $(TENSORFLOW) $(EXTRAS) > $@
+	$(PY) -m pip install $(PIP_ARGS) --requirement $@
 
 $(INSTALLED): $(REQUIREMENTS) setup.py
 	@echo "Building the compiled libraries: this takes a minute or two."
@@ -62,6 +66,15 @@ test: build emulate  ## the whole test suite; PYTEST_ARGS="tests/... -k ..." for
 
 bench: build  ## the benchmarks: fused against reference
 	$(PY) -m benchmarks $(BENCH_ARGS)
+
+# In an environment of its own; PyPI's torch for Linux is the one for CUDA, of several GB.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+peers = $(MAKE) VENV=.venv-peers TENSORFLOW=cpu EXTRAS="bench peers" \
+  PIP_ARGS="--extra-index-url $(TORCH_INDEX)"
+
+bench-peers:  ## splitop against TensorFlow, Keras, torch and JAX on the CPU; PEERS_ARGS=--help has the options
+	$(peers) build
+	.venv-peers/bin/python -m benchmarks.peers $(PEERS_ARGS)
 
 # Into directories of their own: the kernels without TensorFlow, the CUDA ones compiled for the CPU.
 configure_emulated = $(BIN)/cmake -S . -B $(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(BIN)/ninja \

@@ -38,7 +38,7 @@ def text(output: dict[str, Any]) -> str:
     if comparisons:
         parts += ["", "The second part's step given the seed, forward included; float32, Adam."]
         parts += ["Milliseconds: median (quartiles). Ratio of medians (to reach).", ""]
-        parts += _table(
+        parts += aligned(
             [
                 ["case", *PATHS, *(f"{path}/fused" for path in COMPARED)],
                 *[_step_row(comparison) for comparison in comparisons],
@@ -48,7 +48,7 @@ def text(output: dict[str, Any]) -> str:
     if embeddings:
         parts += ["", "An embedding table, Flatten and a dense layer given the seed, float32."]
         parts += ["Milliseconds: median (quartiles). Ratio of medians (to reach).", ""]
-        parts += _table(
+        parts += aligned(
             [
                 ["case", *EMBEDDING_PATHS, "keras/fused", "keras/lazy"],
                 *[_embedding_step_row(comparison) for comparison in embeddings],
@@ -58,7 +58,7 @@ def text(output: dict[str, Any]) -> str:
     if models:
         parts += ["", "Models of several kinds given the seed, forward included; float32, Adam."]
         parts += ["Milliseconds: median (quartiles). Ratio of medians: below 1, fusing loses.", ""]
-        parts += _table(
+        parts += aligned(
             [
                 ["model", *PATHS, *(f"{path}/fused" for path in COMPARED)],
                 *[_step_row(comparison) for comparison in models],
@@ -69,7 +69,7 @@ def text(output: dict[str, Any]) -> str:
         parts += ["", "Both parts of a model, in one run (joint, both) or in two; float32, Adam."]
         parts += ["Milliseconds: median (quartiles). Ratio of medians (to reach).", ""]
         compared = [path for path in TWO_RUN_PATHS if path != JOINT]
-        parts += _table(
+        parts += aligned(
             [
                 ["case", *TWO_RUN_PATHS, *(f"joint/{path}" for path in compared)],
                 *[_two_run_row(comparison, compared) for comparison in two_runs],
@@ -78,13 +78,13 @@ def text(output: dict[str, Any]) -> str:
     kernels = results.kernels(output)
     if kernels:
         parts += ["", "The kernels alone: backward pass and Adam, no forward, no TensorFlow.", ""]
-        parts += _table(
+        parts += aligned(
             [["case", "ms", "GFLOP/s", "optimizer GB/s"], *[_kernel_row(item) for item in kernels]]
         )
     tables = results.tables(output)
     if tables:
         parts += ["", "The update of an embedding table alone, float32, no TensorFlow.", ""]
-        parts += _table(
+        parts += aligned(
             [["case", "ms", "M ids/s", "GB/s"], *[_embedding_row(item) for item in tables]]
         )
     return "\n".join(parts)
@@ -151,7 +151,8 @@ def _embedding_row(item: dict[str, Any]) -> list[str]:
     ]
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, the first column to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -1,0 +1,1 @@
+"""The second part's step against the other frameworks, on the CPU, in one process."""

@@ -1,0 +1,63 @@
+"""What the machine can do at most, measured beside the peers: its products and its memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+from benchmarks.peers.cases import Phase
+
+SIDE = 2048
+COPIED = 1 << 26
+REPEATS = 3
+
+
+@dataclasses.dataclass
+class Limits:
+    """The best that was seen so far.
+
+    Attributes:
+        flops_per_s: Of a product of two square matrices, by torch or TensorFlow.
+        bytes_per_s: Read and written by a copy that fits no cache.
+    """
+
+    flops_per_s: float = 0.0
+    bytes_per_s: float = 0.0
+
+    def measure(self) -> None:
+        """Measures again and keeps what is better."""
+        import tensorflow as tf
+        import torch
+
+        a = torch.rand(SIDE, SIDE)
+        b, out = torch.rand(SIDE, SIDE), torch.empty(SIDE, SIDE)
+        a_tf, b_tf = tf.constant(a.numpy()), tf.constant(b.numpy())
+        source, target = torch.rand(COPIED), torch.empty(COPIED)
+        products = (
+            lambda: torch.mm(a, b, out=out),
+            lambda: tf.linalg.matmul(a_tf, b_tf)[0, 0].numpy(),
+        )
+        best = min(_seconds(product) for product in products)
+        self.flops_per_s = max(self.flops_per_s, 2 * SIDE**3 / best)
+        moved = 2 * source.element_size() * COPIED
+        self.bytes_per_s = max(self.bytes_per_s, moved / _seconds(lambda: target.copy_(source)))
+
+    def seconds(self, phases: Sequence[Phase]) -> float:
+        """The least time for these, one after the other: each bound by arithmetic or by memory.
+
+        Weights that stay in a cache from step to step can be faster.
+        """
+        return sum(
+            max(phase.flops / self.flops_per_s, 4 * phase.numbers / self.bytes_per_s)
+            for phase in phases
+        )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
