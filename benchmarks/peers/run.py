@@ -75,10 +75,10 @@ def _build(part: Part, rule: str) -> tuple[dict[str, Peer], dict[str, str]]:
         except Absent as reason:
             absent[name] = str(reason)
     # A bias of zero would leave its rounding errors unseen.
-    start = [w + 0.01 if w.ndim == 1 else w for w in peers[SPLITOP].weights()]
+    start = [w + np.float32(0.01) if w.ndim == 1 else w for w in peers[SPLITOP].weights()]
     for peer in peers.values():
-        peer.set_weights([w.astype("f4") for w in start])
         for batch in range(BATCHES):
+            # From the same weights, so that the optimizers' states are alike, too.
+            peer.set_weights(start)
             peer.step(batch)
-    peers[SPLITOP].set_weights([w.astype("f4") for w in start])
     return peers, absent
