@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from splitop._src.backend import backend
 from splitop._src.errors import (
     CheckpointError,
+    ClusterError,
     CutError,
     LibraryError,
     NotFusableError,
@@ -24,6 +25,7 @@ from splitop._src.errors import (
 from splitop._src.version import __version__
 
 if TYPE_CHECKING:
+    from splitop import cluster as cluster
     from splitop import keras as keras
     from splitop._src.build_info import BuildInfo, build_info
     from splitop._src.checkpoint.checkpoint import Checkpoint
@@ -40,6 +42,7 @@ __all__ = [
     "BuildInfo",
     "Checkpoint",
     "CheckpointError",
+    "ClusterError",
     "CutError",
     "FirstStep",
     "LibraryError",
@@ -60,6 +63,7 @@ __all__ = [
     "__version__",
     "backend",
     "build_info",
+    "cluster",
     "common_step",
     "keras",
     "minimize",
@@ -91,8 +95,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "keras":
-        return importlib.import_module("splitop.keras")
+    if name in ("cluster", "keras"):
+        return importlib.import_module(f"splitop.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"splitop._src.{_LAZY[name]}"), name)

@@ -34,6 +34,10 @@ class CheckpointError(SplitError):
     """A checkpoint can't be written, is damaged, or does not fit the parts that it is read into."""
 
 
+class ClusterError(SplitError):
+    """The hosts of a cluster are not those that its specification says, or not as they must be."""
+
+
 class VerifyError(SplitError):
     """`splitop.verify` has found that a model does not train in two parts as in one."""
 

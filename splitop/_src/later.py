@@ -104,19 +104,21 @@ class KeptSeeds:
     """dL/dIV, which the later run takes unless it is fed another one.
 
     Attributes:
-        placeholders: For the seeds of the later run.
         keep: Keeps those of this run.
     """
 
     def __init__(self, seeds: Sequence[Any]):
         """Adds both sides to a TF1 graph."""
-        stash = Stash(seeds)
-        self.placeholders = [
-            tf.compat.v1.placeholder_with_default(kept, seed.shape, "iv_gradients_ph")
-            for kept, seed in zip(stash.take().tensors, seeds, strict=True)
+        self._stash = Stash(seeds)
+        self._taken = self._stash.take().tensors
+        self.keep = self._stash.put(seeds)
+
+    def placeholders(self) -> list[tf.Tensor]:
+        """Adds placeholders for the seeds of the later run."""
+        return [
+            tf.compat.v1.placeholder_with_default(kept, kept.shape, "iv_gradients_ph")
+            for kept in self._taken
         ]
-        self.keep = stash.put(seeds)
-        self._stash = stash
 
     def forget(self) -> tf.Operation:
         """The operation that forgets what was kept."""

@@ -28,7 +28,7 @@ from splitop._src.graph.dense import (
     summands,
     uncast,
 )
-from splitop._src.graph.devices import may_be_on_gpu, place_of
+from splitop._src.graph.devices import may_be_on_gpu, on_host_of, place_of
 from splitop._src.graph.gradient_graph import GradientGraph
 from splitop._src.graph.layers import DenseLayer, link_chains, read_layer
 from splitop._src.graph.products import BATCHED
@@ -147,7 +147,8 @@ class Plan:
                 "Plan.apply adds one step to the graph and can be called once; call "
                 "splitop.plan again for another step. Received: a plan that is applied."
             )
-        step = self._emission.run(global_step)
+        with on_host_of(item.variable for item in self._emission.call.variables):
+            step = self._emission.run(global_step)
         self._applied.append(step)
         return step
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from splitop._src.errors import CutError, VariableListError
 from splitop._src.graph import reach
+from splitop._src.graph.devices import on_host_of
 from splitop._src.names import tensor_name
 from splitop._src.run_time_checks import CheckedSeeds, check_seeds
 from splitop._src.validate import Call
@@ -46,13 +47,14 @@ def build_reference(
         CutError: An op on the way has no gradient.
         VariableListError: A variable that no gradient reaches.
     """
-    checked = check_seeds(call.ivs, call.seeds, check_numerics)
-    xs = [item.variable for item in call.variables] + list(extra)
-    before = len(call.graph.get_operations())
+    variables = [item.variable for item in call.variables]
     try:
-        gradients = tf.gradients(
-            list(call.ivs), xs, [seed.checked for seed in checked.seeds], name="splitop/reference"
-        )
+        with on_host_of(variables):
+            checked = check_seeds(call.ivs, call.seeds, check_numerics)
+            before = len(call.graph.get_operations())
+            seeds = [seed.checked for seed in checked.seeds]
+            xs = [*variables, *extra]
+            gradients = tf.gradients(list(call.ivs), xs, seeds, name="splitop/reference")
     except LookupError as error:
         raise CutError(
             f"no gradient flows back from {call.iv_label}: TensorFlow has none for an operation "

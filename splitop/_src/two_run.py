@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from splitop._src.cut import check_cut
 from splitop._src.errors import SplitError, VariableListError
 from splitop._src.graph import reach
 from splitop._src.graph.copy import recomputed
+from splitop._src.graph.devices import on_host_of
 from splitop._src.graph.handover import can_be_repeated
 from splitop._src.later import KeptSeeds, added_operations, later_step
 from splitop._src.names import describe
@@ -154,6 +156,9 @@ def split_minimize(
         for gradient, tensor in zip(gradients, ivs, strict=True)
     ]
     second_ivs = [recomputed(tensor) for tensor in ivs]
+    on_first, on_second = (
+        functools.partial(on_host_of, [item.variable for item in part]) for part in (first, second)
+    )
 
     def plan_second(seeds: Sequence[Any]) -> Plan:
         second_call = check_call(second_ivs, second_given, list(seeds), "split_minimize")
@@ -167,8 +172,10 @@ def split_minimize(
         )
         return plan
 
-    seeds = KeptSeeds(iv_gradients) if forward == STASH else None
-    placeholders = _placeholders(ivs) if seeds is None else seeds.placeholders
+    with on_first():
+        seeds = KeptSeeds(iv_gradients) if forward == STASH else None
+    with on_second():
+        placeholders = _placeholders(ivs) if seeds is None else seeds.placeholders()
     with added_operations(graph) as planned:
         second_plan = plan_second(placeholders)
     both_plan = plan_second(iv_gradients)
@@ -182,9 +189,10 @@ def split_minimize(
         graph.prevent_feeding(seed)  # It would not reach the later run; the placeholder does.
     if seeds is not None or not can_be_repeated(second_ivs, moving):
         added = [*planned, *applied]
-        later = later_step(
-            train_second, added, second_ivs, second, seeds=placeholders, recompute=seeds is None
-        )
+        with on_second():
+            later = later_step(
+                train_second, added, second_ivs, second, seeds=placeholders, recompute=seeds is None
+            )
         train_second, keep = later.step, later.keep
         forget = [later.forget]
         if seeds is not None:

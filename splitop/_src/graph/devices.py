@@ -4,42 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
 from splitop._src import library, replicas
+from splitop._src.cluster import hosts
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A device of this process; the same one however a device string is written.
+    """A device; the same one however a device string is written.
 
     Attributes:
         kind: "CPU", "GPU", ...; None: TensorFlow has yet to choose, when the graph runs.
         index: Which of that kind; None: any.
+        host: The host of a cluster that has it, such as "/job:second/task:0"; "": this process.
     """
 
     kind: str | None
     index: int | None
+    host: str = ""
 
     def __str__(self) -> str:
         if self.kind is None:
-            return "not set"
-        return f"/device:{self.kind}:{'*' if self.index is None else self.index}"
+            return self.host or "not set"
+        return f"{self.host}/device:{self.kind}:{'*' if self.index is None else self.index}"
 
 
 def place_of(variable: Any) -> Place:
     """Where a variable is."""
     spec = _spec_of(variable)
-    return Place(spec.device_type, spec.device_index)
+    return Place(spec.device_type, spec.device_index, hosts.host_of(spec) or "")
 
 
 def device_reason(variable: Any) -> str | None:
     """Why the fused op can't work where a variable is, or None."""
     spec = _spec_of(variable)
-    if not _is_in_this_process(spec):
+    if hosts.host_of(spec) is None and not _is_in_this_process(spec):
         return f"it is placed on another machine's device, {variable.device}"
     if spec.device_type not in (None, "CPU", "GPU"):
         return f"it is placed on {variable.device}; the fused op runs on CPUs and NVIDIA GPUs"
@@ -71,6 +74,19 @@ def on_device_of(graph: Any, variable: Any) -> Iterator[None]:
     variable's handle where the variable goes.
     """
     with graph.colocate_with(None, ignore_existing=True), tf.device(variable.device or None):
+        yield
+
+
+@contextlib.contextmanager
+def on_host_of(variables: Iterable[Any]) -> Iterator[None]:
+    """Adds operations on the host of a cluster that has all of some variables, if one has.
+
+    That is where operations without a device of their own go; TensorFlow would put these, gradients
+    above all, on the host of the session.
+    """
+    found = {place_of(variable).host for variable in variables}
+    host = found.pop() if len(found) == 1 else ""
+    with tf.device(host) if host else contextlib.nullcontext():
         yield
 
 

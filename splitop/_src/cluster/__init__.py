@@ -1,0 +1,1 @@
+"""Parts on different hosts, in TensorFlow's own cluster runtime."""

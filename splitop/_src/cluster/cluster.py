@@ -1,0 +1,181 @@
+"""`splitop.cluster.Cluster`: the two parts on two hosts, trained by one session."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src import library
+from splitop._src.cluster import hosts, peer
+from splitop._src.cluster.spec import FIRST, PARTS, SECOND, device_of, read_spec
+from splitop._src.errors import ClusterError
+
+_POLL = 0.5
+_STOP = "splitop_cluster_stop"
+
+
+class Cluster:
+    """Two processes, each with one part of a model, in TensorFlow's own cluster runtime.
+
+    The process of the first part builds the graph of both and runs it:
+
+        cluster = splitop.cluster.Cluster({"first": "host1:2222", "second": "host2:2222"}, "first")
+        with cluster.second_part():
+            ...  # the second part's input, layers and optimizer
+        with cluster.first_part():
+            ...  # the first part's
+        ops = splitop.split_minimize(loss, iv, ...)
+        with cluster.session() as session:
+            session.run(ops.train_both)
+        cluster.stop()
+
+    That of the second part only serves:
+
+        splitop.cluster.Cluster({"first": "host1:2222", "second": "host2:2222"}, "second").serve()
+
+    TensorFlow's servers know no passwords and no encryption: who reaches their port can run any
+    program there. For private networks only.
+
+    Attributes:
+        part: The part that this process has, "first" or "second".
+    """
+
+    def __init__(
+        self,
+        spec: Mapping[str, Any] | None = None,
+        part: str | None = None,
+        *,
+        timeout: float = 60.0,
+        config: Any | None = None,
+    ):
+        """Loads the fused ops; starts nothing yet.
+
+        Args:
+            spec: "host:port" for "first" and for "second", the same in both processes. With
+                `part`, too, left out: the environment variable TF_CONFIG says both.
+            part: "first" or "second": the part that this process has.
+            timeout: Seconds to wait for the other host, and for one run of a session to end.
+            config: tf.compat.v1.ConfigProto of this host: its threads and GPUs.
+
+        Raises:
+            ClusterError: `spec` or TF_CONFIG does not say where two parts are.
+        """
+        self._spec = read_spec(spec, part)
+        if not timeout > 0:
+            raise ClusterError(f"timeout must be seconds, more than 0. Received: {timeout!r}.")
+        self._timeout = timeout
+        self._config = config
+        self._server: Any | None = None
+        self.part = self._spec.part
+        if library.reason() is None:
+            library.load()
+        else:
+            library.warn_once()
+        for each in PARTS:
+            hosts.add(each, 0)
+
+    def first_part(self) -> contextlib.AbstractContextManager[Any]:
+        """A scope whose operations and variables are on the first part's host."""
+        return tf.device(device_of(FIRST))
+
+    def second_part(self) -> contextlib.AbstractContextManager[Any]:
+        """A scope whose operations and variables are on the second part's host.
+
+        Build the second part, what reads its input, and its optimizer in it: the optimizer's slots
+        go where their variables are, a Keras optimizer's own counters where it is made.
+        """
+        return tf.device(device_of(SECOND))
+
+    def session(self, graph: tf.Graph | None = None, config: Any | None = None) -> Any:
+        """A session that runs both parts, when the other host is there and can run the fused ops.
+
+        Args:
+            graph: The graph; None: the current one.
+            config: tf.compat.v1.ConfigProto of the session; if it has no operation_timeout_in_ms,
+                that is set to the cluster's timeout.
+
+        Returns:
+            A tf.compat.v1.Session. A run that takes longer than the timeout is a
+            tf.errors.DeadlineExceededError, one whose other host has gone a
+            tf.errors.UnavailableError or AbortedError.
+
+        Raises:
+            ClusterError: Called by the second part; or the other host is not there in time, or
+                can't run the fused ops.
+        """
+        self._check_is(FIRST, "session")
+        target = self._target()
+        peer.wait_for(self._spec, self._timeout)
+        peer.check_with(self._run_once, self._spec)
+        return tf.compat.v1.Session(target, graph, self._with_timeout(config))
+
+    def serve(self) -> None:
+        """Runs what the first part's session asks for, until that calls `stop`.
+
+        Raises:
+            ClusterError: Called by the first part, or the own address can't be used.
+        """
+        self._check_is(SECOND, "serve")
+        own = tf.compat.v1.ConfigProto(device_filters=[device_of(SECOND)])
+        with tf.Graph().as_default(), tf.compat.v1.Session(self._target(), config=own) as session:
+            stopped = tf.raw_ops.VarIsInitializedOp(resource=_stop_handle())
+            while not session.run(stopped):
+                time.sleep(_POLL)
+
+    def stop(self) -> None:
+        """Has the second part's `serve` return; what its variables hold is lost.
+
+        Raises:
+            ClusterError: Called by the second part, or the other host is not there.
+        """
+        self._check_is(FIRST, "stop")
+        self._target()
+        peer.wait_for(self._spec, self._timeout)
+        self._run_once(
+            lambda: tf.raw_ops.AssignVariableOp(resource=_stop_handle(), value=tf.constant(True))
+        )
+
+    def _run_once(self, build: Callable[[], Any]) -> None:
+        with tf.Graph().as_default():
+            fetched = build()
+            with tf.compat.v1.Session(self._target(), config=self._with_timeout(None)) as session:
+                session.run(fetched)
+
+    def _with_timeout(self, config: Any | None) -> Any:
+        result = tf.compat.v1.ConfigProto()
+        if config is not None:
+            result.CopyFrom(config)
+        if not result.operation_timeout_in_ms:
+            result.operation_timeout_in_ms = max(1, int(self._timeout * 1000))
+        return result
+
+    def _target(self) -> str:
+        """The address of this process's server, which is started first if need be."""
+        if self._server is None:
+            addresses = {part: [address] for part, address in self._spec.addresses.items()}
+            try:
+                self._server = tf.distribute.Server(
+                    addresses, job_name=self.part, task_index=0, config=self._config
+                )
+            except tf.errors.OpError as error:
+                raise ClusterError(
+                    f'the {self.part} part can\'t listen at "{self._spec.addresses[self.part]}". '
+                    f"Received: {error.message}."
+                ) from None
+        return str(self._server.target)
+
+    def _check_is(self, part: str, method: str) -> None:
+        if self.part != part:
+            raise ClusterError(
+                f"{method} is for the process of the {part} part. Received: a call by that of the "
+                f"{self.part} part."
+            )
+
+
+def _stop_handle() -> Any:
+    with tf.device(device_of(SECOND)):
+        return tf.raw_ops.VarHandleOp(dtype=tf.bool, shape=[], shared_name=_STOP)

@@ -1,0 +1,19 @@
+"""Which hosts of a cluster run the fused ops: those that a `splitop.cluster.Cluster` has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Job and task. A cluster of somebody else's may not have loaded the ops.
+_known: set[tuple[str, int]] = set()
+
+
+def add(job: str, task: int) -> None:
+    """Makes a host known, for as long as the process lives."""
+    _known.add((job, task))
+
+
+def host_of(spec: Any) -> str | None:
+    """The host of a tf.DeviceSpec, such as "/job:second/task:0"; None: not a known one."""
+    key = (spec.job, spec.task or 0)
+    return f"/job:{key[0]}/task:{key[1]}" if key in _known else None

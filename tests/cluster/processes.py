@@ -1,0 +1,63 @@
+"""Processes that have the second part, and the addresses of both."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[2]
+SERVE = "import splitop; splitop.cluster.Cluster().serve()"
+# Somebody else's server, which knows nothing of splitop.
+WITHOUT_OPS = (
+    "import json, os, tensorflow as tf; spec = json.loads(os.environ['TF_CONFIG'])['cluster']; "
+    "tf.distribute.Server(spec, job_name='second', task_index=0).join()"
+)
+
+
+def free_spec() -> dict[str, str]:
+    """Addresses whose ports were free a moment ago."""
+    sockets = [socket.socket() for _ in range(2)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        first, second = (f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
+    finally:
+        for each in sockets:
+            each.close()
+    return {"first": first, "second": second}
+
+
+def tf_config(spec: dict[str, str], part: str) -> str:
+    return json.dumps(
+        {
+            "cluster": {name: [address] for name, address in spec.items()},
+            "task": {"type": part, "index": 0},
+        }
+    )
+
+
+class Peer:
+    """A process with the second part; killed when the context is left."""
+
+    def __init__(self, spec: dict[str, str], code: str = SERVE):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=os.environ
+            | {
+                "TF_CONFIG": tf_config(spec, "second"),
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+            },
+        )
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait(30)
