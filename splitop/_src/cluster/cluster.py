@@ -140,9 +140,10 @@ class Cluster:
         )
 
     def _run_once(self, build: Callable[[], Any]) -> None:
+        config = self._with_timeout(None)
         with tf.Graph().as_default():
             fetched = build()
-            with tf.compat.v1.Session(self._target(), config=self._with_timeout(None)) as session:
+            with tf.compat.v1.Session(self._target(), config=config) as session:
                 session.run(fetched)
 
     def _with_timeout(self, config: Any | None) -> Any:
@@ -166,7 +167,10 @@ class Cluster:
                     f'the {self.part} part can\'t listen at "{self._spec.addresses[self.part]}". '
                     f"Received: {error.message}."
                 ) from None
-        return str(self._server.target)
+        # By another name than its own: of a server that TensorFlow knows to be in this process, it
+        # does not take a call back, and would wait for ever for a host that has gone.
+        host, _, port = self._spec.addresses[self.part].rpartition(":")
+        return f"grpc://{'127.0.0.1' if host == 'localhost' else 'localhost'}:{port}"
 
     def _check_is(self, part: str, method: str) -> None:
         if self.part != part:
