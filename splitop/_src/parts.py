@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,12 +10,23 @@ import keras
 import tensorflow as tf
 
 from splitop._src.errors import CutError, VariableListError
+from splitop._src.graph.devices import on_host_of
 from splitop._src.names import describe, variable_name
+from splitop._src.optimizers.base import tf_variable
 
 
 def call_part(part: Callable[..., Any], inputs: Any) -> Any:
-    """The part's output in training; a layer that doesn't take the argument passes it on inside."""
-    return part(inputs, training=True) if isinstance(part, keras.Layer) else part(inputs)
+    """The part's output in training, worked out on the host of a cluster that has its variables.
+
+    A layer that doesn't take the argument `training` passes it on inside.
+    """
+    with on_host_of_part(part):
+        return part(inputs, training=True) if isinstance(part, keras.Layer) else part(inputs)
+
+
+def on_host_of_part(part: Any) -> contextlib.AbstractContextManager[None]:
+    """A scope on the host of a cluster that has a part's variables, if one has them all."""
+    return on_host_of(map(tf_variable, getattr(part, "trainable_variables", ())))
 
 
 def penalties_of(part: Any) -> list[Any]:

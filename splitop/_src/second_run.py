@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import weakref
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.graph import reach
+from splitop._src.graph.devices import on_host_of
 from splitop._src.graph.handover import Handover, hand_over
 from splitop._src.graph.portion import copy_portion, portion
 from splitop._src.planner import Plan
@@ -92,9 +94,10 @@ class SecondRun:
         sources = {ref.deref().op for ref in known}
         targets = [*self._effects, *(tensor.op for tensor in wanted)]
         work = portion(targets, _AllBut(sources))
-        _, now = copy_portion(work, known)
-        now |= known
-        self._stash.put([now[tensor.ref()] for tensor in self._handover.kept])
+        with self._on_host():
+            _, now = copy_portion(work, known)
+            now |= known
+            self._stash.put([now[tensor.ref()] for tensor in self._handover.kept])
         return [now[tensor.ref()] for tensor in ivs]
 
     def forget(self) -> None:
@@ -102,13 +105,17 @@ class SecondRun:
         self._stash.clear_now()
 
     def _step(self, seeds: Sequence[Any]) -> None:
-        taken = self._stash.take()
         known = self._captured()
         known |= {own.ref(): now for own, now in zip(self._seeds, seeds, strict=True)}
-        known |= {
-            own.ref(): now for own, now in zip(self._handover.kept, taken.tensors, strict=True)
-        }
-        copy_portion(self._handover.work, known, taken.after)
+        with self._on_host():
+            taken = self._stash.take()
+            known |= {
+                own.ref(): now for own, now in zip(self._handover.kept, taken.tensors, strict=True)
+            }
+            copy_portion(self._handover.work, known, taken.after)
+
+    def _on_host(self) -> contextlib.AbstractContextManager[None]:
+        return on_host_of(item.variable for item in self._variables)
 
     def _hand_over(
         self, step: Sequence[Any], before: Sequence[Any], added: Sequence[Any], recompute: bool

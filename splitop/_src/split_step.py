@@ -33,6 +33,7 @@ from splitop._src.part_checks import (
 from splitop._src.parts import (
     call_part,
     check_no_mask,
+    on_host_of_part,
     penalties_of,
     seed_dtype,
     total,
@@ -162,7 +163,9 @@ class SplitStep:
         check_one_replica("a SplitStep")
         _check_eager("forward_second")
         self.forget()
-        number, flat = self._forward(tf.nest.map_structure(_as_tensor, x))
+        with on_host_of_part(self._second_part):
+            # So is what the function returns there: IV crosses once.
+            number, flat = self._forward(tf.nest.map_structure(_as_tensor, x))
         run = self._runs[int(number)]
         self._pending = ForwardPass(run, self._origins.new(flat), [each.shape for each in flat])
         return tf.nest.pack_sequence_as(run.iv, flat)

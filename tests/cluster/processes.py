@@ -40,19 +40,20 @@ def tf_config(spec: dict[str, str], part: str) -> str:
     )
 
 
+def environment(spec: dict[str, str], part: str) -> dict[str, str]:
+    return os.environ | {
+        "TF_CONFIG": tf_config(spec, part),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+
+
 class Peer:
     """A process with the second part; killed when the context is left."""
 
     def __init__(self, spec: dict[str, str], code: str = SERVE):
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env=os.environ
-            | {
-                "TF_CONFIG": tf_config(spec, "second"),
-                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-                "TF_CPP_MIN_LOG_LEVEL": "3",
-            },
+            [sys.executable, "-c", code], cwd=ROOT, env=environment(spec, "second")
         )
 
     def __enter__(self) -> Peer:

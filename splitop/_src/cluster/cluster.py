@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -109,9 +109,29 @@ class Cluster:
         """
         self._check_is(FIRST, "session")
         target = self._target()
-        peer.wait_for(self._spec, self._timeout)
-        peer.check_with(self._run_once, self._spec)
-        return tf.compat.v1.Session(target, graph, self._with_timeout(config))
+        self._wait_for_second()
+        peer.check_way_back(self._spec, self._timeout, target)
+        return tf.compat.v1.Session(target, graph, peer.with_timeout(config, self._timeout))
+
+    def connect(self) -> None:
+        """Has TensorFlow run eager calls and tf.functions on both hosts, for a `SplitStep`.
+
+        To be called once, before TensorFlow has run anything, and not with `session`. No time-out
+        ends what waits for a host that does not answer any more.
+
+        Raises:
+            ClusterError: As `session` does.
+        """
+        self._check_is(FIRST, "connect")
+        if self._server is not None:
+            raise ClusterError(
+                "connect is for eager calls, session for TF1 graphs; a process has one of both. "
+                "Received: connect after session."
+            )
+        self._wait_for_second()
+        tf.config.experimental_connect_to_cluster(
+            self._cluster_spec(), job_name=FIRST, task_index=0
+        )
 
     def serve(self) -> None:
         """Runs what the first part's session asks for, until that calls `stop`.
@@ -133,34 +153,28 @@ class Cluster:
             ClusterError: Called by the second part, or the other host is not there.
         """
         self._check_is(FIRST, "stop")
-        self._target()
         peer.wait_for(self._spec, self._timeout)
-        self._run_once(
-            lambda: tf.raw_ops.AssignVariableOp(resource=_stop_handle(), value=tf.constant(True))
+        peer.run_there(
+            self._spec,
+            self._timeout,
+            lambda: tf.raw_ops.AssignVariableOp(resource=_stop_handle(), value=tf.constant(True)),
         )
 
-    def _run_once(self, build: Callable[[], Any]) -> None:
-        config = self._with_timeout(None)
-        with tf.Graph().as_default():
-            fetched = build()
-            with tf.compat.v1.Session(self._target(), config=config) as session:
-                session.run(fetched)
+    def _wait_for_second(self) -> None:
+        peer.wait_for(self._spec, self._timeout)
+        peer.check_ops(self._spec, self._timeout)
 
-    def _with_timeout(self, config: Any | None) -> Any:
-        result = tf.compat.v1.ConfigProto()
-        if config is not None:
-            result.CopyFrom(config)
-        if not result.operation_timeout_in_ms:
-            result.operation_timeout_in_ms = max(1, int(self._timeout * 1000))
-        return result
+    def _cluster_spec(self) -> Any:
+        return tf.train.ClusterSpec(
+            {part: [address] for part, address in self._spec.addresses.items()}
+        )
 
     def _target(self) -> str:
         """The address of this process's server, which is started first if need be."""
         if self._server is None:
-            addresses = {part: [address] for part, address in self._spec.addresses.items()}
             try:
                 self._server = tf.distribute.Server(
-                    addresses, job_name=self.part, task_index=0, config=self._config
+                    self._cluster_spec(), job_name=self.part, task_index=0, config=self._config
                 )
             except tf.errors.OpError as error:
                 raise ClusterError(

@@ -13,6 +13,11 @@ def add(job: str, task: int) -> None:
     _known.add((job, task))
 
 
+def are_known() -> bool:
+    """Whether there is a cluster at all."""
+    return bool(_known)
+
+
 def host_of(spec: Any) -> str | None:
     """The host of a tf.DeviceSpec, such as "/job:second/task:0"; None: not a known one."""
     key = (spec.job, spec.task or 0)

@@ -1,4 +1,4 @@
-"""The host of the other part: whether it is there, and can run the fused ops."""
+"""The second part's host, as the first part sees it: is it there, and can it run the ops?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src import library
-from splitop._src.cluster.spec import Spec, device_of
+from splitop._src.cluster.spec import FIRST, SECOND, Spec, device_of
 from splitop._src.errors import ClusterError
 
 _PAUSE = 0.1
@@ -18,7 +18,7 @@ _NOT_REGISTERED = "Op type not registered 'Splitop>"
 
 
 def wait_for(spec: Spec, timeout: float) -> None:
-    """Waits until something listens at the other part's address.
+    """Waits until something listens at the second part's address.
 
     TensorFlow itself would wait for ever.
 
@@ -29,7 +29,7 @@ def wait_for(spec: Spec, timeout: float) -> None:
     Raises:
         ClusterError: Nothing does in time.
     """
-    address = spec.addresses[spec.other]
+    address = spec.addresses[SECOND]
     host, _, port = address.rpartition(":")
     end = time.monotonic() + timeout
     while True:
@@ -40,42 +40,97 @@ def wait_for(spec: Spec, timeout: float) -> None:
         except OSError as error:
             if left <= _PAUSE:
                 raise ClusterError(
-                    f'the host of the {spec.other} part must be at "{address}", with '
+                    f'the host of the second part must be at "{address}", with '
                     f"splitop.cluster.Cluster(...).serve() running there. Received: no answer in "
                     f"{timeout:g} seconds ({error})."
                 ) from None
         time.sleep(_PAUSE)
 
 
-def check_with(run: Callable[[Callable[[], Any]], Any], spec: Spec) -> None:
-    """Has the other part's host run one of the fused ops.
-
-    Args:
-        run: Runs what a function adds to the graph.
-        spec: The cluster.
+def check_ops(spec: Spec, timeout: float) -> None:
+    """Has the second part's host run one of the fused ops.
 
     Raises:
-        ClusterError: It can't, or does not answer.
+        ClusterError: It can't, or does not answer in time.
     """
-    where = f'the host of the {spec.other} part at "{spec.addresses[spec.other]}"'
     try:
-        run(lambda: _on_host_of(spec.other))
+        run_there(spec, timeout, _one_of_the_ops)
     except tf.errors.NotFoundError as error:
         if _NOT_REGISTERED not in error.message:
             raise
         raise ClusterError(
-            f"{where} must have splitop's ops loaded: start it with "
+            f"{_where(spec)} must have splitop's ops loaded: start it with "
             "splitop.cluster.Cluster(...).serve(); if it is, see what `python -m splitop doctor` "
             f"says there. Received: {error.message.splitlines()[-1]}"
         ) from None
+
+
+def run_there(spec: Spec, timeout: float, build: Callable[[], Any]) -> None:
+    """Runs what a function adds to a graph on the second part's host alone.
+
+    Raises:
+        ClusterError: It does not answer in time.
+    """
+    config = tf.compat.v1.ConfigProto(device_filters=[device_of(SECOND)])
+    run_once(spec, f"grpc://{spec.addresses[SECOND]}", with_timeout(config, timeout), build)
+
+
+def check_way_back(spec: Spec, timeout: float, target: str) -> None:
+    """Has the second part's host fetch a number from the first part's.
+
+    Args:
+        spec: The cluster.
+        timeout: Seconds.
+        target: The address of this process's server.
+
+    Raises:
+        ClusterError: It does not get it in time.
+    """
+
+    def build() -> Any:
+        with tf.device(device_of(FIRST)):
+            number = tf.random.uniform([])  # No constant, which TensorFlow would copy.
+        with tf.device(device_of(SECOND)):
+            return number + 1.0
+
+    run_once(spec, target, with_timeout(None, timeout), build)
+
+
+def run_once(spec: Spec, target: str, config: Any, build: Callable[[], Any]) -> None:
+    """Runs what a function adds to a graph, in a session of its own.
+
+    Raises:
+        ClusterError: The other host does not answer in time.
+    """
+    try:
+        with tf.Graph().as_default():
+            fetched = build()
+            with tf.compat.v1.Session(target, config=config) as session:
+                session.run(fetched)
     except (tf.errors.DeadlineExceededError, tf.errors.UnavailableError) as error:
+        reason = error.message.splitlines()[-1]
         raise ClusterError(
-            f"{where} must take part in the cluster. Received: no answer ({error.message})."
+            f"{_where(spec)} must take part in the cluster, with the same addresses, and reach "
+            f'"{spec.addresses[FIRST]}". Received: no answer ({reason}).'
         ) from None
 
 
-def _on_host_of(part: str) -> Any:
-    with tf.device(device_of(part)):
+def with_timeout(config: Any | None, timeout: float) -> Any:
+    """A copy of a ConfigProto, in which a run ends after so many seconds unless it says when."""
+    result = tf.compat.v1.ConfigProto()
+    if config is not None:
+        result.CopyFrom(config)
+    if not result.operation_timeout_in_ms:
+        result.operation_timeout_in_ms = max(1, int(timeout * 1000))
+    return result
+
+
+def _where(spec: Spec) -> str:
+    return f'the host of the second part at "{spec.addresses[SECOND]}"'
+
+
+def _one_of_the_ops() -> Any:
+    with tf.device(device_of(SECOND)):
         numbers = tf.zeros([1])
         if library.reason() is not None:
             return tf.identity(numbers)  # The reference path needs no ops.

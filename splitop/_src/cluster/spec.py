@@ -27,11 +27,6 @@ class Spec:
     addresses: Mapping[str, str]
     part: str
 
-    @property
-    def other(self) -> str:
-        """The part that the other process has."""
-        return SECOND if self.part == FIRST else FIRST
-
 
 def read_spec(addresses: Any, part: Any) -> Spec:
     """Checks what was given; without anything, reads TF_CONFIG.

@@ -83,8 +83,11 @@ def on_host_of(variables: Iterable[Any]) -> Iterator[None]:
 
     That is where operations without a device of their own go; TensorFlow would put these, gradients
     above all, on the host of the session.
+
+    Args:
+        variables: tf.Variable objects.
     """
-    found = {place_of(variable).host for variable in variables}
+    found = {place_of(variable).host for variable in variables} if hosts.are_known() else set()
     host = found.pop() if len(found) == 1 else ""
     with tf.device(host) if host else contextlib.nullcontext():
         yield
