@@ -12,10 +12,11 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 SERVE = "import splitop; splitop.cluster.Cluster().serve()"
 # Somebody else's server, which knows nothing of splitop.
-WITHOUT_OPS = (
+SOMEBODY_ELSES = (
     "import json, os, tensorflow as tf; spec = json.loads(os.environ['TF_CONFIG'])['cluster']; "
     "tf.distribute.Server(spec, job_name='second', task_index=0).join()"
 )
+OLD = f"import splitop._src.cluster.notices as n; n.__version__ = '0.0.1'; {SERVE}"
 
 
 def free_spec() -> dict[str, str]:

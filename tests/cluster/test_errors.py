@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import splitop
 from splitop import ClusterError
 from splitop._src import library
 from splitop._src.cluster import peer as peers
+from splitop._src.cluster.spec import read_spec
 from splitop.cluster import Cluster
 from tests.cluster.models import Trainer
-from tests.cluster.processes import WITHOUT_OPS, Peer, free_spec, tf_config
+from tests.cluster.processes import OLD, SOMEBODY_ELSES, Peer, free_spec, tf_config
 
 tf1 = tf.compat.v1
 
@@ -47,8 +50,8 @@ class TestSpec:
         with pytest.raises(ClusterError, match='part must be "first" or "second"'):
             Cluster(GOOD, part)
 
-    @pytest.mark.parametrize("timeout", [0, -1.0, float("nan")])
-    def test_timeout(self, timeout: float) -> None:
+    @pytest.mark.parametrize("timeout", [0, -1.0, float("nan"), float("inf"), "60", None])
+    def test_timeout(self, timeout: Any) -> None:
         with pytest.raises(ClusterError, match="timeout must be seconds"):
             Cluster(GOOD, "first", timeout=timeout)
 
@@ -89,6 +92,14 @@ def test_nobody_is_there(method: str) -> None:
         getattr(cluster, method)()
 
 
+@pytest.mark.parametrize("method", ["session", "connect"])
+def test_session_and_connect_of_one_process(method: str) -> None:
+    cluster = Cluster(GOOD, "first")
+    cluster._connected = True
+    with pytest.raises(ClusterError, match=f"Received: {method} after connect"):
+        getattr(cluster, method)()
+
+
 @pytest.fixture
 def port() -> Iterator[int]:
     """One on which something listens that never answers."""
@@ -108,13 +119,25 @@ def test_the_own_port_is_taken(port: int) -> None:
     cluster = Cluster({**free_spec(), "first": f"127.0.0.1:{port}"}, "first")
     with pytest.raises(ClusterError, match=f'first part can\'t listen at "127.0.0.1:{port}"'):
         cluster.session()
+    with pytest.raises(ClusterError, match=f'first part can\'t listen at "127.0.0.1:{port}"'):
+        cluster._check_port()  # That of connect, whose process does nothing else then.
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(library.reason() is not None, reason=str(library.reason()))
-def test_a_host_without_the_ops() -> None:
+def test_hosts_that_can_not_serve() -> None:
     spec = free_spec()
-    with Peer(spec, WITHOUT_OPS), pytest.raises(ClusterError, match="must have splitop's ops"):
-        Cluster(spec, "first").session()
+    with Peer(spec, SOMEBODY_ELSES):
+        peers.wait_for(read_spec(spec, "first"), 60)
+        with pytest.raises(ClusterError, match="does not say its version"):
+            Cluster(spec, "first", timeout=1).session()
+        with pytest.raises(ClusterError, match="must have splitop's ops"):
+            peers.check_ops(read_spec(spec, "first"), 20)
+    spec = free_spec()
+    with Peer(spec, OLD):
+        own = re.escape(f"{splitop.__version__}, TensorFlow {tf.__version__}")
+        with pytest.raises(ClusterError, match=rf"{own}\. Received: splitop 0\.0\.1, TensorFlow"):
+            Cluster(spec, "first").session()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -115,16 +116,17 @@ class Checkpoint:
                 directory can't be written.
         """
         step = whole_step(step)
-        states = self._collect_all(session)
+        with _graph_of(session):
+            states = self._collect_all(session)
 
-        def fill(folder: pathlib.Path) -> None:
-            for part, state in states.items():
-                (folder / part).mkdir()
-                self._write(folder / part, state, session)
-                saved = Manifest(part, step, state.saved(), state.saved_optimizers())
-                manifests.write(folder / part, saved)
+            def fill(folder: pathlib.Path) -> None:
+                for part, state in states.items():
+                    (folder / part).mkdir()
+                    self._write(folder / part, state, session)
+                    saved = Manifest(part, step, state.saved(), state.saved_optimizers())
+                    manifests.write(folder / part, saved)
 
-        return str(self._store.write(step, fill, self._keep).path)
+            return str(self._store.write(step, fill, self._keep).path)
 
     def restore(self, step: int | None = None, *, session: Any | None = None) -> int | None:
         """Sets all variables of all parts from a checkpoint.
@@ -145,7 +147,7 @@ class Checkpoint:
                 or its parts are of different steps.
         """
         step = None if step is None else whole_step(step)
-        with self._store.reading(self._parts.keys(), step) as save:
+        with _graph_of(session), self._store.reading(self._parts.keys(), step) as save:
             if save is None:
                 self._explain(step)
                 return None
@@ -187,12 +189,7 @@ class Checkpoint:
             state = State(part, self._parts[part])
             state.check_eager(part)
             return state
-        if not isinstance(session, (tf.compat.v1.Session, tf.compat.v1.InteractiveSession)):
-            raise CheckpointError(
-                f"session must be a tf.compat.v1.Session. Received: {describe(session)}."
-            )
-        with session.graph.as_default():
-            return State(part, self._parts[part])
+        return State(part, self._parts[part])
 
     def _write(self, folder: pathlib.Path, state: State, session: Any) -> None:
         if session is None:
@@ -217,6 +214,17 @@ class Checkpoint:
             f'"{self.directory}" must hold a checkpoint{wanted} with the parts '
             f"{' and '.join(self._parts)}. Received: {', '.join(there) or 'no checkpoint'}."
         )
+
+
+def _graph_of(session: Any) -> contextlib.AbstractContextManager[Any]:
+    """A scope with the session's graph as the current one: Saver and TF1 optimizers ask for it."""
+    if session is None:
+        return contextlib.nullcontext()
+    if not isinstance(session, (tf.compat.v1.Session, tf.compat.v1.InteractiveSession)):
+        raise CheckpointError(
+            f"session must be a tf.compat.v1.Session. Received: {describe(session)}."
+        )
+    return session.graph.as_default()
 
 
 def _check_stamps(save: Save, saved: Mapping[str, Manifest]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src import library
-from splitop._src.cluster import hosts, peer
+from splitop._src.cluster import hosts, notices, peer
+from splitop._src.cluster.session import ClusterSession
 from splitop._src.cluster.spec import FIRST, PARTS, SECOND, device_of, read_spec
 from splitop._src.errors import ClusterError
 
 _POLL = 0.5
-_STOP = "splitop_cluster_stop"
+_LONGEST = 1e9
 
 
 class Cluster:
@@ -65,11 +67,15 @@ class Cluster:
             ClusterError: `spec` or TF_CONFIG does not say where two parts are.
         """
         self._spec = read_spec(spec, part)
-        if not timeout > 0:
-            raise ClusterError(f"timeout must be seconds, more than 0. Received: {timeout!r}.")
+        if not isinstance(timeout, (int, float)) or not 0 < timeout <= _LONGEST:
+            raise ClusterError(
+                f"timeout must be seconds, more than 0 and at most {_LONGEST:g}. "
+                f"Received: {timeout!r}."
+            )
         self._timeout = timeout
         self._config = config
         self._server: Any | None = None
+        self._connected = False
         self.part = self._spec.part
         if library.reason() is None:
             library.load()
@@ -104,14 +110,20 @@ class Cluster:
             tf.errors.UnavailableError or AbortedError.
 
         Raises:
-            ClusterError: Called by the second part; or the other host is not there in time, or
-                can't run the fused ops.
+            ClusterError: Called by the second part; or the other host is not there in time, has
+                other versions, or can't run the fused ops.
         """
         self._check_is(FIRST, "session")
+        if self._connected:
+            raise ClusterError(
+                "session is for a process that has not called connect: TensorFlow runs one server "
+                "at an address. Received: session after connect."
+            )
         target = self._target()
         self._wait_for_second()
         peer.check_way_back(self._spec, self._timeout, target)
-        return tf.compat.v1.Session(target, graph, peer.with_timeout(config, self._timeout))
+        config = peer.with_timeout(config, self._timeout)
+        return ClusterSession(target, graph, config, lambda: peer.listens(self._spec))
 
     def connect(self) -> None:
         """Has TensorFlow run eager calls and tf.functions on both hosts, for a `SplitStep`.
@@ -123,15 +135,18 @@ class Cluster:
             ClusterError: As `session` does.
         """
         self._check_is(FIRST, "connect")
-        if self._server is not None:
+        if self._server is not None or self._connected:
             raise ClusterError(
-                "connect is for eager calls, session for TF1 graphs; a process has one of both. "
-                "Received: connect after session."
+                "connect is for eager calls, session for TF1 graphs; a process has one of both, "
+                "and connects once. Received: connect after "
+                f"{'connect' if self._connected else 'session'}."
             )
         self._wait_for_second()
+        self._check_port()
         tf.config.experimental_connect_to_cluster(
             self._cluster_spec(), job_name=FIRST, task_index=0
         )
+        self._connected = True
 
     def serve(self) -> None:
         """Runs what the first part's session asks for, until that calls `stop`.
@@ -142,9 +157,11 @@ class Cluster:
         self._check_is(SECOND, "serve")
         own = tf.compat.v1.ConfigProto(device_filters=[device_of(SECOND)])
         with tf.Graph().as_default(), tf.compat.v1.Session(self._target(), config=own) as session:
-            stopped = tf.raw_ops.VarIsInitializedOp(resource=_stop_handle())
+            session.run(notices.show_versions())
+            stopped, forget = notices.is_to_stop(), notices.forget_stop()
             while not session.run(stopped):
                 time.sleep(_POLL)
+            session.run(forget)
 
     def stop(self) -> None:
         """Has the second part's `serve` return; what its variables hold is lost.
@@ -154,14 +171,11 @@ class Cluster:
         """
         self._check_is(FIRST, "stop")
         peer.wait_for(self._spec, self._timeout)
-        peer.run_there(
-            self._spec,
-            self._timeout,
-            lambda: tf.raw_ops.AssignVariableOp(resource=_stop_handle(), value=tf.constant(True)),
-        )
+        peer.run_there(self._spec, self._timeout, notices.ask_to_stop)
 
     def _wait_for_second(self) -> None:
         peer.wait_for(self._spec, self._timeout)
+        peer.check_versions(self._spec, self._timeout)
         peer.check_ops(self._spec, self._timeout)
 
     def _cluster_spec(self) -> Any:
@@ -177,14 +191,27 @@ class Cluster:
                     self._cluster_spec(), job_name=self.part, task_index=0, config=self._config
                 )
             except tf.errors.OpError as error:
-                raise ClusterError(
-                    f'the {self.part} part can\'t listen at "{self._spec.addresses[self.part]}". '
-                    f"Received: {error.message}."
-                ) from None
+                raise self._cannot_listen(error.message) from None
         # By another name than its own: of a server that TensorFlow knows to be in this process, it
         # does not take a call back, and would wait for ever for a host that has gone.
         host, _, port = self._spec.addresses[self.part].rpartition(":")
         return f"grpc://{'127.0.0.1' if host == 'localhost' else 'localhost'}:{port}"
+
+    def _check_port(self) -> None:
+        """Raises if the own port is taken: `connect` of TensorFlow does not say so."""
+        _, _, port = self._spec.addresses[self.part].rpartition(":")
+        with socket.socket() as own:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                own.bind(("", int(port)))
+            except OSError as error:
+                raise self._cannot_listen(str(error)) from None
+
+    def _cannot_listen(self, reason: str) -> ClusterError:
+        address = self._spec.addresses[self.part]
+        return ClusterError(
+            f'the {self.part} part can\'t listen at "{address}". Received: {reason}.'
+        )
 
     def _check_is(self, part: str, method: str) -> None:
         if self.part != part:
@@ -192,8 +219,3 @@ class Cluster:
                 f"{method} is for the process of the {part} part. Received: a call by that of the "
                 f"{self.part} part."
             )
-
-
-def _stop_handle() -> Any:
-    with tf.device(device_of(SECOND)):
-        return tf.raw_ops.VarHandleOp(dtype=tf.bool, shape=[], shared_name=_STOP)

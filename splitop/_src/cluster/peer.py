@@ -10,10 +10,12 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src import library
+from splitop._src.cluster import notices
 from splitop._src.cluster.spec import FIRST, SECOND, Spec, device_of
 from splitop._src.errors import ClusterError
 
 _PAUSE = 0.1
+_SERVE = "splitop.cluster.Cluster(...).serve()"
 _NOT_REGISTERED = "Op type not registered 'Splitop>"
 
 
@@ -29,22 +31,54 @@ def wait_for(spec: Spec, timeout: float) -> None:
     Raises:
         ClusterError: Nothing does in time.
     """
-    address = spec.addresses[SECOND]
-    host, _, port = address.rpartition(":")
     end = time.monotonic() + timeout
     while True:
         left = end - time.monotonic()
         try:
-            with socket.create_connection((host.strip("[]"), int(port)), max(left, _PAUSE)):
-                return
+            _knock(spec, max(left, _PAUSE))
+            return
         except OSError as error:
             if left <= _PAUSE:
                 raise ClusterError(
-                    f'the host of the second part must be at "{address}", with '
-                    f"splitop.cluster.Cluster(...).serve() running there. Received: no answer in "
-                    f"{timeout:g} seconds ({error})."
+                    f'the host of the second part must be at "{spec.addresses[SECOND]}", with '
+                    f"{_SERVE} running there. Received: no answer in {timeout:g} seconds ({error})."
                 ) from None
         time.sleep(_PAUSE)
+
+
+def listens(spec: Spec) -> bool:
+    """Whether something listens at the second part's address; waits a second at most."""
+    try:
+        _knock(spec, 1.0)
+    except OSError:
+        return False
+    return True
+
+
+def check_versions(spec: Spec, timeout: float) -> None:
+    """Compares the versions of the second part's host with those of this one.
+
+    Raises:
+        ClusterError: They are not the same, or it does not say in time.
+    """
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            found = run_there(spec, timeout, notices.shown_versions).decode()
+            break
+        except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError):
+            # The server is there a moment before `serve` says what it is.
+            if time.monotonic() > end:
+                raise ClusterError(
+                    f"{_where(spec)} must run {_SERVE}. Received: a TensorFlow server that does "
+                    "not say its version of splitop."
+                ) from None
+        time.sleep(_PAUSE)
+    if found != notices.versions():
+        raise ClusterError(
+            f"{_where(spec)} must have the versions that this one has, {notices.versions()}. "
+            f"Received: {found}."
+        )
 
 
 def check_ops(spec: Spec, timeout: float) -> None:
@@ -60,19 +94,22 @@ def check_ops(spec: Spec, timeout: float) -> None:
             raise
         raise ClusterError(
             f"{_where(spec)} must have splitop's ops loaded: start it with "
-            "splitop.cluster.Cluster(...).serve(); if it is, see what `python -m splitop doctor` "
+            f"{_SERVE}; if it is, see what `python -m splitop doctor` "
             f"says there. Received: {error.message.splitlines()[-1]}"
         ) from None
 
 
-def run_there(spec: Spec, timeout: float, build: Callable[[], Any]) -> None:
+def run_there(spec: Spec, timeout: float, build: Callable[[], Any]) -> Any:
     """Runs what a function adds to a graph on the second part's host alone.
+
+    Returns:
+        What it adds, as a NumPy value.
 
     Raises:
         ClusterError: It does not answer in time.
     """
     config = tf.compat.v1.ConfigProto(device_filters=[device_of(SECOND)])
-    run_once(spec, f"grpc://{spec.addresses[SECOND]}", with_timeout(config, timeout), build)
+    return run_once(spec, f"grpc://{spec.addresses[SECOND]}", with_timeout(config, timeout), build)
 
 
 def check_way_back(spec: Spec, timeout: float, target: str) -> None:
@@ -96,8 +133,11 @@ def check_way_back(spec: Spec, timeout: float, target: str) -> None:
     run_once(spec, target, with_timeout(None, timeout), build)
 
 
-def run_once(spec: Spec, target: str, config: Any, build: Callable[[], Any]) -> None:
+def run_once(spec: Spec, target: str, config: Any, build: Callable[[], Any]) -> Any:
     """Runs what a function adds to a graph, in a session of its own.
+
+    Returns:
+        What it adds, as a NumPy value.
 
     Raises:
         ClusterError: The other host does not answer in time.
@@ -106,7 +146,7 @@ def run_once(spec: Spec, target: str, config: Any, build: Callable[[], Any]) -> 
         with tf.Graph().as_default():
             fetched = build()
             with tf.compat.v1.Session(target, config=config) as session:
-                session.run(fetched)
+                return session.run(fetched)
     except (tf.errors.DeadlineExceededError, tf.errors.UnavailableError) as error:
         reason = error.message.splitlines()[-1]
         raise ClusterError(
@@ -123,6 +163,11 @@ def with_timeout(config: Any | None, timeout: float) -> Any:
     if not result.operation_timeout_in_ms:
         result.operation_timeout_in_ms = max(1, int(timeout * 1000))
     return result
+
+
+def _knock(spec: Spec, timeout: float) -> None:
+    host, _, port = spec.addresses[SECOND].rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout).close()
 
 
 def _where(spec: Spec) -> str:
