@@ -16,6 +16,7 @@ import splitop
 from splitop import ClusterError
 from splitop._src import library
 from splitop._src.cluster import peer as peers
+from splitop._src.cluster.session import ClusterSession
 from splitop._src.cluster.spec import read_spec
 from splitop.cluster import Cluster
 from tests.cluster.models import Trainer
@@ -121,6 +122,17 @@ def test_the_own_port_is_taken(port: int) -> None:
         cluster.session()
     with pytest.raises(ClusterError, match=f'first part can\'t listen at "127.0.0.1:{port}"'):
         cluster._check_port()  # That of connect, whose process does nothing else then.
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_closing_waits_for_no_host(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    session = ClusterSession("", tf.Graph(), None, lambda: there)
+    closed = []
+    with monkeypatch.context() as patch:
+        patch.setattr(tf1.Session, "close", closed.append)
+        session.close()
+    assert closed == [session] * there
+    tf1.Session.close(session)
 
 
 @pytest.mark.slow
