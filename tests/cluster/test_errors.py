@@ -24,6 +24,8 @@ from tests.cluster.processes import OLD, SOMEBODY_ELSES, Peer, free_spec, tf_con
 
 tf1 = tf.compat.v1
 
+pytestmark = pytest.mark.skipif(library.reason() is not None, reason=str(library.reason()))
+
 GOOD = {"first": "host1:2222", "second": "host2:2222"}
 
 
@@ -127,16 +129,15 @@ def test_the_own_port_is_taken(port: int) -> None:
 @pytest.mark.parametrize("there", [True, False])
 def test_closing_waits_for_no_host(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     session = ClusterSession("", tf.Graph(), None, lambda: there)
-    closed = []
+    closed: list[Any] = []
     with monkeypatch.context() as patch:
-        patch.setattr(tf1.Session, "close", closed.append)
+        patch.setattr(tf1.Session, "close", lambda self: closed.append(self))
         session.close()
     assert closed == [session] * there
     tf1.Session.close(session)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(library.reason() is not None, reason=str(library.reason()))
 def test_hosts_that_can_not_serve() -> None:
     spec = free_spec()
     with Peer(spec, SOMEBODY_ELSES):
@@ -153,7 +154,6 @@ def test_hosts_that_can_not_serve() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(library.reason() is not None, reason=str(library.reason()))
 def test_a_host_that_stops_and_one_that_goes() -> None:
     spec = free_spec()
     cluster = Cluster(spec, "first")
