@@ -34,6 +34,10 @@ class CheckpointError(SplitError):
     """A checkpoint can't be written, is damaged, or does not fit the parts that it is read into."""
 
 
+class WorkerError(SplitError):
+    """Another worker process of the training is lost: all of them have to be restarted."""
+
+
 class VerifyError(SplitError):
     """`splitop.verify` has found that a model does not train in two parts as in one."""
 
