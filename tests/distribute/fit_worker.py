@@ -1,16 +1,9 @@
-"""One of two workers that fit SplitModels: `python -m tests.distribute.fit_worker OUTPUT ...`.
-
-With `all DIRECTORY` it fits the models of CASES, and then one with checkpoints in a directory. With
-`train DIRECTORY` it goes on from the last one of these, and may kill itself, as more arguments say:
-`before STEP`, `in STEP`, or `saving EVENT`, which is a file operation of the second save.
-"""
+"""One of two workers that fit SplitModels."""
 
 from __future__ import annotations
 
 import os
-import pickle
 import signal
-import sys
 from typing import Any
 
 import keras
@@ -34,11 +27,11 @@ EPOCHS, BATCHES, ROWS = 4, 3, 8
 TIMEOUT = 8  # seconds; the longest step is the first one
 
 
-def kill() -> None:
+def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class KillInStep(layers.Layer):
+class _KillInStep(layers.Layer):
     """Passes its input on, but in one step: then the process dies in the middle of it."""
 
     def __init__(self, step: int | None) -> None:
@@ -55,10 +48,10 @@ class KillInStep(layers.Layer):
         assert self._left is not None
         self._left -= 1
         if self._left < 0:
-            kill()
+            _kill()
 
 
-class KillBetween(keras.callbacks.Callback):
+class _KillBetween(keras.callbacks.Callback):
     """Kills the process before a step, or at a file operation of the save after an epoch."""
 
     def __init__(self, step: int | None, event: int | None) -> None:
@@ -67,7 +60,7 @@ class KillBetween(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self._left == 0:
-            kill()
+            _kill()
         self._left = None if self._left is None else self._left - 1
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -76,12 +69,31 @@ class KillBetween(keras.callbacks.Callback):
             self._killer.start()
 
 
-def train(
-    strategy: Any, directory: str, when: str | None = None, number: int | None = None
-) -> dict[str, Any]:
-    """Goes on from the last checkpoint, up to the last epoch."""
+def fit_all(directory: str) -> tuple[dict[str, fitting.Fitted], dict[str, Any]]:
+    """What CASES give, and `train`."""
+    strategy = splitop.multi_worker_strategy(TIMEOUT)
+    return _cases(strategy), _train(strategy, directory, None, None)
+
+
+def train(directory: str, when: str | None = None, number: int | None = None) -> dict[str, Any]:
+    """Trains on, up to the last epoch.
+
+    Args:
+        directory: That of the checkpoints.
+        when: Where to kill the process: "before" or "in" a step, or while "saving" a second time.
+        number: Which step of this process, or before which file operation of the save.
+    """
+    return _train(splitop.multi_worker_strategy(TIMEOUT), directory, when, number)
+
+
+def start(timeout_seconds: float) -> None:
+    """Waits for the other workers."""
+    splitop.multi_worker_strategy(timeout_seconds)
+
+
+def _train(strategy: Any, directory: str, when: str | None, number: int | None) -> dict[str, Any]:
     keras.utils.set_random_seed(0)
-    keras.config.set_dtype_policy("float32")  # as CASES may have set another one
+    keras.config.set_floatx("float64")
     die = {name: number if name == when else None for name in ("before", "in", "saving")}
     with strategy.scope():
         second = keras.Sequential(
@@ -92,7 +104,7 @@ def train(
                 layers.Dense(40, "tanh"),
                 layers.BatchNormalization(),
                 layers.Dropout(0.3),
-                KillInStep(die["in"]),
+                _KillInStep(die["in"]),
             ]
         )
         first = keras.Sequential([keras.Input((40,)), layers.Dense(6, "relu"), layers.Dense(1)])
@@ -115,7 +127,7 @@ def train(
         initial_epoch=done,
         shuffle=False,
         verbose=0,
-        callbacks=[KillBetween(die["before"], die["saving"]), checkpoint],
+        callbacks=[_KillBetween(die["before"], die["saving"]), checkpoint],
     )
     states = [*model.variables, *model.second_optimizer.variables]
     return {
@@ -125,22 +137,9 @@ def train(
     }
 
 
-def cases(strategy: Any) -> dict[str, fitting.Fitted]:
-    """Fits the models of CASES."""
+def _cases(strategy: Any) -> dict[str, fitting.Fitted]:
     count = strategy.num_replicas_in_sync
     replicas._strategies[count] = strategy
     with pytest.raises(splitop.SplitError, match="Received: steps_per_execution=3"):
         fitting.fit("dense", "auto", count, steps_per_execution=3)
     return {name: fitting.fit(count=count, **case) for name, case in CASES.items()}
-
-
-def main(output: str, task: str, directory: str, *die: str) -> None:
-    strategy = splitop.multi_worker_strategy(TIMEOUT)
-    fitted = cases(strategy) if task == "all" else None
-    trained = train(strategy, directory, *((die[0], int(die[1])) if die else ()))
-    with open(output, "wb") as file:
-        pickle.dump((fitted, trained), file)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pathlib
-import pickle
 import signal
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.distribute import fit_worker, fitting
@@ -15,22 +15,25 @@ from tests.distribute.processes import run_workers
 
 Run = Callable[..., Any]
 
-MODULE = "tests.distribute.fit_worker"
 
-
-def _results(folder: pathlib.Path, *arguments: Any) -> list[Any]:
-    """What two workers have that both end well."""
-    outputs = [folder / f"output-{index}" for index in range(2)]
-    for status, errors in run_workers(MODULE, [[output, *arguments] for output in outputs]):
-        assert status == 0, errors
-    return [pickle.loads(output.read_bytes()) for output in outputs]
+def _results(folder: pathlib.Path, function: Callable[..., Any], **options: Any) -> list[Any]:
+    """What two workers return that both end well."""
+    ended = run_workers(folder, function, [options, options])
+    for worker in ended:
+        assert worker.status == 0, worker.error
+    return [worker.result for worker in ended]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder, where `undisturbed` leaves the checkpoints."""
+    return tmp_path_factory.mktemp("undisturbed")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: pathlib.Path) -> list[Any]:
     """What two workers have that nobody kills."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return _results(folder, "all", folder / "checkpoints")
+    return _results(folder, fit_worker.fit_all, directory=folder / "checkpoints")
 
 
 @pytest.mark.slow
@@ -48,30 +51,54 @@ def test_equals_one_process(run: Run, undisturbed: list[Any], case: str) -> None
 @pytest.mark.slow
 def test_workers_that_are_killed(undisturbed: list[Any], tmp_path: pathlib.Path) -> None:
     """Each run goes on from the checkpoint before the kill; the end is that of one run."""
-    directory, output = tmp_path / "killed", tmp_path / "output"
+    directory = tmp_path / "checkpoints"
     for victim, when, number, saved in (
         (1, "before", fit_worker.BATCHES + 1, 1),
         (1, "in", 1, 1),
         (0, "saving", 20, 2),
     ):
-        arguments = [[output, "train", directory] for _ in range(2)]
-        arguments[victim] += [when, number]
-        ended = run_workers(MODULE, arguments)
-        assert ended[victim][0] == -signal.SIGKILL
-        status, errors = ended[1 - victim]
-        assert status not in (0, -signal.SIGKILL), errors
-        message = next(line for line in errors.splitlines() if "WorkerError: " in line)
+        options: list[Any] = [{"directory": directory} for _ in range(2)]
+        options[victim] |= {"when": when, "number": number}
+        ended = run_workers(tmp_path, fit_worker.train, options)
+        assert ended[victim].status == -signal.SIGKILL
+        message = ended[1 - victim].error.splitlines()[-1]
+        assert message.startswith("splitop._src.errors.WorkerError: ")
         assert f'"worker:{victim}" at localhost:' in message
         assert "restart all workers" in message
         assert f"for {fit_worker.TIMEOUT} seconds" in message
         assert len(list(directory.glob("save-*"))) == saved
         assert (directory / ".writing").exists() is (when == "saving")
 
-    resumed = _results(tmp_path, "train", directory)
+    resumed = _results(tmp_path, fit_worker.train, directory=directory)
     steps = fit_worker.EPOCHS * fit_worker.BATCHES
-    for (_, actual), (_, expected) in zip(resumed, undisturbed, strict=True):
+    for actual, (_, expected) in zip(resumed, undisturbed, strict=True):
         assert (actual["done"], actual["step"]) == (2, steps)
         assert (expected["done"], expected["step"]) == (0, steps)
-    (_, actual), (_, expected) = resumed[0], undisturbed[0]
-    for value, other in zip(actual["values"], expected["values"], strict=True):
-        assert value.tobytes() == other.tobytes()
+    (_, expected), *_ = undisturbed
+    for value, other in zip(resumed[0]["values"], expected["values"], strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("present", [0, 1])
+def test_a_worker_that_does_not_come(tmp_path: pathlib.Path, present: int) -> None:
+    options: list[Any] = [None, None]
+    options[present] = {"timeout_seconds": 2}
+    (ended,) = run_workers(tmp_path, fit_worker.start, options)
+    message = next(line for line in ended.error.splitlines() if "WorkerError: " in line)
+    assert f'"worker:{1 - present}" at localhost:' in message
+    assert "within 2 seconds" in message
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("undisturbed")
+def test_checkpoints_that_not_all_workers_have(
+    folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """The steps from which they would go on differ: the same error on both, and nothing trained."""
+    directories = [folder / "checkpoints", tmp_path]
+    options = [{"directory": directory} for directory in directories]
+    for worker in run_workers(tmp_path, fit_worker.train, options):
+        message = worker.error.splitlines()[-1]
+        assert "CheckpointError: all workers must read" in message
+        assert "the last steps 12, 0 (0: none)" in message
