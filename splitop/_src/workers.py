@@ -1,8 +1,8 @@
 """The worker processes of a tf.distribute.MultiWorkerMirroredStrategy.
 
 A worker that dies is noticed by TensorFlow: the operations in which the others wait for it fail,
-as soon as its connections break, its heartbeats stay out, or the strategy's time-out is over. None
-of them can go on after that, and neither says so in a way that a user can act on.
+as soon as its connections break, its heartbeats stay out, or the strategy's time-out is over. No
+process can go on after that, and the errors do not say so in a way that a user can act on.
 """
 
 from __future__ import annotations

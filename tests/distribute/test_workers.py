@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import signal
 from collections.abc import Callable
@@ -9,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+import splitop
 from tests.distribute import fit_worker, fitting
 from tests.distribute.processes import run_workers
 
@@ -102,3 +105,23 @@ def test_checkpoints_that_not_all_workers_have(
         message = worker.error.splitlines()[-1]
         assert "CheckpointError: all workers must read" in message
         assert "the last steps 12, 0 (0: none)" in message
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, float("inf"), float("nan"), True, "60", None])
+def test_a_timeout_that_is_none(timeout: Any) -> None:
+    with pytest.raises(splitop.SplitError, match=r"timeout_seconds must be .*Received: "):
+        splitop.multi_worker_strategy(timeout)
+
+
+def test_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(splitop.SplitError, match=r"set TF_CONFIG.*Received: the cluster \{\}"):
+        splitop.multi_worker_strategy()
+
+
+def test_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    tf.constant(0)
+    config = {"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    with pytest.raises(splitop.SplitError, match=r"before TensorFlow runs anything.*Received: "):
+        splitop.multi_worker_strategy()

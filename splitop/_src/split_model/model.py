@@ -259,6 +259,15 @@ class SplitModel(keras.Model):
         with workers.loss_is_named(self.distribute_strategy):
             return super().evaluate(*args, **kwargs)
 
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """The predictions of all batches: `keras.Model.predict`.
+
+        Raises:
+            WorkerError: Under a MultiWorkerMirroredStrategy another worker is lost.
+        """
+        with workers.loss_is_named(self.distribute_strategy):
+            return super().predict(*args, **kwargs)
+
     @contextlib.contextmanager
     def _averages_of_both_parts(self) -> Iterator[None]:
         """Keras' `fit` ends with the averages of `model.optimizer` (use_ema) as the weights.
