@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import math
+import sys
 import time
 from typing import Any
 
@@ -48,8 +49,8 @@ def multi_worker_strategy(timeout_seconds: float = 120.0, *, cluster_resolver: A
         The strategy.
 
     Raises:
-        SplitError: `timeout_seconds` is no positive number, no other worker is named, or TensorFlow
-            has already started.
+        SplitError: `timeout_seconds` is no positive number, this process is no worker of a cluster,
+            or TensorFlow has already started.
         WorkerError: The other workers do not come in time.
     """
     seconds = _seconds(timeout_seconds)
@@ -67,13 +68,14 @@ def multi_worker_strategy(timeout_seconds: float = 120.0, *, cluster_resolver: A
             "the workers when it starts. Received: a process in which TensorFlow has started."
         )
     leader, *_ = tasks = [(job, index) for job in jobs for index in spec.task_indices(job)]
-    own = (resolver.task_type, resolver.task_id)
-    if own == leader:
-        _wait_for(workers.others(resolver), seconds)
+    if (resolver.task_type, resolver.task_id) == leader:
+        others = workers.others(resolver)
+        _wait_for({task: at for task, at in others.items() if task in tasks}, seconds)
     _configure(jobs, spec, leader, seconds)
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=seconds)
     # Where a worker dies right now, TensorFlow waits for it: then this ends the process.
-    faulthandler.dump_traceback_later(2 * seconds + 10 * len(tasks), exit=True)
+    limit = 2 * seconds + 10 * len(tasks)
+    faulthandler.dump_traceback_later(limit, exit=True, file=sys.__stderr__ or sys.stderr)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
     except tf.errors.OpError as error:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +18,11 @@ import tensorflow as tf
 
 import splitop
 from tests.distribute import fit_worker, fitting
-from tests.distribute.processes import run_workers
+from tests.distribute.processes import LIMIT, run_workers
 
 Run = Callable[..., Any]
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _results(folder: pathlib.Path, function: Callable[..., Any], **options: Any) -> list[Any]:
@@ -125,3 +131,22 @@ def test_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
     with pytest.raises(splitop.SplitError, match=r"before TensorFlow runs anything.*Received: "):
         splitop.multi_worker_strategy()
+
+
+@pytest.mark.slow
+def test_the_example() -> None:
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "workers.py")],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    first, second = run.stdout.split("both start again")
+    assert "worker 1 was killed" in first
+    assert 'WorkerError: "worker:1" at localhost:' in first
+    losses = [float(loss) for loss in re.findall(r"epoch \d+: loss ([\d.]+)", run.stdout)]
+    assert len(losses) == 12
+    assert second.strip().startswith("epoch 5: ")
+    assert losses[-1] < 0.5 * losses[0]
