@@ -21,6 +21,7 @@ from splitop._src.errors import (
     StashError,
     VariableListError,
     VerifyError,
+    WorkerError,
 )
 from splitop._src.version import __version__
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from splitop._src.two_run import SplitOps, split_minimize
     from splitop._src.verify.api import verify
     from splitop._src.verify.report import VerifyReport
+    from splitop._src.worker_strategy import multi_worker_strategy
 
 __all__ = [
     "BuildInfo",
@@ -60,6 +62,7 @@ __all__ = [
     "VariableListError",
     "VerifyError",
     "VerifyReport",
+    "WorkerError",
     "__version__",
     "backend",
     "build_info",
@@ -67,6 +70,7 @@ __all__ = [
     "common_step",
     "keras",
     "minimize",
+    "multi_worker_strategy",
     "plan",
     "split_minimize",
     "verify",
@@ -88,6 +92,7 @@ _LAZY = {
     "build_info": "build_info",
     "common_step": "checkpoint.steps",
     "minimize": "minimize",
+    "multi_worker_strategy": "worker_strategy",
     "plan": "minimize",
     "split_minimize": "two_run",
     "verify": "verify.api",

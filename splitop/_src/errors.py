@@ -38,6 +38,10 @@ class ClusterError(SplitError):
     """The hosts of a cluster are not those that its specification says, or not as they must be."""
 
 
+class WorkerError(SplitError):
+    """Another worker process of the training is lost: all of them have to be restarted."""
+
+
 class VerifyError(SplitError):
     """`splitop.verify` has found that a model does not train in two parts as in one."""
 

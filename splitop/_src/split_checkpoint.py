@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from splitop._src import workers
 from splitop._src.checkpoint.checkpoint import Checkpoint
 from splitop._src.checkpoint.store import Store
 from splitop._src.errors import CheckpointError
@@ -24,6 +25,9 @@ class SplitCheckpoint(keras.callbacks.Callback):
         model.fit(data, epochs=10, initial_epoch=done, callbacks=[checkpoint])
 
     Steps are batches. An epoch that was not finished begins anew, with the parts as they were.
+
+    Under a MultiWorkerMirroredStrategy the first worker saves, and all of them read: the directory
+    is one that all have, such as that of a network file system.
 
     Attributes:
         step: How many batches the model has been trained on, those before a restore too.
@@ -91,6 +95,7 @@ class SplitCheckpoint(keras.callbacks.Callback):
         )
         if self._restore:
             self.step = self._checkpoint.restore() or 0
+        self._check_workers()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch_start = self.step
@@ -107,4 +112,18 @@ class SplitCheckpoint(keras.callbacks.Callback):
 
     def _save(self) -> None:
         assert self._checkpoint is not None
-        self._checkpoint.save(self.step)
+        if workers.saves(self.model.distribute_strategy):
+            self._checkpoint.save(self.step)
+
+    def _check_workers(self) -> None:
+        """Raises CheckpointError on all workers if they go on from different steps."""
+        strategy = self.model.distribute_strategy
+        if not workers.are_several(strategy):
+            return
+        steps = workers.values_of_all(strategy, self.step)
+        if len(set(steps)) > 1:
+            raise CheckpointError(
+                "all workers must read the checkpoints of the first one, in a directory that all "
+                f"of them have. Received: {str(self._store.directory)!r}, with the last steps "
+                f"{', '.join(map(str, steps))} (0: none) on the workers, in their order."
+            )

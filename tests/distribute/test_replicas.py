@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pathlib
-import pickle
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +12,7 @@ import pytest
 import splitop
 from splitop._src import agreement
 from tests.distribute import cases, replicas, worker
+from tests.distribute.processes import run_workers
 
 Run = Callable[..., Any]
 
@@ -224,44 +219,14 @@ def test_the_rows_are_gathered_where_they_are_less(
     assert (agreement.sum_reason(inputs, outputs, rows) is None) is gathers
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def _start_worker(index: int, ports: list[int], output: pathlib.Path) -> subprocess.Popen[str]:
-    config = {
-        "cluster": {"worker": [f"localhost:{port}" for port in ports]},
-        "task": {"type": "worker", "index": index},
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.distribute.worker", str(output)],
-        cwd=pathlib.Path(__file__).parents[2],
-        env={**os.environ, "TF_CONFIG": json.dumps(config)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_workers(count: int, tmp_path: pathlib.Path) -> None:
     """MultiWorkerMirroredStrategy, in a process for each worker."""
-    outputs = [tmp_path / str(index) for index in range(count)]
-    ports = _free_ports(count)
-    workers = [_start_worker(index, ports, output) for index, output in enumerate(outputs)]
-    try:
-        for process in workers:
-            _, errors = process.communicate(timeout=300)
-            assert process.returncode == 0, errors
-    finally:
-        for process in workers:
-            process.kill()
-    trained = [pickle.loads(output.read_bytes()) for output in outputs]
+    ended = run_workers(tmp_path, worker.train, [{}] * count)
+    for each in ended:
+        assert each.status == 0, each.error
+    trained = [each.result for each in ended]
     for part, optimizer in worker.RUNS:
         for of_worker in trained:
             fused = of_worker[part, optimizer, "auto"]

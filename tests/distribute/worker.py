@@ -1,12 +1,6 @@
-"""One of several workers that train together: `python -m tests.distribute.worker FILE`.
-
-TF_CONFIG says which worker this is. Without it, the worker is alone.
-"""
+"""What one of several workers that train together does: see `processes.run_workers`."""
 
 from __future__ import annotations
-
-import pickle
-import sys
 
 import tensorflow as tf
 
@@ -20,18 +14,13 @@ RUNS = (
 )
 
 
-def main() -> None:
+def train() -> dict[tuple[str, ...], replicas.Trained]:
+    """All of RUNS, on both paths."""
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     count = strategy.num_replicas_in_sync
     replicas._strategies[count] = strategy
-    trained = {
+    return {
         (*run, backend): replicas.train(*run, backend, replicas=count)
         for run in RUNS
         for backend in ("auto", "reference")
     }
-    with open(sys.argv[1], "wb") as file:
-        pickle.dump(trained, file)
-
-
-if __name__ == "__main__":
-    main()

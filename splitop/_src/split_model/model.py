@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from splitop._src import workers
 from splitop._src.errors import SplitError
 from splitop._src.names import describe
 from splitop._src.split_model import cut as cutting
@@ -150,6 +151,7 @@ class SplitModel(keras.Model):
             )
         config = {k: v for k, v in locals().items() if k not in ("self", "optimizer", "__class__")}
         on_replicas.check_strategy()
+        on_replicas.check_workers(self.distribute_strategy, steps_per_execution)
         frequency = new_frequency(config)
         training = Training(config, self.first_part, self.second_part)
         super().compile(
@@ -199,7 +201,17 @@ class SplitModel(keras.Model):
         self._compiled()
         on_replicas.check_graph()
         # With run_eagerly there is no graph yet.
-        return self._eager_step(data) if tf.executing_eagerly() else self._graph_step(data)
+        logs = self._eager_step(data) if tf.executing_eagerly() else self._graph_step(data)
+        return on_replicas.logs_for_keras(logs)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """One batch of `evaluate`."""
+        return on_replicas.logs_for_keras(super().test_step(data))
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        if iterator is not None and workers.are_several(self.distribute_strategy):
+            iterator, data_batch = None, on_replicas.own_batch(self.distribute_strategy, iterator)
+        super()._maybe_symbolic_build(iterator, data_batch)
 
     def _graph_step(self, data: Any) -> dict[str, Any]:
         step.check_context(self)
@@ -230,9 +242,31 @@ class SplitModel(keras.Model):
             self._training.seed_norm.reset_state()
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        """Trains the model: `keras.Model.fit`."""
-        with self._averages_of_both_parts():
+        """Trains the model: `keras.Model.fit`.
+
+        Raises:
+            WorkerError: Under a MultiWorkerMirroredStrategy another worker is lost.
+        """
+        with self._averages_of_both_parts(), workers.loss_is_named(self.distribute_strategy):
             return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Loss and metrics: `keras.Model.evaluate`.
+
+        Raises:
+            WorkerError: Under a MultiWorkerMirroredStrategy another worker is lost.
+        """
+        with workers.loss_is_named(self.distribute_strategy):
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """The predictions of all batches: `keras.Model.predict`.
+
+        Raises:
+            WorkerError: Under a MultiWorkerMirroredStrategy another worker is lost.
+        """
+        with workers.loss_is_named(self.distribute_strategy):
+            return super().predict(*args, **kwargs)
 
     @contextlib.contextmanager
     def _averages_of_both_parts(self) -> Iterator[None]:

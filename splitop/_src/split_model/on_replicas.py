@@ -14,6 +14,7 @@ import tensorflow as tf
 from splitop._src.errors import SplitError
 from splitop._src.names import describe
 from splitop._src.replicas import in_words, replicas, wait_for_each_other
+from splitop._src.workers import are_several
 
 
 def check_strategy() -> None:
@@ -21,9 +22,20 @@ def check_strategy() -> None:
     strategy = tf.distribute.get_strategy()
     if strategy.num_replicas_in_sync > 1 and not wait_for_each_other():
         raise SplitError(
-            "a SplitModel trains on one replica, or on CPUs of one process under MirroredStrategy: "
-            "elsewhere TensorFlow keeps no order between the exchanges of its parts. "
+            "a SplitModel trains on one replica, or on CPUs under MirroredStrategy and "
+            "MultiWorkerMirroredStrategy: elsewhere TensorFlow keeps no order between the "
+            "exchanges of its parts. "
             f"Received: {in_words(strategy)}."
+        )
+
+
+def check_workers(strategy: Any, steps_per_execution: int) -> None:
+    """Raises SplitError for what is compiled that workers in several processes can't do."""
+    if are_several(strategy) and steps_per_execution != 1:
+        raise SplitError(
+            "several workers train one batch at a time, as TensorFlow's exchanges between "
+            "processes do not work in a loop: compile with steps_per_execution=1. "
+            f"Received: steps_per_execution={steps_per_execution!r}."
         )
 
 
@@ -83,3 +95,25 @@ def norm_of_all(norm: tf.Tensor) -> tf.Tensor:
     if together is None:
         return norm
     return tf.sqrt(together.all_reduce([tf.square(norm)])[0])
+
+
+def own_batch(strategy: Any, iterator: Any) -> Any:
+    """A batch of this process, of Keras' epoch iterator.
+
+    Keras would add up those of all workers, as one value: TensorFlow does so with a tensor, not
+    with the structure that a batch is.
+    """
+    _, _, batches = next(iter(iterator))
+    return tf.nest.map_structure(
+        lambda value: strategy.experimental_local_results(value)[0], next(batches)
+    )
+
+
+def logs_for_keras(logs: dict[str, Any]) -> dict[str, Any]:
+    """The logs of a replica, as Keras takes means of them.
+
+    Of several workers it does so along the first axis, which a scalar does not have.
+    """
+    if not are_several(tf.distribute.get_strategy()):
+        return logs
+    return {name: tf.expand_dims(value, 0) for name, value in logs.items()}
