@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from splitop._src.backend import backend
 from splitop._src.errors import (
+    AlignmentError,
     CheckpointError,
     CutError,
     LibraryError,
     NotFusableError,
+    PartError,
+    PartLostError,
+    PartTimeoutError,
     SeedError,
     SplitError,
     StashError,
@@ -25,6 +29,7 @@ from splitop._src.version import __version__
 
 if TYPE_CHECKING:
     from splitop import keras as keras
+    from splitop import ray as ray
     from splitop._src.build_info import BuildInfo, build_info
     from splitop._src.checkpoint.checkpoint import Checkpoint
     from splitop._src.checkpoint.steps import common_step
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from splitop._src.verify.report import VerifyReport
 
 __all__ = [
+    "AlignmentError",
     "BuildInfo",
     "Checkpoint",
     "CheckpointError",
@@ -45,6 +51,9 @@ __all__ = [
     "LibraryError",
     "MicroBatches",
     "NotFusableError",
+    "PartError",
+    "PartLostError",
+    "PartTimeoutError",
     "Plan",
     "PlannedChain",
     "PlannedLayer",
@@ -64,6 +73,7 @@ __all__ = [
     "keras",
     "minimize",
     "plan",
+    "ray",
     "split_minimize",
     "verify",
 ]
@@ -91,8 +101,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "keras":
-        return importlib.import_module("splitop.keras")
+    if name in ("keras", "ray"):
+        return importlib.import_module(f"splitop.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"splitop._src.{_LAZY[name]}"), name)

@@ -34,6 +34,22 @@ class CheckpointError(SplitError):
     """A checkpoint can't be written, is damaged, or does not fit the parts that it is read into."""
 
 
+class AlignmentError(SplitError):
+    """Parts with data of their own do not have the same samples, in the same order."""
+
+
+class PartError(SplitError):
+    """A part that runs in another process has failed."""
+
+
+class PartTimeoutError(PartError):
+    """A part that runs in another process has not answered in time."""
+
+
+class PartLostError(PartError):
+    """A part that runs in another process has died more often than it may."""
+
+
 class VerifyError(SplitError):
     """`splitop.verify` has found that a model does not train in two parts as in one."""
 

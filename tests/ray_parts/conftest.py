@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="package")
+def cluster() -> Iterator[None]:
+    """A Ray cluster of this process; the parts import the tests' modules."""
+    ray = pytest.importorskip("ray")
+    paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    variables = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Else a warning about GPUs that are not used.
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory("ray") as folder:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        try:
+            ray.init(
+                address="local",
+                num_cpus=2,
+                include_dashboard=False,
+                object_store_memory=2**27,
+                _temp_dir=folder,  # Short: it holds sockets.
+                log_to_driver=False,
+                logging_level="error",
+            )
+            yield
+        finally:
+            ray.shutdown()
