@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import sys
 import tempfile
 from collections.abc import Iterator
 

@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from splitop._src.parties.first_server import FirstServer
-from splitop._src.parties.link import LostError
 from splitop._src.parties.messages import Settings
 from splitop._src.parties.party import Party
 from splitop._src.parties.second_server import SecondServer
 
 # What may happen to a call.
-DIES_BEFORE, DIES_AFTER = "dies before", "dies after"  # it has run
 LOST_CALL, LOST_REPLY, TWICE = "lost call", "lost reply", "twice"
-Fault = Callable[[str, str, tuple[Any, ...]], str | None]
+Fault = Callable[[str, str], str | None]
 
 
 class Failed:
@@ -25,12 +23,12 @@ class Failed:
 
 
 class LocalLink:
-    """A link that runs each call at once. A server that "dies" is forgotten, and made anew."""
+    """A link that runs each call at once."""
 
     def __init__(self, parties: Sequence[Party], settings: Settings, fault: Fault | None = None):
         self._parties = {party.name: party for party in parties}
         self._settings = settings
-        self._fault = fault or (lambda *_: None)
+        self._fault: Fault = fault or (lambda *_: None)
         self.servers: dict[str, Any] = {}
         self.calls: list[tuple[str, str, tuple[Any, ...]]] = []
 
@@ -39,15 +37,11 @@ class LocalLink:
         if broken:
             return broken[:1] * returns
         self.calls.append((party, method, args))
-        fault = self._fault(party, method, args)
+        fault = self._fault(party, method)
         if fault == LOST_CALL:
             return [Failed(TimeoutError())] * returns
-        if fault == DIES_BEFORE:
-            return self._die(party, returns)
         for _ in range(2 if fault == TWICE else 1):
             result = self.repeat(party, method, *args)
-        if fault == DIES_AFTER:
-            return self._die(party, returns)
         if fault == LOST_REPLY:
             return [Failed(TimeoutError())] * returns
         return list(result) if returns > 1 else [result]
@@ -67,7 +61,3 @@ class LocalLink:
 
     def close(self) -> None:
         self.servers = {}
-
-    def _die(self, party: str, returns: int) -> list[Any]:
-        self.servers.pop(party, None)
-        return [Failed(LostError("killed"))] * returns

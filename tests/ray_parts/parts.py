@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pathlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,7 +37,7 @@ def encoder_model(name: str, dropout: float = 0.3) -> keras.Model:
         [
             keras.Input((WIDTHS[name],)),
             layers.Dense(9, "relu", kernel_regularizer="l2"),
-            layers.Dropout(dropout, seed=WIDTHS[name]),
+            layers.Dropout(dropout, seed=WIDTHS[name], name="masks"),
             layers.BatchNormalization(),
             layers.Dense(6, "tanh"),
         ]
@@ -45,7 +48,7 @@ def head_model(names: Sequence[str], dropout: float = 0.3) -> keras.Model:
     keras.utils.set_random_seed(3)
     ivs = [keras.Input((6,)) for _ in names]
     joined = layers.Concatenate()(ivs) if len(ivs) > 1 else ivs[0]
-    hidden = layers.Dropout(dropout, seed=1)(layers.Dense(8, "gelu")(joined))
+    hidden = layers.Dropout(dropout, seed=1, name="masks")(layers.Dense(8, "gelu")(joined))
     return keras.Model(ivs if len(ivs) > 1 else ivs[0], layers.Dense(CLASSES)(hidden))
 
 
@@ -64,9 +67,7 @@ def encoder(name: str, missing: int = 0, dropout: float = 0.3) -> SecondPart:
     """A second part, which has all samples but the first few, in an order of its own."""
     order = np.random.default_rng(len(name)).permutation(np.arange(missing, SAMPLES))
     rows = Rows([KEYS[row] for row in order], inputs(name)[order])
-    return SecondPart(
-        model=encoder_model(name, dropout), optimizer=second_optimizer(), data=rows
-    )
+    return SecondPart(model=encoder_model(name, dropout), optimizer=second_optimizer(), data=rows)
 
 
 def head(names: Sequence[str] = ("bank",), dropout: float = 0.3) -> FirstPart:
@@ -76,6 +77,30 @@ def head(names: Sequence[str] = ("bank",), dropout: float = 0.3) -> FirstPart:
         loss=loss,
         data=Rows(KEYS, labels()),
     )
+
+
+def telling_encoder(folder: str) -> SecondPart:
+    """Writes a file for each batch that it is asked for, under the name of its first key."""
+    part = encoder("bank")
+
+    def tell(keys: np.ndarray) -> Any:
+        (pathlib.Path(folder) / str(keys[0])).touch()
+        return part.data(keys)
+
+    return dataclasses.replace(part, data=tell)
+
+
+def waiting_head(folder: str, last: str) -> FirstPart:
+    """Has the labels of a batch once the encoder has been asked for the next one."""
+    part = head()
+
+    def wait(keys: np.ndarray) -> Any:
+        following = pathlib.Path(folder) / KEYS[KEYS.index(keys[0]) + len(keys)]
+        while keys[0] != last and not following.exists():
+            time.sleep(0.01)
+        return part.data(keys)
+
+    return dataclasses.replace(part, data=wait)
 
 
 class OneProcess:
@@ -96,6 +121,7 @@ class OneProcess:
             loss,
             first_optimizer=first_optimizer(),
             second_optimizer=second_optimizer(),
+            reduce_retracing=False,
         )
         self._in_one = in_one
         self._inputs = [inputs(name) for name in names]

@@ -37,6 +37,7 @@ class FirstServer(Server):
             part.loss,
             first_optimizer=part.optimizer,
             second_optimizer=unused_optimizer(),
+            reduce_retracing=False,  # A new process traces other shapes first.
             **step_options(part),
         )
 

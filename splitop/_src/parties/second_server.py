@@ -36,6 +36,7 @@ class SecondServer(Server):
     """
 
     kind = SecondPart
+    _forwarded = 0  # The last step whose forward pass has run.
 
     def _build(self, part: SecondPart) -> None:
         forward = RECOMPUTE if self._settings.staleness else STASH
@@ -47,6 +48,7 @@ class SecondServer(Server):
                 first_optimizer=unused_optimizer(),
                 second_optimizer=part.optimizer,
                 forward=forward,
+                reduce_retracing=False,  # A new process traces other shapes first.
                 **step_options(part),
             )
             for _ in range(self._settings.staleness + 1)

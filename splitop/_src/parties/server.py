@@ -116,10 +116,7 @@ class Server:
 
     def _rows(self, keys: np.ndarray) -> Any:
         """The part's own data of a batch."""
-        try:
-            rows = self._part.data(keys)
-        except AlignmentError as error:
-            raise AlignmentError(f'party "{self._party.name}": {error}') from error
+        rows = self._part.data(keys)
         for array in tf.nest.flatten(rows):
             if not np.shape(array)[:1] == (len(keys),):
                 raise AlignmentError(

@@ -15,6 +15,7 @@ from splitop._src.parties.messages import Reply, Size
 
 # Phases that include the time in which a process starts, imports TensorFlow and reads a checkpoint.
 _STARTING = ("start", "restore")
+_NO_PLACE = " If it has never started, look whether a machine has free what the Party asks for."
 
 
 class LostInPhase(Exception):
@@ -103,7 +104,8 @@ class Waiting:
         except TimeoutError as error:
             raise PartTimeoutError(
                 f'the part "{party}" must answer within {timeout:g} seconds: it was asked for the '
-                f"phase {phase} of step {step}. Received: no answer."
+                f"phase {phase} of step {step}.{_NO_PLACE if phase == 'start' else ''} "
+                "Received: no answer."
             ) from error
         except LostError as error:
             raise LostInPhase(party, phase, step, str(error)) from error
