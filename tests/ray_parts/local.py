@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from splitop._src.parties.first_server import FirstServer
+from splitop._src.parties.link import LostError
 from splitop._src.parties.messages import Settings
 from splitop._src.parties.party import Party
 from splitop._src.parties.second_server import SecondServer
 
 # What may happen to a call.
-LOST_CALL, LOST_REPLY, TWICE = "lost call", "lost reply", "twice"
+LOST_CALL, LOST_REPLY, TWICE, DIES = "lost call", "lost reply", "twice", "dies"
 Fault = Callable[[str, str], str | None]
 
 
@@ -40,6 +41,9 @@ class LocalLink:
         fault = self._fault(party, method)
         if fault == LOST_CALL:
             return [Failed(TimeoutError())] * returns
+        if fault == DIES:
+            self.servers.pop(party)
+            return [Failed(LostError("it has died"))] * returns
         for _ in range(2 if fault == TWICE else 1):
             result = self.repeat(party, method, *args)
         if fault == LOST_REPLY:

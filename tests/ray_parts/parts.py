@@ -70,6 +70,10 @@ def encoder(name: str, missing: int = 0, dropout: float = 0.3) -> SecondPart:
     return SecondPart(model=encoder_model(name, dropout), optimizer=second_optimizer(), data=rows)
 
 
+def bank() -> SecondPart:
+    return encoder("bank")
+
+
 def head(names: Sequence[str] = ("bank",), dropout: float = 0.3) -> FirstPart:
     return FirstPart(
         model=head_model(names, dropout),

@@ -25,7 +25,7 @@ from splitop._src.parties.second_server import SecondServer
 from splitop.ray import Batches, Trainer
 from tests.ray_parts import parts
 
-BATCHES = Batches(parts.KEYS, 12, seed=1)
+BATCHES = Batches(parts.KEYS[:36], 12, seed=1)
 TRAINER = "trainer"
 FILE_OPERATIONS = ("open", "os.", "fcntl.", "shutil.")
 _FORK = multiprocessing.get_context("fork")

@@ -107,7 +107,7 @@ def test_what_is_not_finite() -> None:
     [(None, 24), ("float16", 12), ("bfloat16", 12), ("int8", 6 + 4)],
 )
 def test_training(tmp_path: pathlib.Path, compression: str | None, row: int) -> None:
-    batches, steps = Batches(parts.KEYS, 12, seed=1), 12
+    batches, steps = Batches(parts.KEYS[:36], 12, seed=1), 12
     trainer, _ = make(tmp_path, compression=compression, config={"dropout": 0.0})
     losses = trainer.train(batches, steps)
     rows = sum(len(batches(step)) for step in range(steps))

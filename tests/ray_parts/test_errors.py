@@ -29,16 +29,20 @@ def trainer_of(folder: pathlib.Path, head: str, encoder: str, **config: Any) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("a b", "m:f", "d"), "must be a Python name. Received: 'a b'"),
-        (("bank", "m.f", "d"), 'party "bank" must be "module:function"'),
-        (("bank", parts.encoder, "d"), 'party "bank" must be "module:function".*Received: <func'),
-        (("bank", "m:f", "d", [1]), "must be a dictionary"),
+        (("a b", "m:f", "/d"), "must be a Python name. Received: 'a b'"),
+        (("bank", "m.f", "/d"), 'party "bank" must be "module:function"'),
+        (("bank", parts.encoder, "/d"), 'party "bank" must be "module:function".*Received: <func'),
+        (("bank", "m:f", "d"), "directory of the party \"bank\" must be an absolute path.*'d'"),
+        (("bank", "m:f", None), "must be an absolute path"),
+        (("bank", "m:f", "/d", [1]), 'config of the party "bank" must be a dictionary'),
+        (("bank", "m:f", "/d", {}, 1, 0, "a"), 'resources of the party "bank" must be a dict'),
         (
-            ("bank", "m:f", "d", {"a": [{"b": print}]}),
+            ("bank", "m:f", "/d", {"a": [{"b": print}]}),
             r"Received: config\['a'\]\[0\]\['b'\] = <bui",
         ),
-        (("bank", "m:f", "d", {"a": np.float32(1)}), r"must be made of None, bool, int"),
-        (("bank", "m:f", "d", {1: 2}), "with str keys. Received: config = {1: 2}"),
+        (("bank", "m:f", "/d", {"a": np.float32(1)}), "must be made of None, bool, int"),
+        (("bank", "m:f", "/d", {"a": type("S", (str,), {})()}), "must be made of None, bool"),
+        (("bank", "m:f", "/d", {1: 2}), "with str keys. Received: config = {1: 2}"),
     ],
 )
 def test_parties(arguments: Any, message: str) -> None:
@@ -86,10 +90,19 @@ def test_other_arguments(tmp_path: pathlib.Path) -> None:
 def test_ray_that_is_not_there() -> None:
     code = (
         "import sys; sys.modules['ray'] = None; import splitop.ray as r;"
-        "p = lambda n: r.Party(n, 'm:f', 'd'); r.Trainer(p('a'), [p('b')])"
+        "p = lambda n: r.Party(n, 'm:f', '/d'); r.Trainer(p('a'), [p('b')])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'ImportError: splitop.ray needs Ray: pip install "ray>=2.55"' in run.stderr
+
+
+def test_a_trainer_needs_no_tensorflow() -> None:
+    code = (
+        "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None;"
+        "import splitop.ray as r; p = lambda n: r.Party(n, 'm:f', '/d');"
+        "r.Trainer(p('a'), [p('b')], link=lambda *_: None)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_no_connection_to_ray(tmp_path: pathlib.Path) -> None:

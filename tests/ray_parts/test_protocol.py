@@ -6,6 +6,7 @@ The parts are in this process. In test_kill.py processes are killed, and test_ra
 from __future__ import annotations
 
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ import splitop
 from splitop._src.parties.server import going_on
 from splitop.ray import Batches, Party, Trainer
 from tests.ray_parts import parts
-from tests.ray_parts.local import LOST_CALL, LOST_REPLY, TWICE, Fault, LocalLink
+from tests.ray_parts.local import DIES, LOST_CALL, LOST_REPLY, TWICE, Fault, LocalLink
 
 MODULE = "tests.ray_parts.parts"
-BATCHES = Batches(parts.KEYS, 12, seed=1)
+# All of one size, as each takes time to be traced.
+BATCHES = Batches(parts.KEYS[:36], 12, seed=1)
 NAMES = ("bank", "shop")
 PHASES = {
     "head": ("start", "restore", "step", "save"),
@@ -98,15 +100,17 @@ class Faults:
         return self._kind
 
 
-def test_as_in_one_process(expected: tuple[dict[int, float], Any]) -> None:
-    losses, found = expected
+def test_as_in_one_process(tmp_path: pathlib.Path) -> None:
+    batches = Batches(parts.KEYS, 12, seed=1)
+    trainer, link = make(tmp_path)
+    losses = trainer.train(batches, STEPS)
     one = parts.OneProcess(NAMES)
-    assert losses == one.train(BATCHES, STEPS)
-    variables = iter(found)
+    assert losses == one.train(batches, STEPS)
+    variables = iter(state(link))
     for model in (one.first, *one.seconds.values()):
         for variable in model.variables:
             assert any(np.array_equal(variable, each) for each in variables), variable.path
-    joint = parts.OneProcess(NAMES, in_one=True).train(BATCHES, 10)
+    joint = parts.OneProcess(NAMES, in_one=True).train(batches, 10)
     np.testing.assert_allclose(list(losses.values())[:10], list(joint.values()), 1e-5)
 
 
@@ -189,6 +193,62 @@ def test_calls_out_of_turn_are_not_done(tmp_path: pathlib.Path) -> None:
         assert first.lost
         assert "out of turn" in first.text
     assert_same(state(link), before)
+
+
+def test_what_belongs_to_other_samples_is_refused(tmp_path: pathlib.Path) -> None:
+    trainer, link = make(tmp_path)
+    trainer.train(BATCHES, 1)
+    run = trainer._run
+    ivs = [link.repeat(name, "forward", run, 2, BATCHES(1))[1] for name in NAMES]
+    for keys, sent, text in (
+        (BATCHES(1), ivs[::-1], "must be of step 2 and of the keys .* Received: party 'shop'"),
+        (BATCHES(2), ivs, "must be of step 2 and of the keys .* Received: party 'bank', step 2"),
+    ):
+        reply = link.repeat("head", "step", run, 2, keys, *sent)[0]
+        assert reply.error == "AlignmentError"
+        assert re.search(text, reply.text)
+    _, *seeds = link.repeat("head", "step", run, 2, BATCHES(1), *ivs)
+    for name, seed in zip(NAMES, seeds[::-1], strict=True):
+        assert link.repeat(name, "update", run, 2, seed).error == "AlignmentError"
+    for name, seed in zip(NAMES, seeds, strict=True):
+        assert link.repeat(name, "update", run, 2, seed).error is None
+    plain, expected = make(tmp_path / "plain")
+    plain.train(BATCHES, 2)
+    assert_same(state(link), state(expected))
+
+
+def test_a_part_that_dies_again_and_again(tmp_path: pathlib.Path) -> None:
+    deaths: list[str] = []
+
+    def fault(party: str, method: str) -> str | None:
+        if (party, method) != ("shop", "forward"):
+            return None
+        deaths.append(party)
+        return DIES
+
+    trainer, _ = make(tmp_path, fault, restarts=2)
+    with pytest.raises(
+        splitop.PartLostError,
+        match=r'"shop" must not be lost more than 2 times in a row: it was in the phase forward of '
+        r"step 1\. Received: it has died\.",
+    ):
+        trainer.train(BATCHES, 3)
+    assert len(deaths) == 3
+
+
+def test_a_part_that_dies_in_a_prediction(tmp_path: pathlib.Path) -> None:
+    faults = Faults(DIES)
+    faults.left = [("shop", "encode"), ("head", "predict")]
+    faults._skip = 0
+    trainer, _ = make(tmp_path, faults)
+    trainer.train(BATCHES, 2)
+    for party in ("shop", "head"):
+        with pytest.raises(splitop.PartLostError, match=f'"{party}" must be there for a predict'):
+            trainer.predict(parts.KEYS[:3])
+        faults._skip = 0
+    again, _ = make(tmp_path)
+    np.testing.assert_array_equal(trainer.predict(parts.KEYS[:3]), again.predict(parts.KEYS[:3]))
+    assert trainer.step == again.step == 2
 
 
 def test_saves_of_steps_that_are_made_again_do_not_count(tmp_path: pathlib.Path) -> None:

@@ -90,7 +90,7 @@ def test_a_part_that_is_silent(trainer: Trainer) -> None:
     go_on(trainer, 1)
     process = process_of(trainer, "bank")
     go_on(trainer, 1)
-    trainer._waiting._timeout = 2
+    trainer._waiting._timeout = trainer._waiting._start_timeout = 2
     os.kill(process, signal.SIGSTOP)
     try:
         with pytest.raises(
@@ -98,9 +98,13 @@ def test_a_part_that_is_silent(trainer: Trainer) -> None:
             match=rf'"bank" must answer within 2 seconds: .* forward of step {trainer.step + 1}',
         ):
             trainer.train(BATCHES, trainer.step + 1)
+        with pytest.raises(
+            splitop.PartTimeoutError, match=r'"bank" must answer within 2 s.* start'
+        ):
+            trainer.train(BATCHES, trainer.step + 1)
     finally:
         os.kill(process, signal.SIGCONT)
-        trainer._waiting._timeout = 30
+        trainer._waiting._timeout, trainer._waiting._start_timeout = 30, 90
     go_on(trainer, 2)
 
 

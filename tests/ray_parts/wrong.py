@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -50,6 +50,33 @@ def no_rows_of_iv() -> SecondPart:
 def other_width() -> SecondPart:
     x = keras.Input((7,))
     return encoder(model=keras.Model(x, keras.layers.Dense(5)(x)))
+
+
+class Halves(NamedTuple):
+    left: Any
+    right: Any
+
+
+class InAClass(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = keras.layers.Dense(6), keras.layers.Dense(6)
+
+    def call(self, x: Any) -> Halves:
+        return Halves(self.left(x), self.right(x))
+
+
+def in_a_class() -> SecondPart:
+    model = InAClass()
+    model(np.zeros([1, 7], np.float32))
+    return encoder(model=model)
+
+
+def of_two() -> FirstPart:
+    left, right = keras.Input((6,)), keras.Input((6,))
+    joined = keras.layers.Concatenate()([left, right])
+    model = keras.Model((left, right), keras.layers.Dense(parts.CLASSES)(joined))
+    return dataclasses.replace(parts.head(), model=model)
 
 
 def nan() -> SecondPart:

@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from splitop._src.parties.compression import Compressor
 from splitop._src.parties.keys import as_keys, digest
-from splitop._src.parties.messages import Message, Reply, Size
+from splitop._src.parties.messages import Message, Reply, Size, failed
 from splitop._src.parties.parts import FirstPart
 from splitop._src.parties.server import (
     Server,
     check_message,
-    failed,
+    plain_structure,
     replies,
     send,
     step_options,
@@ -72,7 +72,8 @@ class FirstServer(Server):
         self._once.check(run)
         keys = as_keys(keys)
         prediction = self._part.model(self._joined(self._applied, keys, ivs), training=False)
-        return tf.nest.map_structure(np.asarray, prediction)
+        arrays = map(np.asarray, tf.nest.flatten(prediction))
+        return tf.nest.pack_sequence_as(plain_structure(prediction), list(arrays))
 
     def _train(
         self, step: int, keys: np.ndarray, ivs: Sequence[Message | None]

@@ -1,14 +1,22 @@
-"""What parts and trainer send each other: NumPy arrays, and plain values about them."""
+"""What parts and trainer send each other: NumPy arrays, and plain values about them.
+
+All of it is made of the classes that are here, of NumPy's and of Python's own: no class of a
+party's code is needed, or imported, where it is received.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from splitop._src.parties.compression import Sent
+from splitop._src.parties.once import RestartedError
+
+_LOG = logging.getLogger("splitop")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +80,6 @@ class Size(NamedTuple):
     sent: int
     plain: int
 
-    def __add__(self, other: Any) -> Size:
-        return Size(self.sent + other[0], self.plain + other[1])
-
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
@@ -91,3 +96,14 @@ class Reply:
     error: str | None = None
     text: str = ""
     lost: bool = False
+
+
+def failed(error: Exception) -> Reply:
+    """The reply to a call that has failed; the traceback goes to the log of the part's owner.
+
+    The exception itself would need its class, and so its owner's code, where it is received.
+    """
+    if isinstance(error, RestartedError):
+        return Reply(error="RestartedError", text=str(error), lost=True)
+    _LOG.error("a call of a trainer has failed", exc_info=error)
+    return Reply(error=type(error).__name__, text=str(error))

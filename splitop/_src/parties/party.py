@@ -13,7 +13,7 @@ from splitop._src.errors import SplitError
 from splitop._src.names import describe
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_PLAIN = (type(None), bool, int, float, str)
+_PLAIN_TYPES = (type(None), bool, int, float, str)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Party:
         name: A Python name, for messages; another one for each party.
         function: "module:function". It is imported where the part runs, called with `config`, and
             returns the part: a FirstPart or a SecondPart. No code is sent.
-        directory: The folder of the part's checkpoints, where the part runs. A part that is
-            restarted has to find it again.
+        directory: The folder of the part's checkpoints, where the part runs: an absolute path. A
+            part that is restarted has to find it again.
         config: Keyword arguments of the function: None, bool, int, float, str, and lists, tuples
             and dictionaries of these.
         num_cpus: How many CPUs Ray reserves for the part.
@@ -57,12 +57,19 @@ class Party:
                 f'function of the party "{self.name}" must be "module:function", which is imported '
                 f"where the part runs. Received: {describe(self.function)}."
             )
-        if not isinstance(self.config, Mapping):
+        if not isinstance(self.directory, (str, os.PathLike)) or not os.path.isabs(self.directory):
             raise SplitError(
-                f'config of the party "{self.name}" must be a dictionary. '
-                f"Received: {describe(self.config)}."
+                f'directory of the party "{self.name}" must be an absolute path, of the machine '
+                f"where the part runs. Received: {describe(self.directory)}."
             )
-        _check_plain(self.name, "config", self.config)
+        for name in ("config", "resources"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise SplitError(
+                    f'{name} of the party "{self.name}" must be a dictionary. '
+                    f"Received: {describe(getattr(self, name))}."
+                )
+            object.__setattr__(self, name, _plain(self.name, name, getattr(self, name)))
+        object.__setattr__(self, "directory", os.fspath(self.directory))
 
     def build(self) -> Any:
         """Calls the function; where the part runs.
@@ -103,16 +110,20 @@ def check_parties(first: Any, seconds: Any) -> tuple[Party, ...]:
     return parties
 
 
-def _check_plain(party: str, path: str, value: Any) -> None:
-    """Raises SplitError for a value that would be sent as an object: it could bring code along."""
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        for key, item in value.items():
-            _check_plain(party, f"{path}[{key!r}]", item)
-    elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            _check_plain(party, f"{path}[{number}]", item)
-    elif type(value) not in _PLAIN:
-        raise SplitError(
-            f'config of the party "{party}" must be made of None, bool, int, float, str, lists, '
-            f"tuples and dictionaries with str keys. Received: {path} = {describe(value)}."
-        )
+def _plain(party: str, path: str, value: Any) -> Any:
+    """A copy in Python's own types: an object of another class could bring code along.
+
+    Raises:
+        SplitError: There is such an object.
+    """
+    if isinstance(value, Mapping) and all(type(key) is str for key in value):
+        return {key: _plain(party, f"{path}[{key!r}]", item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_plain(party, f"{path}[{number}]", item) for number, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if type(value) in _PLAIN_TYPES:
+        return value
+    raise SplitError(
+        f'{path.split("[")[0]} of the party "{party}" must be made of None, bool, int, float, str, '
+        f"lists, tuples and dictionaries with str keys. Received: {path} = {describe(value)}."
+    )

@@ -7,7 +7,8 @@ from typing import Any
 
 from splitop._src.errors import SplitError
 from splitop._src.parties.link import LostError
-from splitop._src.parties.messages import Settings
+from splitop._src.parties.messages import Settings, failed
+from splitop._src.parties.once import RestartedError
 from splitop._src.parties.party import Party
 
 _FOREVER = -1
@@ -27,7 +28,12 @@ class PartActor:
     def call(self, method: str, *args: Any) -> Any:
         """Calls a method of the server."""
         if self._server is None:
-            self._server = self._make_server(*self._arguments)
+            if method != "start":
+                raise RestartedError("the process is a new one")
+            try:
+                self._server = self._make_server(*self._arguments)
+            except Exception as error:
+                return failed(error)
         return getattr(self._server, method)(*args)
 
     def _make_server(self, party: Party, settings: Settings) -> Any:

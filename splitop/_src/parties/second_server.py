@@ -12,12 +12,11 @@ from splitop._src.names import describe
 from splitop._src.part_checks import RECOMPUTE, STASH
 from splitop._src.parties.compression import Compressor
 from splitop._src.parties.keys import as_keys, digest
-from splitop._src.parties.messages import Message, Reply
+from splitop._src.parties.messages import Message, Reply, failed
 from splitop._src.parties.parts import SecondPart
 from splitop._src.parties.server import (
     Server,
     check_message,
-    failed,
     replies,
     send,
     step_options,

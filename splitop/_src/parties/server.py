@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,19 +15,14 @@ from splitop._src.checkpoint.checkpoint import Checkpoint
 from splitop._src.errors import AlignmentError, SplitError
 from splitop._src.names import describe
 from splitop._src.parties.compression import Compressor
-from splitop._src.parties.messages import Message, Reply, Settings
+from splitop._src.parties.messages import Message, Reply, Settings, failed
 from splitop._src.parties.once import Once, RestartedError
 from splitop._src.parties.parts import check_part
 from splitop._src.parties.party import Party
 
-_LOG = logging.getLogger("splitop")
-
 
 def replies(method: Callable[..., Any]) -> Callable[..., Reply]:
-    """Has a method answer with a Reply, also if it fails.
-
-    An exception object would need its class, and so its owner's code, where it is received.
-    """
+    """Has a method answer with a Reply, also if it fails."""
 
     @functools.wraps(method)
     def wrapped(self: Any, *args: Any) -> Reply:
@@ -38,14 +32,6 @@ def replies(method: Callable[..., Any]) -> Callable[..., Reply]:
             return failed(error)
 
     return wrapped
-
-
-def failed(error: Exception) -> Reply:
-    """The reply to a call that has failed; the traceback goes to the log of the part's owner."""
-    if isinstance(error, RestartedError):
-        return Reply(error="RestartedError", text=str(error), lost=True)
-    _LOG.error("a call of a trainer has failed", exc_info=error)
-    return Reply(error=type(error).__name__, text=str(error))
 
 
 class Server:
@@ -189,6 +175,25 @@ def send(
         compress: The compressor of these tensors.
         digest: Of the keys.
     """
+    structure = plain_structure(tensors)
     arrays = [np.asarray(tensor) for tensor in tf.nest.flatten(tensors)]
-    structure = tf.nest.map_structure(lambda _: 0, tensors)
     return Message(party, step, digest, compress(arrays, keys), structure)
+
+
+def plain_structure(value: Any) -> Any:
+    """A nested structure in Python's own types, with 0 in the place of what is in it.
+
+    Raises:
+        SplitError: It is made of other classes than of lists, tuples and dictionaries.
+    """
+    if isinstance(value, dict):
+        return {key: plain_structure(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = map(plain_structure, value)
+        return list(items) if isinstance(value, list) else tuple(items)
+    if tf.nest.is_nested(value):
+        raise SplitError(
+            "what a part's model gives must be a tensor, or lists, tuples and dictionaries of "
+            f"tensors. Received: {describe(value)}."
+        )
+    return 0

@@ -214,7 +214,8 @@ class Trainer:
         """Has all parts start, and go back to the last step that all have saved."""
         if self._run is not None:
             return
-        names = [self._first, *self._seconds]
+        # The first part may still wait for an old IV, of a second part that is silent.
+        names = [*self._seconds, self._first]
         run = uuid.uuid4().hex
         started = self._waiting.values("start", names, self._step)
         step = common_step(**{name: each["steps"] for name, each in started.items()})
