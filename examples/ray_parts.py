@@ -118,7 +118,8 @@ def main() -> None:
     parser.add_argument("--staleness", type=int, default=0)
     arguments = parser.parse_args()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(log_to_driver=False, include_dashboard=False)
+    # Without an address Ray would take any cluster that it finds on this machine.
+    ray.init(os.environ.get("RAY_ADDRESS", "local"), log_to_driver=False, include_dashboard=False)
     try:
         if arguments.folder is not None:
             train(arguments.folder.resolve(), arguments)

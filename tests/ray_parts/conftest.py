@@ -25,6 +25,7 @@ def cluster() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory("ray") as folder:
         for name, value in variables.items():
             patch.setenv(name, value)
+        patch.delenv("RAY_ADDRESS", raising=False)
         try:
             ray.init(
                 address="local",

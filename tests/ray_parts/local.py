@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from splitop._src.parties.first_server import FirstServer
-from splitop._src.parties.link import LostError
+from splitop._src.parties.link import LostError, UnreachableError
 from splitop._src.parties.messages import Settings
 from splitop._src.parties.party import Party
 from splitop._src.parties.second_server import SecondServer
 
 # What may happen to a call.
-LOST_CALL, LOST_REPLY, TWICE, DIES = "lost call", "lost reply", "twice", "dies"
+LOST_CALL, LOST_REPLY, TWICE = "lost call", "lost reply", "twice"
+DIES, UNREACHABLE = "dies", "unreachable"
 Fault = Callable[[str, str], str | None]
 
 
@@ -44,6 +45,8 @@ class LocalLink:
         if fault == DIES:
             self.servers.pop(party)
             return [Failed(LostError("it has died"))] * returns
+        if fault == UNREACHABLE:
+            return [Failed(UnreachableError("no route"))] * returns
         for _ in range(2 if fault == TWICE else 1):
             result = self.repeat(party, method, *args)
         if fault == LOST_REPLY:

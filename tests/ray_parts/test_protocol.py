@@ -13,10 +13,19 @@ import numpy as np
 import pytest
 
 import splitop
+from splitop._src.parties import waiting
 from splitop._src.parties.server import going_on
 from splitop.ray import Batches, Party, Trainer
 from tests.ray_parts import parts
-from tests.ray_parts.local import DIES, LOST_CALL, LOST_REPLY, TWICE, Fault, LocalLink
+from tests.ray_parts.local import (
+    DIES,
+    LOST_CALL,
+    LOST_REPLY,
+    TWICE,
+    UNREACHABLE,
+    Fault,
+    LocalLink,
+)
 
 MODULE = "tests.ray_parts.parts"
 # All of one size, as each takes time to be traced.
@@ -234,6 +243,31 @@ def test_a_part_that_dies_again_and_again(tmp_path: pathlib.Path) -> None:
     ):
         trainer.train(BATCHES, 3)
     assert len(deaths) == 3
+
+
+def test_a_part_that_is_not_there_yet(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its start is asked for again, as long as a start may take."""
+    monkeypatch.setattr(waiting, "_PAUSE", 0.001)
+    asked: list[str] = []
+
+    def fault(party: str, method: str) -> str | None:
+        if (party, method) != ("shop", "start"):
+            return None
+        asked.append(party)
+        return UNREACHABLE if len(asked) < 5 or "more" in asked else None
+
+    trainer, _ = make(tmp_path, fault, restarts=0)
+    assert len(trainer.train(BATCHES, 1)) == 1
+    assert len(asked) == 5
+    asked.append("more")
+    trainer, _ = make(tmp_path, fault, restarts=0, start_timeout=0.2)
+    with pytest.raises(
+        splitop.PartLostError, match=r"phase start of step 0\. Received: no route\."
+    ):
+        trainer.train(BATCHES, 2)
+    assert len(asked) > 10
 
 
 def test_a_part_that_dies_in_a_prediction(tmp_path: pathlib.Path) -> None:

@@ -1,6 +1,7 @@
 """A training under TLS, in a process of its own: Ray reads its settings once.
 
-It trains in a local cluster, and then looks from outside at who may talk to the cluster.
+The second part's machine dies, and another one takes its place. In the end it looks from outside
+at who may talk to the cluster.
 """
 
 from __future__ import annotations
@@ -14,41 +15,67 @@ import sys
 from typing import Any
 
 import ray
+from ray.cluster_utils import Cluster
 
 from splitop.ray import Batches, Party, Trainer
 
+NODE = {"include_dashboard": False, "object_store_memory": 2**27}
 # What a gRPC client sends first (RFC 9113), and an empty SETTINGS frame.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 def main(folder: pathlib.Path) -> None:
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=2**27,
-        _temp_dir=str(folder / "t"),
-        log_to_driver=False,
-        logging_level="error",
+    cluster = Cluster(
+        initialize_head=True,
+        connect=True,
+        head_node_args={"num_cpus": 2, "temp_dir": str(folder / "t"), **NODE},
     )
     module = "tests.ray_parts.parts"
     try:
+        banks = cluster.add_node(num_cpus=1, resources={"bank": 1}, **NODE)
         with Trainer(
-            Party("head", f"{module}:head", folder / "head", num_cpus=0.1),
-            [Party("bank", f"{module}:encoder", folder / "bank", {"name": "bank"}, num_cpus=0.1)],
+            Party("head", f"{module}:head", str(folder / "head"), num_cpus=0.1),
+            [
+                Party(
+                    "bank",
+                    f"{module}:encoder",
+                    str(folder / "bank"),
+                    {"name": "bank"},
+                    num_cpus=0.1,
+                    resources={"bank": 1},
+                )
+            ],
             timeout=60,
             start_timeout=120,
+            save_every=2,
         ) as trainer:
-            losses = trainer.train(Batches([f"id-{n}" for n in range(41)], 12, seed=1), 3)
-        host, port = ray.get_runtime_context().gcs_address.rsplit(":", 1)
+            batches = Batches([f"id-{n}" for n in range(41)], 12, seed=1)
+            losses = trainer.train(batches, 3)
+            cluster.remove_node(banks, allow_graceful=False)
+            cluster.add_node(num_cpus=1, resources={"bank": 1}, **NODE)
+            losses |= trainer.train(batches, 6)
         answers = {
-            "with a certificate": answer(host, int(port), context(folder, certificate=True)),
-            "without a certificate": answer(host, int(port), context(folder, certificate=False)),
-            "without TLS": answer(host, int(port), None),
+            name: {
+                "with a certificate": answer(*service, context(folder, certificate=True)),
+                "without a certificate": answer(*service, context(folder, certificate=False)),
+                "without TLS": answer(*service, None),
+            }
+            for name, service in services().items()
         }
     finally:
         ray.shutdown()
+        cluster.shutdown()
     print(json.dumps({"losses": losses, "answers": answers}))
+
+
+def services() -> dict[str, tuple[str, int]]:
+    """Address and port of the cluster's control service, and of those of each node."""
+    host, port = ray.get_runtime_context().gcs_address.rsplit(":", 1)
+    found = {"control": (host, int(port))}
+    for number, node in enumerate(node for node in ray.nodes() if node["Alive"]):
+        for kind in ("NodeManagerPort", "ObjectManagerPort"):
+            found[f"{kind} {number}"] = (node["NodeManagerAddress"], node[kind])
+    return found
 
 
 def context(folder: pathlib.Path, certificate: bool) -> ssl.SSLContext:
@@ -60,7 +87,7 @@ def context(folder: pathlib.Path, certificate: bool) -> ssl.SSLContext:
 
 
 def answer(host: str, port: int, tls: ssl.SSLContext | None) -> str:
-    """What the cluster's control service answers to a client: "HTTP/2" or nothing."""
+    """What a service answers to a gRPC client: "HTTP/2" or nothing."""
     try:
         with socket.create_connection((host, port), 10) as plain:
             connection: Any = plain if tls is None else tls.wrap_socket(plain, server_hostname=host)

@@ -9,6 +9,10 @@ class LostError(Exception):
     """A part's process has died, or what it has computed is gone."""
 
 
+class UnreachableError(LostError):
+    """A part's process can't be reached: whether it has died is yet to be found out."""
+
+
 class Link(Protocol):
     """Calls parts in other processes. Each part answers its calls in the order they are made in."""
 
@@ -34,6 +38,7 @@ class Link(Protocol):
 
         Raises:
             TimeoutError: It has not come in time.
+            UnreachableError: It won't come; another call may be answered later.
             LostError: It won't come.
         """
 

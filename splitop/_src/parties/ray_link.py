@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from splitop._src.errors import SplitError
-from splitop._src.parties.link import LostError
+from splitop._src.parties.link import LostError, UnreachableError
 from splitop._src.parties.messages import Settings, failed
 from splitop._src.parties.once import RestartedError
 from splitop._src.parties.party import Party
@@ -92,6 +92,8 @@ class RayLink:
             return self._ray.get(value, timeout=timeout)
         except self._ray.exceptions.GetTimeoutError as error:
             raise TimeoutError(str(error)) from error
+        except self._ray.exceptions.ActorUnavailableError as error:
+            raise UnreachableError(str(error).strip()) from error
         except self._ray.exceptions.RayError as error:
             raise LostError(f"{type(error).__name__}: {str(error).strip()}") from error
 

@@ -44,7 +44,7 @@ class Trainer:
     each step counts once. After an error, the next call of `train` begins in the same way.
 
     With staleness=0 a training gives what one process gives, bit for bit, and goes on from a save
-    to the same bits. One replica a part.
+    to the same bits. One replica a part. One trainer at a time for the same directories.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class Trainer:
         # The first part may still wait for an old IV, of a second part that is silent.
         names = [*self._seconds, self._first]
         run = uuid.uuid4().hex
-        started = self._waiting.values("start", names, self._step)
+        started = self._waiting.start(names, self._step)
         step = common_step(**{name: each["steps"] for name, each in started.items()})
         assert step is not None  # Each part has one from its start.
         self._waiting.values("restore", names, step, run, step)

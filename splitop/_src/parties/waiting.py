@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 
 from splitop._src import errors
 from splitop._src.errors import PartError, PartTimeoutError, SplitError
-from splitop._src.parties.link import Link, LostError
+from splitop._src.parties.link import Link, LostError, UnreachableError
 from splitop._src.parties.messages import Reply, Size
 
 # Phases that include the time in which a process starts, imports TensorFlow and reads a checkpoint.
 _STARTING = ("start", "restore")
+_PAUSE = 0.5
 _NO_PLACE = " If it has never started, look whether a machine has free what the Party asks for."
 
 
@@ -30,7 +32,7 @@ class LostInPhase(Exception):
 
     def __init__(self, party: str, phase: str, step: int, text: str):
         super().__init__(f"{party} in {phase} of step {step}: {text}")
-        self.party, self.phase, self.step, self.text = party, phase, step, text
+        self.party, self.phase, self.step, self.text = party, phase, step, text.strip(" .")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +116,20 @@ class Waiting:
         if answer.error is not None:
             raise _named(answer, party, phase, step)
         return answer.value
+
+    def start(self, parties: Sequence[str], step: int) -> dict[str, Any]:
+        """Has all parties start; again those that can't be reached, as long as a start may take.
+
+        When a machine dies, Ray needs some seconds to see it and to start the part elsewhere.
+        """
+        until = time.monotonic() + self._start_timeout
+        while True:
+            try:
+                return self.values("start", parties, step)
+            except LostInPhase as error:
+                if not isinstance(error.__cause__, UnreachableError) or time.monotonic() > until:
+                    raise
+            time.sleep(_PAUSE)
 
     def values(self, phase: str, parties: Sequence[str], step: int, *args: Any) -> dict[str, Any]:
         """Asks all parties for the same, and waits for all of them."""
