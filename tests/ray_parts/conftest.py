@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import pathlib
 import tempfile
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -27,15 +30,26 @@ def cluster() -> Iterator[None]:
             patch.setenv(name, value)
         patch.delenv("RAY_ADDRESS", raising=False)
         try:
-            ray.init(
-                address="local",
-                num_cpus=2,
-                include_dashboard=False,
-                object_store_memory=2**27,
-                _temp_dir=folder,  # Short: it holds sockets.
-                log_to_driver=False,
-                logging_level="error",
-            )
+            with _what_ray_leaves():
+                ray.init(
+                    address="local",
+                    num_cpus=2,
+                    include_dashboard=False,
+                    object_store_memory=2**27,
+                    _temp_dir=folder,  # Short: it holds sockets.
+                    log_to_driver=False,
+                    logging_level="error",
+                )
             yield
         finally:
-            ray.shutdown()
+            with _what_ray_leaves():
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def _what_ray_leaves() -> Iterator[None]:
+    """Some of its versions leave files and processes for the garbage collector to close."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()

@@ -13,7 +13,8 @@ from splitop._src.parties.second_server import SecondServer
 
 # What may happen to a call.
 LOST_CALL, LOST_REPLY, TWICE = "lost call", "lost reply", "twice"
-DIES, UNREACHABLE = "dies", "unreachable"
+LATE, DIES, UNREACHABLE = "late", "dies", "unreachable"
+FAULTS = (LOST_CALL, LOST_REPLY, TWICE, LATE, DIES, UNREACHABLE)
 Fault = Callable[[str, str], str | None]
 
 
@@ -31,6 +32,7 @@ class LocalLink:
         self._parties = {party.name: party for party in parties}
         self._settings = settings
         self._fault: Fault = fault or (lambda *_: None)
+        self._late: list[tuple[Any, ...]] = []
         self.servers: dict[str, Any] = {}
         self.calls: list[tuple[str, str, tuple[Any, ...]]] = []
 
@@ -40,10 +42,14 @@ class LocalLink:
             return broken[:1] * returns
         self.calls.append((party, method, args))
         fault = self._fault(party, method)
-        if fault == LOST_CALL:
+        if len(self._late) > 2:
+            self.repeat(*self._late.pop(0))
+        if fault == LATE:
+            self._late.append((party, method, *args))
+        if fault in (LOST_CALL, LATE):
             return [Failed(TimeoutError())] * returns
         if fault == DIES:
-            self.servers.pop(party)
+            self.servers.pop(party, None)
             return [Failed(LostError("it has died"))] * returns
         if fault == UNREACHABLE:
             return [Failed(UnreachableError("no route"))] * returns
