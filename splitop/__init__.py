@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from splitop._src.backend import backend
 from splitop._src.errors import (
+    AlignmentError,
     CheckpointError,
     ClusterError,
     CutError,
     LibraryError,
     NotFusableError,
+    PartError,
+    PartLostError,
+    PartTimeoutError,
     SeedError,
     SplitError,
     StashError,
@@ -28,6 +32,7 @@ from splitop._src.version import __version__
 if TYPE_CHECKING:
     from splitop import cluster as cluster
     from splitop import keras as keras
+    from splitop import ray as ray
     from splitop._src.build_info import BuildInfo, build_info
     from splitop._src.checkpoint.checkpoint import Checkpoint
     from splitop._src.checkpoint.steps import common_step
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
     from splitop._src.worker_strategy import multi_worker_strategy
 
 __all__ = [
+    "AlignmentError",
     "BuildInfo",
     "Checkpoint",
     "CheckpointError",
@@ -50,6 +56,9 @@ __all__ = [
     "LibraryError",
     "MicroBatches",
     "NotFusableError",
+    "PartError",
+    "PartLostError",
+    "PartTimeoutError",
     "Plan",
     "PlannedChain",
     "PlannedLayer",
@@ -72,6 +81,7 @@ __all__ = [
     "minimize",
     "multi_worker_strategy",
     "plan",
+    "ray",
     "split_minimize",
     "verify",
 ]
@@ -100,7 +110,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("cluster", "keras"):
+    if name in ("cluster", "keras", "ray"):
         return importlib.import_module(f"splitop.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -42,6 +42,22 @@ class WorkerError(SplitError):
     """Another worker process of the training is lost: all of them have to be restarted."""
 
 
+class AlignmentError(SplitError):
+    """Parts with data of their own do not have the same samples, in the same order."""
+
+
+class PartError(SplitError):
+    """A part that runs in another process has failed."""
+
+
+class PartTimeoutError(PartError):
+    """A part that runs in another process has not answered in time."""
+
+
+class PartLostError(PartError):
+    """A part that runs in another process has died more often than it may."""
+
+
 class VerifyError(SplitError):
     """`splitop.verify` has found that a model does not train in two parts as in one."""
 

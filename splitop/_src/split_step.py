@@ -92,6 +92,7 @@ class SplitStep:
         check_numerics: bool = False,
         sparse: str = "exact",
         skip_nonfinite: bool = False,
+        reduce_retracing: bool = True,
     ):
         """Builds nothing yet: that is done in the first call.
 
@@ -112,6 +113,9 @@ class SplitStep:
             check_numerics: Whether NaN or Inf in the seed is an error in `train_second`.
             sparse: See `splitop.plan`.
             skip_nonfinite: See `splitop.plan`.
+            reduce_retracing: Whether batches of several shapes share a function, as tf.function
+                has it. False: each shape has its own, and no rounding depends on which shape came
+                first.
 
         Raises:
             SplitError: Not an optimizer; one for both parts; an unknown `forward`, `backend` or
@@ -129,9 +133,10 @@ class SplitStep:
         self._recompute = forward == RECOMPUTE
         self._options = Options(backend, sparse, skip_nonfinite, check_numerics)
         self._runs: list[SecondRun] = []
-        self._forward = tf.function(self._build_forward, autograph=False, reduce_retracing=True)
-        self._one = tf.function(self._build_first, reduce_retracing=True)
-        self._both = tf.function(self._build_both, reduce_retracing=True)
+        shared = {"reduce_retracing": reduce_retracing}
+        self._forward = tf.function(self._build_forward, autograph=False, **shared)
+        self._one = tf.function(self._build_first, **shared)
+        self._both = tf.function(self._build_both, **shared)
         self._pending: ForwardPass | None = None
         self._origins = Origins()
         self._first_plan: Plan | None = None
