@@ -1,0 +1,1 @@
+"""How long a step takes whose parts are on different machines: model, simulation, measurement."""

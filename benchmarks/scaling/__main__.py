@@ -1,0 +1,78 @@
+"""`python -m benchmarks.scaling`: what the model predicts; with `--measure`, how well it does."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+
+from benchmarks.scaling.measure import measure
+from benchmarks.scaling.model import Step, seconds
+from benchmarks.scaling.simulation import Simulation
+from benchmarks.table import aligned
+
+COUNTS = (1, 8, 64, 1000)
+STEPS = 60
+SCATTER = 0.2
+# IV: 128 x 256 in float32. The software's share is what Ray's actors took where it was measured.
+PART = Step(
+    second_parts=1,
+    forward=5e-3,
+    first=5e-3,
+    update=10e-3,
+    iv=131072,
+    seed=131072,
+    latency=1e-3,
+    bandwidth=1.25e8,
+    overhead=2e-3,
+    overhead_each=1e-3,
+)
+SETTINGS = {
+    "1 Gbit/s, 1 ms": {},
+    "10 Gbit/s, 0.1 ms": dict(latency=1e-4, bandwidth=1.25e9),
+    "100 Mbit/s, 20 ms": dict(latency=2e-2, bandwidth=1.25e7),
+    "100 Mbit/s, 20 ms, int8": dict(latency=2e-2, bandwidth=1.25e7, iv=32768, seed=32768),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("--measure", action="store_true", help="over wires; needs root and Linux")
+    options = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    print("\n".join(_measured() if options.measure else _predicted()))
+
+
+def _predicted() -> list[str]:
+    rows = [["network", "second parts", "ms a step", "scattered", "staleness 1", "scattered"]]
+    for name, changes in SETTINGS.items():
+        for count in COUNTS:
+            step = dataclasses.replace(PART, second_parts=count, **changes)
+            cells = []
+            for staleness in (0, 1):
+                each = dataclasses.replace(step, staleness=staleness)
+                cells += [seconds(each), Simulation(each, SCATTER).run(STEPS)]
+            rows.append([name, str(count), *(f"{1e3 * cell:.1f}" for cell in cells)])
+    return aligned(rows)
+
+
+def _measured() -> list[str]:
+    rows = [["IV, bytes", "one way", "Mbit/s", "predicted, ms", "measured, ms", "ratio"]]
+    for each in measure():
+        step = each.step
+        rows.append(
+            [
+                f"{step.iv:.0f}",
+                f"{1e3 * step.latency:g} ms",
+                f"{8e-6 * step.bandwidth:.0f}",
+                f"{1e3 * each.predicted:.1f}",
+                f"{1e3 * each.received:.1f}",
+                f"{each.received / each.predicted:.2f}",
+            ]
+        )
+        print(rows[-1], flush=True)
+    return aligned(rows)
+
+
+if __name__ == "__main__":
+    main()
