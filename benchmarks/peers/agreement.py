@@ -10,8 +10,8 @@ from benchmarks.peers.peer import Peer
 
 STEPS = 3
 # Of the way that a variable moves in a step. Frameworks add up in different orders, which switches
-# one relu in some ten thousand: that is a hundredth of the gradient's norm.
-ALLOWED = 2e-2
+# one relu in some ten thousand, a hundredth of the gradient's norm; deep parts add these up.
+ALLOWED = 5e-2
 
 
 class Disagreement(AssertionError):

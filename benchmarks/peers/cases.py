@@ -120,7 +120,9 @@ class Embedding(Part):
         ]
 
     def _input(self, random: np.random.Generator) -> np.ndarray:
-        return random.integers(0, self.rows, (self.batch, self.fields)).astype("i4")
+        # No id twice: Keras squares the gradients of a row one by one, the others their sum.
+        ids = random.choice(self.rows, self.batch * self.fields, replace=False)
+        return ids.reshape(self.batch, self.fields).astype("i4")
 
 
 @dataclasses.dataclass(frozen=True)

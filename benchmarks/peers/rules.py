@@ -9,6 +9,6 @@ MOMENTUM_FACTOR = 0.9
 BETA1 = 0.9
 BETA2 = 0.999
 # torch adds it to a root that it has corrected for bias, TensorFlow and Keras to one that is not.
-EPSILON = 1e-7
+EPSILON = 1e-8
 WEIGHT_DECAY = 1e-2
 INITIAL_ACCUMULATOR = 0.1
