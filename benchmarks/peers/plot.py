@@ -38,6 +38,7 @@ def save(conditions: dict[str, Any], rows: list[Row], png: pathlib.Path) -> None
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=8)
+    axes.margins(y=0.02)
     axes.invert_yaxis()
     axes.grid(axis="y", linewidth=0.3)
     axes.spines[["top", "right"]].set_visible(False)
