@@ -22,6 +22,7 @@ def cluster() -> Iterator[None]:
         "PYTHONPATH": os.pathsep.join(paths),
         "RAY_AUTH_TOKEN": "of-these-tests",  # Or Ray writes one into the home directory.
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # Or whatever else runs here keeps parts from starting.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Else a warning about GPUs that are not used.
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }

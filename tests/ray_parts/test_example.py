@@ -21,6 +21,7 @@ def run(script: pathlib.Path, *arguments: str) -> str:
         "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
         "RAY_ADDRESS": "local",
         "RAY_AUTH_TOKEN": "of-this-test",
+        "RAY_worker_niceness": "0",
     }
     with tempfile.TemporaryDirectory("ray") as folder:  # Short: it holds sockets.
         result = subprocess.run(

@@ -57,6 +57,7 @@ def test_two_machines_under_tls() -> None:
                 "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
                 "RAY_AUTH_TOKEN": "of-this-test",
                 "RAY_USAGE_STATS_ENABLED": "0",
+                "RAY_worker_niceness": "0",
                 "RAY_USE_TLS": "1",
                 "RAY_TLS_SERVER_CERT": str(folder / "node.crt"),
                 "RAY_TLS_SERVER_KEY": str(folder / "node.key"),
