@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -16,19 +17,31 @@ def interleave(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
         For each step, the seconds of each round.
     """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    names = list(steps)
-    gc.collect()
-    gc.disable()
-    try:
+    with without_garbage_collection():
         for number in range(rounds):
-            first = number % len(names)
-            for name in names[first:] + names[:first]:
+            for name in in_turn(steps, number):
                 start = time.perf_counter()
                 steps[name]()
                 seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def in_turn(names: Iterable[str], number: int) -> list[str]:
+    """The names in the order of a round; each round starts with another one."""
+    names = list(names)
+    first = number % len(names)
+    return names[first:] + names[:first]
+
+
+@contextlib.contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Collects now, and not while something is timed."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
     finally:
         gc.enable()
-    return seconds
 
 
 class RecordedClock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import results
+from benchmarks.arguments import json_and_png
 from benchmarks.cases import (
     BOTH,
     FUSED,
@@ -55,12 +55,8 @@ ORDER = tuple(LABELS)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.plot", description=__doc__)
-    parser.add_argument("json", type=pathlib.Path)
-    parser.add_argument("png", type=pathlib.Path, nargs="?", help="default: beside the JSON")
-    arguments = parser.parse_args()
-    png = arguments.png or arguments.json.with_suffix(".png")
-    save(results.load(arguments.json), png)
+    json, png = json_and_png("benchmarks.plot", __doc__)
+    save(results.load(json), png)
     print(f"Plot: {png}")
 
 

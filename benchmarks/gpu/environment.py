@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import pathlib
 import platform
-import subprocess
 import sys
 
 import splitop
+from benchmarks.commit import commit
 from splitop._src import library
 from splitop.lib import _kernels
 
-ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = ("torch", "jax", "tensorflow", "keras", "numpy")
 
 
@@ -26,17 +24,8 @@ def describe(emulated: bool) -> dict[str, object]:
         "cuda_driver": driver,
         "cublas": _kernels.has_cublas(),
         "compiler": config.compiler if config else None,
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
         "splitop": splitop.__version__,
         **{name: sys.modules[name].__version__ for name in PACKAGES if name in sys.modules},
     }
-
-
-def _commit() -> str | None:
-    """Of the sources; None outside a repository."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=10", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

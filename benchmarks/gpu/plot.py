@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.arguments import json_and_png
 from benchmarks.gpu.cases import PRECISIONS, RULES, STEP, WEIGHTS
 from benchmarks.gpu.results import Document, Record
 from benchmarks.gpu.targets import SHARE, SPLITOP
@@ -16,12 +16,8 @@ COLORS = dict(zip(RULES, ("#1f4e8c", "#f0a03c", "#9a9a9a", "#3c8c5a"), strict=Tr
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.plot", description=__doc__)
-    parser.add_argument("json", type=pathlib.Path)
-    parser.add_argument("png", type=pathlib.Path, nargs="?", help="default: beside the JSON")
-    arguments = parser.parse_args()
-    png = arguments.png or arguments.json.with_suffix(".png")
-    save(Document.load(arguments.json), png)
+    json, png = json_and_png("benchmarks.gpu.plot", __doc__)
+    save(Document.load(json), png)
     print(f"Plot: {png}")
 
 

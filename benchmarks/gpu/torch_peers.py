@@ -12,6 +12,7 @@ from benchmarks.gpu.candidate import SetsCandidate
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.input_sets import InputSet, Layer
 from benchmarks.gpu.torch_device import DTYPES, TorchDevice
+from benchmarks.in_backward import update_in_backward
 
 Parameters = list[torch.nn.Parameter]
 
@@ -122,19 +123,11 @@ class TorchStepInBackward(TorchStep):
             slots = (layer.kernel_slots, layer.bias_slots)
             for parameter, of_one in zip(of_layer, slots, strict=True):
                 optimizers.append(self._optimizer([parameter], [of_one]))
-                parameter.register_post_accumulate_grad_hook(_updating(optimizers[-1]))
+                update_in_backward(parameter, optimizers[-1])
         return optimizers
 
     def _update(self, index: int) -> None:
         """The hooks have done it."""
-
-
-def _updating(optimizer: torch.optim.Optimizer) -> Any:
-    def hook(parameter: torch.Tensor) -> None:
-        optimizer.step()
-        parameter.grad = None
-
-    return hook
 
 
 def _parameters(layer: Layer) -> Parameters:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.arguments import json_and_png
 from benchmarks.peers.results import PEERS, SPLITOP, Row, line, load
 
 COLORS = ("#1f4e8c", "#7fa8dc", "#f0a03c", "#9a9a9a", "#5c8a5c", "#c0392b", "#e08a80", "#8e5bb0")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers.plot", description=__doc__)
-    parser.add_argument("json", type=pathlib.Path)
-    parser.add_argument("png", type=pathlib.Path, nargs="?", help="default: beside the JSON")
-    arguments = parser.parse_args()
-    png = arguments.png or arguments.json.with_suffix(".png")
-    save(*load(arguments.json), png)
+    json, png = json_and_png("benchmarks.peers.plot", __doc__)
+    save(*load(json), png)
     print(f"Plot: {png}")
 
 

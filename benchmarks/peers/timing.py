@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 from collections.abc import Mapping
 
+from benchmarks.interleave import in_turn, without_garbage_collection
 from benchmarks.peers.cases import BATCHES
 from benchmarks.peers.peer import Peer
 
@@ -27,20 +27,14 @@ def times(peers: Mapping[str, Peer], seconds: float) -> dict[str, list[float]]:
         seconds: About how long to measure, all peers together.
     """
     lengths = {name: _block_length(peer) for name, peer in peers.items()}
-    names = list(peers)
-    measured: dict[str, list[float]] = {name: [] for name in names}
-    gc.collect()
-    gc.disable()
-    try:
+    measured: dict[str, list[float]] = {name: [] for name in peers}
+    with without_garbage_collection():
         end = time.perf_counter() + seconds
         for number in range(MOST_ROUNDS):
             if number >= FEWEST_ROUNDS and time.perf_counter() > end:
                 break
-            first = number % len(names)
-            for name in names[first:] + names[:first]:
+            for name in in_turn(peers, number):
                 measured[name] += _block(peers[name], lengths[name])
-    finally:
-        gc.enable()
     return measured
 
 

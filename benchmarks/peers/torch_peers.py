@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks.in_backward import update_in_backward
 from benchmarks.peers import rules
 from benchmarks.peers.cases import (
     ADAGRAD,
@@ -78,20 +79,12 @@ class TorchInBackward(Torch):
         for index, parameter in enumerate(self._parameters):
             fused = not (self._part.has_sparse_table and index == 0)
             own = optimizer(self._rule, [parameter], fused)
-            parameter.register_post_accumulate_grad_hook(_updating(own))
+            update_in_backward(parameter, own)
             optimizers.append(own)
         return optimizers
 
     def _update(self) -> None:
         """The hooks have done it."""
-
-
-def _updating(own: torch.optim.Optimizer) -> Any:
-    def hook(parameter: Tensor) -> None:
-        own.step()
-        parameter.grad = None
-
-    return hook
 
 
 def optimizer(rule: str, parameters: list[Any], fused: bool) -> torch.optim.Optimizer:

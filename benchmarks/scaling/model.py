@@ -17,7 +17,7 @@ class Step:
     """The parts of a step and what carries its messages. Seconds, bytes, bytes a second.
 
     Attributes:
-        seconds_parts: How many second parts there are.
+        second_parts: How many second parts there are.
         forward: F, of a second part.
         first: P, the first part's forward and backward pass and update.
         update: U, a second part's backward pass and update.

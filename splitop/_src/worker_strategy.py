@@ -19,7 +19,7 @@ from tensorflow.python.eager import context
 
 from splitop._src import workers
 from splitop._src.errors import SplitError, WorkerError
-from splitop._src.names import describe
+from splitop._src.seconds import check_seconds
 
 # Roles that take part in the training; others, such as "ps", have other strategies.
 _JOBS = ("chief", "worker")
@@ -53,7 +53,7 @@ def multi_worker_strategy(timeout_seconds: float = 120.0, *, cluster_resolver: A
             or TensorFlow has already started.
         WorkerError: The other workers do not come in time.
     """
-    seconds = _seconds(timeout_seconds)
+    seconds = check_seconds("timeout_seconds", timeout_seconds)
     resolver = cluster_resolver or tf.distribute.cluster_resolver.TFConfigClusterResolver()
     spec = resolver.cluster_spec()
     jobs = [job for job in _JOBS if job in spec.jobs]
@@ -83,15 +83,6 @@ def multi_worker_strategy(timeout_seconds: float = 120.0, *, cluster_resolver: A
         raise _did_not_come(absent, seconds, workers.reason(error)) from error
     finally:
         faulthandler.cancel_dump_traceback_later()
-
-
-def _seconds(value: Any) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 < value < math.inf:
-        raise SplitError(
-            f"timeout_seconds must be a number of seconds, above 0. Received: {describe(value)}."
-        )
-    return float(value)
 
 
 def _wait_for(others: dict[tuple[str, int], str], seconds: float) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
+from splitop._src.addresses import listens
 from splitop._src.errors import WorkerError
 
 # What these mean of a collective operation: another worker does not answer, or not in time, or it
@@ -29,7 +29,6 @@ _LOST = (
 _OF_WORKERS = re.compile(r"Collective (ops|has)|CoordinationService|coordination service")
 _TASK = re.compile(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)")
 _NODE = re.compile(r"^\{\{.*?\}\} ")
-_PROBE_SECONDS = 1.0
 
 
 def are_several(strategy: Any) -> bool:
@@ -80,7 +79,7 @@ def others(resolver: Any) -> dict[tuple[str, int], str]:
 
 def unreachable(tasks: dict[tuple[str, int], str]) -> list[tuple[str, int]]:
     """The workers at whose addresses no process listens."""
-    return [task for task, address in tasks.items() if not _listens(address)]
+    return [task for task, address in tasks.items() if not listens(address)]
 
 
 def in_words(tasks: dict[tuple[str, int], str]) -> str:
@@ -122,12 +121,3 @@ def _named(message: str, known: Any) -> list[tuple[str, int]]:
     """The workers that TensorFlow blames."""
     found = dict.fromkeys((job, int(index)) for job, index in _TASK.findall(message))
     return [task for task in found if task in known]
-
-
-def _listens(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS).close()
-    except (OSError, ValueError):
-        return False
-    return True

@@ -95,17 +95,19 @@ while data := connection.recv(1 << 16):
 """
 
 
-def can_make_wires() -> bool:
+@pytest.fixture(scope="module")
+def _can_make_wires() -> None:
+    """Skips what needs a wire where there can be none."""
     if os.geteuid() != 0 or not shutil.which("ip") or not pathlib.Path("/dev/net/tun").exists():
-        return False
+        pytest.skip("needs root, ip and /dev/net/tun")
     try:
         with wire(0, 1e9):
-            return True
-    except (OSError, RuntimeError):
-        return False
+            pass
+    except (OSError, RuntimeError) as error:
+        pytest.skip(f"needs network namespaces: {error}")
 
 
-@pytest.mark.skipif(not can_make_wires(), reason="needs root, ip and /dev/net/tun")
+@pytest.mark.usefixtures("_can_make_wires")
 def test_a_wire_has_its_latency_and_bandwidth() -> None:
     latency, bandwidth, message = 0.03, 1e6, 100_000
     with wire(latency, bandwidth) as (a, b):
@@ -148,9 +150,8 @@ def test_a_wire_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
+@pytest.mark.usefixtures("_can_make_wires")
 def test_no_wire_stays_behind() -> None:
-    if not can_make_wires():
-        pytest.skip("needs root, ip and /dev/net/tun")
     with pytest.raises(ZeroDivisionError), wire(0, 1e9):
         _ = 1 / 0
     listed = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout

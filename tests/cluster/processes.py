@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
+
+from tests.ports import free_ports
 
 ROOT = pathlib.Path(__file__).parents[2]
 SERVE = "import splitop; splitop.cluster.Cluster().serve()"
@@ -21,14 +22,7 @@ OLD = f"import splitop._src.cluster.notices as n; n.__version__ = '0.0.1'; {SERV
 
 def free_spec() -> dict[str, str]:
     """Addresses whose ports were free a moment ago."""
-    sockets = [socket.socket() for _ in range(2)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        first, second = (f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
-    finally:
-        for each in sockets:
-            each.close()
+    first, second = (f"127.0.0.1:{port}" for port in free_ports(2))
     return {"first": first, "second": second}
 
 

@@ -8,10 +8,11 @@ import multiprocessing
 import os
 import pathlib
 import pickle
-import socket
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from tests.ports import free_ports
 
 LIMIT = 150  # seconds, until workers that do not end are killed, and the test fails
 
@@ -33,15 +34,6 @@ class Ended:
     status: int
     result: Any = None
     error: str = ""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at, right now."""
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def run_workers(

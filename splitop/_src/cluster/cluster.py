@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src import library
+from splitop._src.addresses import host_and_port
 from splitop._src.cluster import hosts, notices, peer
 from splitop._src.cluster.session import ClusterSession
 from splitop._src.cluster.spec import FIRST, PARTS, SECOND, device_of, read_spec
@@ -194,16 +195,16 @@ class Cluster:
                 raise self._cannot_listen(error.message) from None
         # By another name than its own: of a server that TensorFlow knows to be in this process, it
         # does not take a call back, and would wait for ever for a host that has gone.
-        host, _, port = self._spec.addresses[self.part].rpartition(":")
+        host, port = host_and_port(self._spec.addresses[self.part])
         return f"grpc://{'127.0.0.1' if host == 'localhost' else 'localhost'}:{port}"
 
     def _check_port(self) -> None:
         """Raises if the own port is taken: `connect` of TensorFlow does not say so."""
-        _, _, port = self._spec.addresses[self.part].rpartition(":")
+        _, port = host_and_port(self._spec.addresses[self.part])
         with socket.socket() as own:
             own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                own.bind(("", int(port)))
+                own.bind(("", port))
             except OSError as error:
                 raise self._cannot_listen(str(error)) from None
 

@@ -18,7 +18,12 @@ def are_known() -> bool:
     return bool(_known)
 
 
+def name_of(job: str, task: int) -> str:
+    """A host as TensorFlow writes it, such as "/job:second/task:0"."""
+    return f"/job:{job}/task:{task}"
+
+
 def host_of(spec: Any) -> str | None:
     """The host of a tf.DeviceSpec, such as "/job:second/task:0"; None: not a known one."""
     key = (spec.job, spec.task or 0)
-    return f"/job:{key[0]}/task:{key[1]}" if key in _known else None
+    return name_of(*key) if key in _known else None

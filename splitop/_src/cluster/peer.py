@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from splitop._src import library
+from splitop._src import addresses, library
 from splitop._src.cluster import notices
 from splitop._src.cluster.spec import FIRST, SECOND, Spec, device_of
 from splitop._src.errors import ClusterError
@@ -35,7 +34,7 @@ def wait_for(spec: Spec, timeout: float) -> None:
     while True:
         left = end - time.monotonic()
         try:
-            _knock(spec, max(left, _PAUSE))
+            addresses.knock(spec.addresses[SECOND], max(left, _PAUSE))
             return
         except OSError as error:
             if left <= _PAUSE:
@@ -48,11 +47,7 @@ def wait_for(spec: Spec, timeout: float) -> None:
 
 def listens(spec: Spec) -> bool:
     """Whether something listens at the second part's address; waits a second at most."""
-    try:
-        _knock(spec, 1.0)
-    except OSError:
-        return False
-    return True
+    return addresses.listens(spec.addresses[SECOND])
 
 
 def check_versions(spec: Spec, timeout: float) -> None:
@@ -163,11 +158,6 @@ def with_timeout(config: Any | None, timeout: float) -> Any:
     if not result.operation_timeout_in_ms:
         result.operation_timeout_in_ms = max(1, int(timeout * 1000))
     return result
-
-
-def _knock(spec: Spec, timeout: float) -> None:
-    host, _, port = spec.addresses[SECOND].rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout).close()
 
 
 def _where(spec: Spec) -> str:

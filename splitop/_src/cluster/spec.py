@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from splitop._src.cluster import hosts
 from splitop._src.errors import ClusterError
 
 FIRST, SECOND = "first", "second"
@@ -45,7 +46,7 @@ def read_spec(addresses: Any, part: Any) -> Spec:
 
 def device_of(part: str) -> str:
     """The device string of the host of a part."""
-    return f"/job:{part}/task:0"
+    return hosts.name_of(part, 0)
 
 
 def _from_environment() -> Spec:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from splitop._src.cluster import hosts
 from splitop._src.table import table
 
 _EDGE = re.compile(r"edge_\d+_")
@@ -109,7 +110,7 @@ def _text(node: Any, attribute: str) -> str:
 
 def _host(device: str) -> str:
     spec = tf.DeviceSpec.from_string(device)
-    return f"/job:{spec.job}/task:{spec.task}"
+    return hosts.name_of(spec.job, spec.task)
 
 
 def _with_index(tensor: str) -> str:

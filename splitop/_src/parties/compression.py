@@ -110,7 +110,10 @@ class Compressor:
         scale[scale == 0] = 1
         column = scale[:, np.newaxis]
         levels = np.clip(np.rint(value / column), -_STEPS, _STEPS).astype(np.int8)
-        lost.update(zip(names, value - levels * column, strict=True))
+        # Copies: a row that is a view would keep its whole batch.
+        lost.update(
+            (key, row.copy()) for key, row in zip(names, value - levels * column, strict=True)
+        )
         per_row = scale.reshape(-1, *[1] * (array.ndim - 1))
         return Sent(levels.reshape(array.shape), per_row, array.dtype.name)
 

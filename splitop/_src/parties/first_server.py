@@ -71,7 +71,9 @@ class FirstServer(Server):
         """The prediction for any samples, as arrays."""
         self._once.check(run)
         keys = as_keys(keys)
-        prediction = self._part.model(self._joined(self._applied, keys, ivs), training=False)
+        prediction = self._part.model(
+            self._joined(self._applied, digest(keys), ivs), training=False
+        )
         arrays = map(np.asarray, tf.nest.flatten(prediction))
         return tf.nest.pack_sequence_as(plain_structure(prediction), list(arrays))
 
@@ -79,23 +81,24 @@ class FirstServer(Server):
         self, step: int, keys: np.ndarray, ivs: Sequence[Message | None]
     ) -> tuple[float, list[Message]]:
         y = self._rows(keys)
-        joined = self._joined(step, keys, ivs)
+        named = digest(keys)
+        joined = self._joined(step, named, ivs)
         loss, seed = self._step.train_first(joined, y)
         self._applied = step
         seeds = [seed] if len(ivs) == 1 else seed
         messages = [
-            send(party, step, keys, each, compress, digest(keys))
+            send(party, step, keys, each, compress, named)
             for party, each, compress in zip(
                 self._settings.seconds, seeds, self._compress, strict=True
             )
         ]
         return float(loss), messages
 
-    def _joined(self, step: int, keys: np.ndarray, ivs: Sequence[Message | None]) -> Any:
-        """What the first part's model takes."""
+    def _joined(self, step: int, named: str, ivs: Sequence[Message | None]) -> Any:
+        """What the first part's model takes, of the keys with this digest."""
         joined = []
         for party, message in zip(self._settings.seconds, ivs, strict=True):
-            check_message(message, party, step, digest(keys))
+            check_message(message, party, step, named)
             assert message is not None
             tensors = [tf.convert_to_tensor(array) for array in message.received()]
             joined.append(tf.nest.pack_sequence_as(message.structure, tensors))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from splitop._src.parties.messages import Settings, Size
 from splitop._src.parties.party import Party, check_parties
 from splitop._src.parties.ray_link import RayLink
 from splitop._src.parties.waiting import LostInPhase, Traffic, Waiting, Work
+from splitop._src.seconds import check_seconds
 
 
 class Trainer:
@@ -35,8 +35,8 @@ class Trainer:
 
     Each part has its own model, optimizer, data and checkpoints, and is built where it runs, by its
     owner's code. IV goes to the first part and dL/dIV comes back, as arrays through Ray's object
-    store; the trainer does not look at them. It knows the keys of the samples, the losses and what
-    it asks for by `predict`.
+    store; Ray sends those below 100 kB by way of the trainer's process. The trainer does not look
+    at them. It knows the keys of the samples, the losses and what it asks for by `predict`.
 
     All parts are saved after every `save_every` steps, and after the last one. When a part's
     process dies, Ray starts a new one, all parts go back to the last step that all of them have
@@ -94,7 +94,7 @@ class Trainer:
         ):
             _check_whole(name, value, least)
         for name, seconds_given in (("timeout", timeout), ("start_timeout", start_timeout)):
-            _check_seconds(name, seconds_given)
+            check_seconds(name, seconds_given)
         check_compression(compression)
         self._first, *self._seconds = (party.name for party in parties)
         settings = Settings(self._first, tuple(self._seconds), staleness, compression, keep)
@@ -285,9 +285,3 @@ def _check_whole(name: str, value: Any, least: int) -> None:
         raise SplitError(
             f"{name} must be a whole number from {least}. Received: {describe(value)}."
         )
-
-
-def _check_seconds(name: str, value: Any) -> None:
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not fits or not 0 < value < math.inf:
-        raise SplitError(f"{name} must be a number of seconds above 0. Received: {value!r}.")
