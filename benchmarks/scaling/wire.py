@@ -104,7 +104,8 @@ class _Direction:
             wait = self._under_way[0][0] - time.monotonic()
             if wait > 0:
                 return wait
-            os.write(self._target, self._under_way.popleft()[1])
+            with contextlib.suppress(OSError):  # Lost where the device is full; TCP repeats it.
+                os.write(self._target, self._under_way.popleft()[1])
         return 1.0
 
 

@@ -97,7 +97,7 @@ def reason(error: tf.errors.OpError) -> str:
 def _message(strategy: Any, error: tf.errors.OpError) -> str:
     resolver = strategy.cluster_resolver
     known = others(resolver)
-    lost = {task: known[task] for task in _named(error.message, known) or unreachable(known)}
+    lost = {task: known[task] for task in _lost(error.message, known)}
     return (
         f"{in_words(lost) or 'another worker'} does not answer any more, and a "
         "MultiWorkerMirroredStrategy can't go on without it. End this process "
@@ -117,7 +117,13 @@ def _limit(strategy: Any) -> str:
     )
 
 
-def _named(message: str, known: Any) -> list[tuple[str, int]]:
-    """The workers that TensorFlow blames."""
+def _lost(message: str, known: dict[tuple[str, int], str]) -> list[tuple[str, int]]:
+    """The workers that are lost, as far as it can be told.
+
+    TensorFlow also names workers that have only passed on that another one is lost, and a worker
+    that has been told of it may have ended.
+    """
     found = dict.fromkeys((job, int(index)) for job, index in _TASK.findall(message))
-    return [task for task in found if task in known]
+    named = [task for task in found if task in known]
+    absent = unreachable(known)
+    return [task for task in named if task in absent] or absent or named

@@ -190,3 +190,49 @@ def test_a_part_without_a_manifest(tmp_path: pathlib.Path) -> None:
         pass
     store.write(2, _fill(), 1)
     assert _steps(store) == [2]
+
+
+def test_only_the_last_owner_may_save(tmp_path: pathlib.Path) -> None:
+    old, new, nobody = Store(tmp_path), Store(tmp_path), Store(tmp_path)
+    old.claim("a")
+    old.write(1, _fill(), None)
+    new.claim("b")
+    with pytest.raises(CheckpointError, match="Received: a save of a, where b has claimed it"):
+        old.write(2, _fill(), None)
+    assert _steps(new) == [1]
+    new.write(2, _fill(), None)
+    nobody.write(3, _fill(), None)
+    assert _steps(new) == [1, 2, 3]
+    old.claim("a")
+    with pytest.raises(CheckpointError, match="Received: a save of b, where a has claimed it"):
+        new.write(4, _fill(), None)
+    (tmp_path / ".owner").unlink()
+    with pytest.raises(CheckpointError, match="Received: a save of a, where no owner has"):
+        old.write(4, _fill(), None)
+    assert _steps(old) == [1, 2, 3]
+
+
+def test_a_claim_waits_for_a_save(tmp_path: pathlib.Path) -> None:
+    """Of a process that was given up in the middle of one: it comes first, whenever it ends."""
+    old, new, inside, go = Store(tmp_path), Store(tmp_path), threading.Event(), threading.Event()
+    old.claim("a")
+
+    def fill(folder: pathlib.Path) -> None:
+        inside.set()
+        assert go.wait(60)
+        _fill()(folder)
+
+    saving = threading.Thread(target=old.write, args=(1, fill, None))
+    claiming = threading.Thread(target=new.claim, args=("b",))
+    saving.start()
+    assert inside.wait(60)
+    claiming.start()
+    claiming.join(0.2)
+    assert claiming.is_alive()
+    go.set()
+    for thread in (saving, claiming):
+        thread.join(60)
+        assert not thread.is_alive()
+    assert _steps(new) == [1]
+    with pytest.raises(CheckpointError, match="where b has claimed it"):
+        old.write(2, _fill(), None)

@@ -83,6 +83,19 @@ def head(names: Sequence[str] = ("bank",), dropout: float = 0.3) -> FirstPart:
     )
 
 
+def careful_encoder() -> SecondPart:
+    """Leaves a step out whose seed is not finite."""
+    return dataclasses.replace(encoder("bank"), skip_nonfinite=True)
+
+
+def overflowing_head() -> FirstPart:
+    """Its gradients overflow until the loss scale has been halved some times."""
+    optimizer = keras.optimizers.LossScaleOptimizer(first_optimizer(), initial_scale=3e38)
+    return dataclasses.replace(
+        head(), optimizer=optimizer, loss=lambda y, prediction: 9.0 * loss(y, prediction)
+    )
+
+
 def telling_encoder(folder: str) -> SecondPart:
     """Writes a file for each batch that it is asked for, under the name of its first key."""
     part = encoder("bank")

@@ -43,6 +43,12 @@ def trainer_of(folder: pathlib.Path, head: str, encoder: str, **config: Any) -> 
         (("bank", "m:f", "/d", {"a": np.float32(1)}), "must be made of None, bool, int"),
         (("bank", "m:f", "/d", {"a": type("S", (str,), {})()}), "must be made of None, bool"),
         (("bank", "m:f", "/d", {1: 2}), "with str keys. Received: config = {1: 2}"),
+        (("bank", "m:f", "/d", {}, -1), 'num_cpus of the party "bank" must be a number from 0.*-1'),
+        (("bank", "m:f", "/d", {}, 1, True), 'num_gpus of the party "bank" must be.*True'),
+        (
+            ("bank", "m:f", "/d", {}, 1, 0, {"a": "1"}),
+            r"resources\['a'\] of the party \"bank\" must be a number from 0. Received: '1'",
+        ),
     ],
 )
 def test_parties(arguments: Any, message: str) -> None:
@@ -78,13 +84,17 @@ def test_other_arguments(tmp_path: pathlib.Path) -> None:
     ):
         with pytest.raises(splitop.SplitError, match=message):
             Trainer(first, seconds, link=LocalLink)
-    trainer, _ = make(tmp_path)
+    trainer, _ = make(tmp_path, keep=np.int64(3), save_every=np.int32(2))
     with pytest.raises(splitop.SplitError, match="until must be a whole number from 0"):
         trainer.train(BATCHES, 1.5)  # type: ignore[arg-type]
     with pytest.raises(splitop.SplitError, match="keys of samples must be a list of integers or"):
         trainer.train(lambda _: [0.5], 1)
     with pytest.raises(splitop.SplitError, match="one at least"):
         trainer.predict([])
+    assert len(trainer.train(BATCHES, np.int64(1))) == 1  # type: ignore[arg-type]
+    trainer.close()
+    with pytest.raises(splitop.SplitError, match=r"not have been closed. Received: a call after"):
+        trainer.train(BATCHES, 2)
 
 
 def test_ray_that_is_not_there() -> None:
@@ -123,6 +133,7 @@ def test_no_connection_to_ray(tmp_path: pathlib.Path, monkeypatch: pytest.Monkey
         ("head", "tf1", "SplitError", "must be a keras.optimizers.Optimizer"),
         ("head", "no_data", "SplitError", "must be a function of sample keys"),
         ("head", "raises", "PartError", "phase start of step 0. Received: KeyError: 'password'."),
+        ("head", "keys_of_a_class", "SplitError", "must have str or int keys. Received: .* of Side"),
         ("head", "few_rows", "AlignmentError", 'data of the party "bank" must have a row for each'),
         ("head", "no_rows_of_iv", "AlignmentError", 'iv of the party "bank" must have a row for'),
         ("head", "other_width", "PartError", '"head" has failed in the phase step of step 1'),

@@ -9,6 +9,7 @@ import contextlib
 import pathlib
 import random
 import re
+import shutil
 from collections import Counter
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 import splitop
 from splitop._src.parties import waiting
+from splitop._src.parties.resume import step_to_resume
 from splitop._src.parties.server import going_on
 from splitop.ray import Batches, Party, Trainer
 from tests.ray_parts import parts
@@ -179,7 +181,7 @@ def test_what_comes_late_is_refused(
                 reply = link.repeat(each[0], each[1], *each[2])
                 first = reply[0] if isinstance(reply, tuple) else reply
                 assert first.error == "PartError"
-                assert "the call is late" in first.text
+                assert "a late call" in first.text
         return result
 
     link.call = with_late_ones  # type: ignore[method-assign]
@@ -344,14 +346,113 @@ def test_going_on() -> None:
     assert going_on([4, 6, 2, 3, 1]) == [1]
 
 
-def test_a_part_without_the_saves_of_the_others(tmp_path: pathlib.Path) -> None:
-    """Its disk was lost: a named error, not a training from mixed steps."""
-    trainer, _ = make(tmp_path, keep=2)
+def lose(folder: pathlib.Path, saves: str = "*") -> None:
+    """Removes a part's checkpoints."""
+    found = list(folder.glob(f"save-{saves}"))
+    assert found
+    for save in found:
+        shutil.rmtree(save)
+
+
+@pytest.mark.parametrize("same_trainer", [False, True])
+@pytest.mark.parametrize("steps", [2, 6])
+def test_a_part_that_has_lost_its_saves(
+    tmp_path: pathlib.Path, steps: int, same_trainer: bool
+) -> None:
+    """Its disk is a new one: a named error each time, not a training that begins anew."""
+    faults = Faults(DIES)
+    faults.left = []
+    trainer, _ = make(tmp_path, faults)
+    trainer.train(BATCHES, steps)
+    lose(tmp_path / "shop")
+    if not same_trainer:
+        trainer, _ = make(tmp_path)
+    faults.left, faults._skip = [("shop", "forward")], 0
+    for _ in range(2):
+        with pytest.raises(splitop.CheckpointError, match='"shop" of no step'):
+            trainer.train(BATCHES, steps + 2)
+    assert len(list((tmp_path / "head").glob("save-*"))) == (2 if steps == 2 else 3)
+
+
+def test_a_part_that_has_lost_its_last_saves(tmp_path: pathlib.Path) -> None:
+    """An old copy was brought back. The trainer that has made them knows of the last one, too."""
+    faults = Faults(DIES)
+    faults.left = []
+    trainer, _ = make(tmp_path, faults, keep=4)
     trainer.train(BATCHES, 6)
-    (tmp_path / "shop").rename(tmp_path / "gone")
-    trainer, _ = make(tmp_path, keep=2)
-    with pytest.raises(splitop.CheckpointError, match='"shop" of step 0'):
+    lose(tmp_path / "shop", "*-step-6")
+    faults.left, faults._skip = [("shop", "forward")], 0
+    with pytest.raises(
+        splitop.CheckpointError,
+        match='still have a checkpoint of step 6 or later.*"shop" of 0, 2, 4; "head" of 0, 2, 4, 6.',
+    ):
         trainer.train(BATCHES, 8)
+    lose(tmp_path / "shop", "*-step-4")
+    other, _ = make(tmp_path, keep=4)
+    with pytest.raises(splitop.CheckpointError, match='of step 4 or later.*"shop" of 0, 2; '):
+        other.train(BATCHES, 8)
+
+
+def test_parts_that_have_all_lost_their_saves(tmp_path: pathlib.Path) -> None:
+    faults = Faults(DIES)
+    faults.left = []
+    trainer, _ = make(tmp_path, faults)
+    trainer.train(BATCHES, 2)
+    for name in ("head", *NAMES):
+        lose(tmp_path / name)
+    faults.left, faults._skip = [("shop", "forward")], 0
+    with pytest.raises(splitop.CheckpointError, match='of step 2 or later.* "head" of no step'):
+        trainer.train(BATCHES, 4)
+    again, _ = make(tmp_path)
+    assert len(again.train(BATCHES, 2)) == 2
+
+
+def test_a_training_that_has_not_quite_begun(tmp_path: pathlib.Path) -> None:
+    """One part has saved step 0, the others have not."""
+    faults = Faults(DIES)
+    faults.left, faults._skip = [("shop", "restore")], 0
+    trainer, link = make(tmp_path, faults, restarts=0)
+    with pytest.raises(splitop.PartLostError):
+        trainer.train(BATCHES, 2)
+    assert {name: len(list((tmp_path / name).glob("save-*"))) for name in ("bank", "shop")} == {
+        "bank": 1,
+        "shop": 0,
+    }
+    plain, plain_link = make(tmp_path / "plain")
+    again, link = make(tmp_path)
+    assert again.train(BATCHES, 2) == plain.train(BATCHES, 2)
+    assert_same(state(link), state(plain_link))
+
+
+def test_step_to_resume() -> None:
+    assert step_to_resume({"a": [], "b": []}) == 0
+    assert step_to_resume({"a": [0], "b": []}) == 0
+    assert step_to_resume({"a": [0, 2], "b": [0]}) == 0  # Who has not saved was stopped before.
+    assert step_to_resume({"a": [2, 4], "b": [0, 2]}, 2) == 2
+    for steps, saved in (
+        ({"a": [0, 2], "b": [0]}, 2),
+        ({"a": [0, 2, 4], "b": [0]}, None),
+        ({"a": [], "b": []}, 0),
+        ({"a": [0], "b": []}, 0),
+        ({"a": [0, 2], "b": []}, None),
+    ):
+        with pytest.raises(splitop.CheckpointError):
+            step_to_resume(steps, saved)
+
+
+def test_a_process_that_was_given_up(tmp_path: pathlib.Path) -> None:
+    """It still runs, and saves late: not among the checkpoints of who has taken its place."""
+    trainer, _ = make(tmp_path)
+    trainer.train(BATCHES, 2)
+    other, _ = make(tmp_path)
+    other.train(BATCHES, 3)
+    saves = sorted(tmp_path.glob("*/save-*"))
+    with pytest.raises(
+        splitop.CheckpointError, match='"head" has failed in the phase save .* claimed it last'
+    ):
+        trainer.train(BATCHES, 4)
+    assert sorted(tmp_path.glob("*/save-*")) == saves
+    other.train(BATCHES, 4)
 
 
 def test_two_trainers(tmp_path: pathlib.Path) -> None:

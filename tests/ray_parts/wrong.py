@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from typing import Any, NamedTuple
 
 import keras
@@ -50,6 +51,25 @@ def no_rows_of_iv() -> SecondPart:
 def other_width() -> SecondPart:
     x = keras.Input((7,))
     return encoder(model=keras.Model(x, keras.layers.Dense(5)(x)))
+
+
+class Side(str, enum.Enum):
+    LEFT = "left"
+
+
+class NamedSides(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(6)
+
+    def call(self, x: Any) -> Any:
+        return {Side.LEFT: self.dense(x)}
+
+
+def keys_of_a_class() -> SecondPart:
+    model = NamedSides()
+    model(np.zeros([1, 7], np.float32))
+    return encoder(model=model)
 
 
 class Halves(NamedTuple):

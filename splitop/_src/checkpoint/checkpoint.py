@@ -100,6 +100,21 @@ class Checkpoint:
         """The step of the checkpoint that was saved last; None: there is none."""
         return next(reversed(self.steps), None)
 
+    def claim(self, owner: str) -> None:
+        """Has the directory be one that only this object saves to, until another one claims it.
+
+        So a process that was given up, but still runs, can't save between the checkpoints of the
+        one that has taken its place. Waits for a save that is being made. What claims nothing may
+        save as before.
+
+        Args:
+            owner: A text that no other owner has.
+
+        Raises:
+            CheckpointError: The directory can't be written.
+        """
+        self._store.claim(owner)
+
     def save(self, step: int, *, session: Any | None = None) -> str:
         """Saves all parts; then removes the oldest checkpoints.
 
@@ -112,8 +127,8 @@ class Checkpoint:
             Path of the checkpoint's folder.
 
         Raises:
-            CheckpointError: `step` is no whole number from 0, a part has no variables yet, or the
-                directory can't be written.
+            CheckpointError: `step` is no whole number from 0, a part has no variables yet, the
+                directory can't be written, or another owner has claimed it after this one.
         """
         step = whole_step(step)
         with _graph_of(session):

@@ -4,6 +4,7 @@
     directory/.writing/                           a save that is being written
     directory/.removed/                           a save that is being removed
     directory/.lock                               held by who writes
+    directory/.owner                              who has claimed the directory last
 
 The number in front counts the saves, so that the last one is the latest, also where training went
 on from an earlier step and reaches a step a second time.
@@ -24,7 +25,7 @@ from splitop._src.checkpoint.manifest import MANIFEST
 from splitop._src.errors import CheckpointError
 
 _SAVE = re.compile(r"save-(\d+)-step-(\d+)")
-_WRITING, _REMOVED, _LOCK = ".writing", ".removed", ".lock"
+_WRITING, _REMOVED, _LOCK, _OWNER = ".writing", ".removed", ".lock", ".owner"
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -66,6 +67,7 @@ class Store:
                 f"Received: {text!r}."
             )
         self.directory = pathlib.Path(text).absolute()
+        self._owner: str | None = None
         try:
             if not self.directory.is_dir():
                 self.directory.mkdir(exist_ok=True)
@@ -92,6 +94,16 @@ class Store:
         matches = [match for match in map(_SAVE.fullmatch, names) if match]
         return sorted(Save(int(m[1]), int(m[2]), self.directory / m[0]) for m in matches)
 
+    def claim(self, owner: str) -> None:
+        """From now on refuses saves of those who have claimed the directory before."""
+        with self._locked():
+            written = self.directory / f"{_OWNER}.new"
+            written.write_text(owner)
+            _sync(written)
+            written.rename(self.directory / _OWNER)
+            _sync(self.directory)
+        self._owner = owner
+
     def write(self, step: int, fill: Callable[[pathlib.Path], None], keep: int | None) -> Save:
         """Makes a save; then removes older ones of the same parts.
 
@@ -104,9 +116,10 @@ class Store:
             The save, all of which is on the disk.
 
         Raises:
-            CheckpointError: The directory can't be written.
+            CheckpointError: The directory can't be written, or is another owner's now.
         """
         with self._locked():
+            self._check_owner()
             self._remove_leftovers()  # Who holds the lock knows that their writer is dead.
             folder = self.directory / _WRITING
             folder.mkdir()
@@ -180,6 +193,17 @@ class Store:
                 yield
             finally:  # Closing alone leaves it to processes that were forked meanwhile.
                 fcntl.flock(lock, fcntl.LOCK_UN)
+
+    def _check_owner(self) -> None:
+        if self._owner is None:
+            return
+        owner = self.directory / _OWNER
+        found = owner.read_text() if owner.exists() else "no owner"
+        if found != self._owner:
+            raise CheckpointError(
+                f"{str(self.directory)!r} must be saved to by the one who has claimed it last. "
+                f"Received: a save of {self._owner}, where {found} has claimed it."
+            )
 
     def _remove_leftovers(self) -> None:
         for name in (_WRITING, _REMOVED):

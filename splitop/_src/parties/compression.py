@@ -59,7 +59,8 @@ class Compressor:
     "float16" is scaled by a power of two, so that the largest value fits and small ones are kept.
     "int8" has a scale for each row, and error feedback: what rounding has taken from a sample is
     added when that sample is sent the next time. For this the compressor keeps a row for each
-    sample that it has seen.
+    sample that it has seen. A row with Inf or NaN becomes NaN. Where there is one, the step may be
+    left out (`skip_nonfinite`): what rounding took before is then added the next time.
     """
 
     def __init__(self, compression: str | None):
@@ -72,13 +73,17 @@ class Compressor:
         Args:
             arrays: With a row for each key; always as many, of the same shapes but for the rows.
             keys: Of the samples.
-
-        Raises:
-            SplitError: "int8" was asked for, and a value is NaN or Inf.
         """
-        if self._compression == INT8:
-            return [self._int8(n, array, keys) for n, array in enumerate(arrays)]
-        return [self._half(array) for array in arrays]
+        if self._compression != INT8:
+            return [self._half(array) for array in arrays]
+        self._lost = self._lost or [{} for _ in arrays]
+        names = keys.tolist()
+        rounded = [_int8(*each, names) for each in zip(arrays, self._lost, strict=True)]
+        if all(np.isfinite(rows).all() for _, rows in rounded):
+            for lost, (_, rows) in zip(self._lost, rounded, strict=True):
+                # Copies: a row that is a view would keep its whole batch.
+                lost.update((key, row.copy()) for key, row in zip(names, rows, strict=True))
+        return [sent for sent, _ in rounded]
 
     def _half(self, array: np.ndarray) -> Sent:
         name = array.dtype.name
@@ -94,28 +99,22 @@ class Compressor:
         sent = np.ldexp(array, shift).astype(np.float16)
         return Sent(sent, np.ldexp(array.dtype.type(1), -shift), name)
 
-    def _int8(self, number: int, array: np.ndarray, keys: np.ndarray) -> Sent:
-        if not np.isfinite(array.astype(_wide(array.dtype))).all():
-            raise SplitError(
-                'with compression="int8", what is sent must be finite. Received: NaN or Inf in '
-                f"an array of {array.dtype.name} and shape {array.shape}."
-            )
-        if number == len(self._lost):
-            self._lost.append({})
-        lost = self._lost[number]
-        value = array.astype(_wide(array.dtype)).reshape(len(array), -1)
-        names = keys.tolist()
-        value = value + np.stack([_row_of(lost, key, value[0]) for key in names])
-        scale = np.abs(value).max(axis=1, initial=0) / value.dtype.type(_STEPS)
-        scale[scale == 0] = 1
-        column = scale[:, np.newaxis]
-        levels = np.clip(np.rint(value / column), -_STEPS, _STEPS).astype(np.int8)
-        # Copies: a row that is a view would keep its whole batch.
-        lost.update(
-            (key, row.copy()) for key, row in zip(names, value - levels * column, strict=True)
-        )
-        per_row = scale.reshape(-1, *[1] * (array.ndim - 1))
-        return Sent(levels.reshape(array.shape), per_row, array.dtype.name)
+
+def _int8(
+    array: np.ndarray, lost: dict[Any, np.ndarray], names: Sequence[Any]
+) -> tuple[Sent, np.ndarray]:
+    """An array with a scale for each row, and what rounding has taken of it."""
+    value = array.astype(_wide(array.dtype)).reshape(len(array), -1)
+    value = value + np.stack([_row_of(lost, name, value[0]) for name in names])
+    scale = np.abs(value).max(axis=1, initial=0) / value.dtype.type(_STEPS)
+    scale[scale == 0] = 1
+    scale[~np.isfinite(scale)] = np.nan
+    column = scale[:, np.newaxis]
+    levels = np.where(np.isfinite(column), np.rint(value / column), 0)
+    levels = np.clip(levels, -_STEPS, _STEPS).astype(np.int8)
+    per_row = scale.reshape(-1, *[1] * (array.ndim - 1))
+    sent = Sent(levels.reshape(array.shape), per_row, array.dtype.name)
+    return sent, value - levels * column
 
 
 def _row_of(lost: dict[Any, np.ndarray], key: Any, like: np.ndarray) -> np.ndarray:

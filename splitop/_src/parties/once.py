@@ -50,8 +50,8 @@ class Once:
             raise RestartedError("no run has begun in this process")
         if run != self._run:
             raise PartError(
-                "the part is in another run: a second trainer has begun one, or the call is late. "
-                f"Received: run {run[:8]}, where {self._run[:8]} is current."
+                "a call must be of the run that the part is in. Received: a late call, of run "
+                f"{run[:8]}, where {self._run[:8]} is current."
             )
 
     def answer(self, phase: str, run: str, step: int, due: bool, work: Callable[[], T]) -> T:

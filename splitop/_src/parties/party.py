@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -69,6 +70,10 @@ class Party:
                     f"Received: {describe(getattr(self, name))}."
                 )
             object.__setattr__(self, name, _plain(self.name, name, getattr(self, name)))
+        amounts = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+        amounts |= {f"resources[{key!r}]": value for key, value in self.resources.items()}
+        for name, value in amounts.items():
+            _check_amount(self.name, name, value)
         object.__setattr__(self, "directory", os.fspath(self.directory))
 
     def build(self) -> Any:
@@ -108,6 +113,14 @@ def check_parties(first: Any, seconds: Any) -> tuple[Party, ...]:
     if len(set(names)) < len(names):
         raise SplitError(f"each party must have a name of its own. Received: {', '.join(names)}.")
     return parties
+
+
+def _check_amount(party: str, name: str, value: Any) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < math.inf:
+        raise SplitError(
+            f'{name} of the party "{party}" must be a number from 0. Received: {describe(value)}.'
+        )
 
 
 def _plain(party: str, path: str, value: Any) -> Any:

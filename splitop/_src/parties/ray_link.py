@@ -98,9 +98,10 @@ class RayLink:
             raise LostError(f"{type(error).__name__}: {str(error).strip()}") from error
 
     def close(self) -> None:
-        for actor in self._actors.values():
-            self._ray.kill(actor)
-        self._actors = {}
+        actors, self._actors = self._actors, {}
+        if self._ray.is_initialized():  # Or they have ended with the connection.
+            for actor in actors.values():
+                self._ray.kill(actor)
 
 
 def _import_ray() -> Any:

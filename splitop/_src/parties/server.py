@@ -51,13 +51,15 @@ class Server:
         self._part: Any = None
         self._checkpoint: Any = None
         self._applied = 0
+        self._is_new = True  # Nothing has been done in this process.
 
     @replies
     def start(self) -> dict[str, Any]:
-        """Builds the part, if this process has not yet; a new part is saved as step 0.
+        """Builds the part, if this process has not yet.
 
         Returns:
-            The steps from which it can go on, in order, and the number of its process.
+            The steps from which it can go on, in order, none for a new part; and the number of its
+            process.
         """
         self._once.end()
         if self._part is None:
@@ -65,19 +67,20 @@ class Server:
             check_part(part, self.kind, self._party.name, self._party.function)
             saved = {self._party.name: {"model": part.model, "optimizer": part.optimizer}}
             checkpoint = Checkpoint(self._party.directory, keep=self._settings.keep, **saved)
-            if checkpoint.latest is None:
-                checkpoint.save(0)
             self._build(part)
             self._part, self._checkpoint = part, checkpoint
         return {"steps": going_on(self._checkpoint.steps), "process": os.getpid()}
 
     @replies
     def restore(self, run: str, step: int) -> None:
-        """Goes back to a step, and begins a run."""
+        """Goes back to a step, and begins a run; a new part is saved as step 0."""
         self._once.end()
-        self._checkpoint.restore(step)
+        self._checkpoint.claim(run)
+        if not (step == 0 and self._is_new and self._checkpoint.latest is None):
+            self._checkpoint.restore(step)
+        self._is_new = False
         if self._checkpoint.latest != step:
-            # The saves after it are of steps that are made again: see `going_on`.
+            # Saves after it are of steps that are made again: see `going_on`.
             self._checkpoint.save(step)
         self._applied = step
         self._begin()
@@ -184,9 +187,16 @@ def plain_structure(value: Any) -> Any:
     """A nested structure in Python's own types, with 0 in the place of what is in it.
 
     Raises:
-        SplitError: It is made of other classes than of lists, tuples and dictionaries.
+        SplitError: It is made of other classes than of lists, tuples and dictionaries with str or
+            int keys: an object of another class would bring its code along.
     """
     if isinstance(value, dict):
+        for key in value:
+            if type(key) not in (str, int):
+                raise SplitError(
+                    "what a part's model gives in dictionaries must have str or int keys. "
+                    f"Received: {describe(key)} of {type(key).__name__}."
+                )
         return {key: plain_structure(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         items = map(plain_structure, value)

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from splitop._src.checkpoint.steps import common_step
-from splitop._src.errors import PartLostError, SplitError
+from splitop._src.errors import AlignmentError, PartLostError, SplitError
 from splitop._src.names import describe
 from splitop._src.parties.compression import check_compression
 from splitop._src.parties.keys import as_keys
@@ -18,6 +17,7 @@ from splitop._src.parties.link import Link
 from splitop._src.parties.messages import Settings, Size
 from splitop._src.parties.party import Party, check_parties
 from splitop._src.parties.ray_link import RayLink
+from splitop._src.parties.resume import step_to_resume
 from splitop._src.parties.waiting import LostInPhase, Traffic, Waiting, Work
 from splitop._src.seconds import check_seconds
 
@@ -86,13 +86,15 @@ class Trainer:
             SplitError: An argument is of another kind, or ray.init has not been called.
         """
         parties = check_parties(first, seconds)
-        for name, value, least in (
-            ("save_every", save_every, 1),
-            ("keep", keep, 2),
-            ("staleness", staleness, 0),
-            ("restarts", restarts, 0),
-        ):
-            _check_whole(name, value, least)
+        save_every, keep, staleness, restarts = (
+            _whole(name, value, least)
+            for name, value, least in (
+                ("save_every", save_every, 1),
+                ("keep", keep, 2),
+                ("staleness", staleness, 0),
+                ("restarts", restarts, 0),
+            )
+        )
         for name, seconds_given in (("timeout", timeout), ("start_timeout", start_timeout)):
             check_seconds(name, seconds_given)
         check_compression(compression)
@@ -102,7 +104,9 @@ class Trainer:
         self._link = link(parties, settings)
         self._waiting = Waiting(self._link, timeout, start_timeout)
         self._run: str | None = None
+        self._is_closed = False
         self._step = 0
+        self._saved: int | None = None  # The last step that all parts have saved.
         self._traffic = {name: Traffic() for name in self._seconds}
 
     @property
@@ -137,9 +141,10 @@ class Trainer:
             PartTimeoutError: A part has not answered in time.
             PartLostError: Parts have been lost more often than they may.
             PartError: A part has failed.
+            CheckpointError: A part has lost checkpoints, or can't write any.
             SplitError: Any other error of splitop that a part has raised.
         """
-        _check_whole("until", until, 0)
+        until = _whole("until", until, 0)
         losses: dict[int, float] = {}
         furthest, lost = -1, 0
         while True:
@@ -189,6 +194,8 @@ class Trainer:
             for name, answer, _ in encoded:
                 self._waiting.value(answer, name, "predict", self._step)
             return self._waiting.value(reply, self._first, "predict", self._step)
+        except AlignmentError:
+            raise  # A sample is not there: the parts are as they were.
         except LostInPhase as error:
             self._run = None
             raise PartLostError(
@@ -201,7 +208,7 @@ class Trainer:
 
     def close(self) -> None:
         """Ends the parts' processes. What was not saved is lost."""
-        self._run = None
+        self._run, self._is_closed = None, True
         self._link.close()
 
     def __enter__(self) -> Trainer:
@@ -212,16 +219,18 @@ class Trainer:
 
     def _begin(self) -> None:
         """Has all parts start, and go back to the last step that all have saved."""
+        if self._is_closed:
+            raise SplitError("a Trainer must not have been closed. Received: a call after close().")
         if self._run is not None:
             return
         # The first part may still wait for an old IV, of a second part that is silent.
         names = [*self._seconds, self._first]
         run = uuid.uuid4().hex
         started = self._waiting.start(names, self._step)
-        step = common_step(**{name: each["steps"] for name, each in started.items()})
-        assert step is not None  # Each part has one from its start.
+        steps = {name: each["steps"] for name, each in started.items()}
+        step = step_to_resume(steps, self._saved)
         self._waiting.values("restore", names, step, run, step)
-        self._run, self._step = run, step
+        self._run, self._step, self._saved = run, step, step
 
     def _train(
         self,
@@ -248,6 +257,7 @@ class Trainer:
                     on_step(work.step, losses[work.step])
         names = [self._first, *self._seconds]
         self._waiting.values("save", names, end, self._run, end)
+        self._saved = end
 
     def _forward(self, step: int, batches: Callable[[int], Any]) -> Work:
         work = Work(step, as_keys(batches(step - 1)))
@@ -280,8 +290,10 @@ class Trainer:
         return float(first["loss"])
 
 
-def _check_whole(name: str, value: Any, least: int) -> None:
+def _whole(name: str, value: Any, least: int) -> int:
+    """A whole number as a Python int, as it goes to parts."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise SplitError(
             f"{name} must be a whole number from {least}. Received: {describe(value)}."
         )
+    return int(value)
