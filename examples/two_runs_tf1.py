@@ -3,7 +3,7 @@
 Run 1 trains the first part and returns the seed dL/dIV; run 2 trains the second part from it. The
 two runs may be far apart: all that goes from one to the other is the seed, a NumPy array.
 
-    pip install 'splitop[demo]'
+    pip install mlxtend    # beside splitop; `make test` has installed it
     python examples/two_runs_tf1.py
 """
 

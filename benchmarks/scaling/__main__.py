@@ -7,8 +7,9 @@ import dataclasses
 import os
 
 from benchmarks.scaling.measure import measure
-from benchmarks.scaling.model import Step, seconds
+from benchmarks.scaling.model import IN_STORES, Step, seconds
 from benchmarks.scaling.simulation import Simulation
+from benchmarks.scaling.table import rows
 from benchmarks.table import aligned
 
 COUNTS = (1, 8, 64, 1000)
@@ -27,12 +28,15 @@ PART = Step(
     bandwidth=1.25e8,
     overhead=5e-3,
     overhead_each=6e-3,
+    **IN_STORES,
 )
+WITHOUT_RAY = dict(overhead=0.0, overhead_each=0.0, iv_latencies=1, seed_latencies=1)
+INT8 = dict(iv=32768, seed=32768, iv_latencies=1, seed_latencies=1)
 SETTINGS = {
     "1 Gbit/s, 1 ms": {},
     "10 Gbit/s, 0.1 ms": dict(latency=1e-4, bandwidth=1.25e9),
     "100 Mbit/s, 20 ms": dict(latency=2e-2, bandwidth=1.25e7),
-    "100 Mbit/s, 20 ms, int8": dict(latency=2e-2, bandwidth=1.25e7, iv=32768, seed=32768),
+    "100 Mbit/s, 20 ms, int8": dict(latency=2e-2, bandwidth=1.25e7, **INT8),
 }
 
 
@@ -41,41 +45,23 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="over wires; needs root and Linux")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    print("\n".join(_measured() if options.measure else _predicted()))
+    print("\n".join(aligned(rows(measure())) if options.measure else _predicted()))
 
 
 def _predicted() -> list[str]:
-    rows = [["network", "second parts", "no software", "ms a step", "scattered", "staleness 1"]]
+    table = [["network", "second parts", "no software", "ms a step", "scattered", "staleness 1"]]
     for name, changes in SETTINGS.items():
         for count in COUNTS:
             step = dataclasses.replace(PART, second_parts=count, **changes)
             stale = dataclasses.replace(step, staleness=1)
             cells = [
-                seconds(dataclasses.replace(step, overhead=0.0, overhead_each=0.0)),
+                seconds(dataclasses.replace(step, **WITHOUT_RAY)),
                 seconds(step),
                 Simulation(step, SCATTER).run(STEPS),
                 Simulation(stale, SCATTER).run(STEPS),
             ]
-            rows.append([name, str(count), *(f"{1e3 * cell:.1f}" for cell in cells)])
-    return aligned(rows)
-
-
-def _measured() -> list[str]:
-    rows = [["IV, bytes", "one way", "Mbit/s", "predicted, ms", "measured, ms", "ratio"]]
-    for each in measure():
-        step = each.step
-        rows.append(
-            [
-                f"{step.iv:.0f}",
-                f"{1e3 * step.latency:g} ms",
-                f"{8e-6 * step.bandwidth:.0f}",
-                f"{1e3 * each.predicted:.1f}",
-                f"{1e3 * each.received:.1f}",
-                f"{each.received / each.predicted:.2f}",
-            ]
-        )
-        print(rows[-1], flush=True)
-    return aligned(rows)
+            table.append([name, str(count), *(f"{1e3 * cell:.1f}" for cell in cells)])
+    return aligned(table)
 
 
 if __name__ == "__main__":

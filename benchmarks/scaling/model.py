@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 
+# Arrays from 100 kB on in Ray: an IV is asked for when the reply is there that says so; for a seed
+# the second part's host first asks the trainer where it is.
+IN_STORES = {"iv_latencies": 3, "seed_latencies": 5}
+
 
 @dataclasses.dataclass(frozen=True)
 class Step:
@@ -24,6 +28,8 @@ class Step:
         iv: Bytes of the IV of one second part.
         seed: Bytes of its dL/dIV.
         latency: One way, from the first part's host to a second part's.
+        iv_latencies: How many of them an IV takes; more than one where it is asked for first.
+        seed_latencies: How many dL/dIV takes.
         bandwidth: Of the first part's host, each way, shared by all second parts.
         overhead: What software adds to each step.
         overhead_each: What it adds to each step for each second part.
@@ -38,6 +44,8 @@ class Step:
     seed: float
     latency: float
     bandwidth: float
+    iv_latencies: int = 1
+    seed_latencies: int = 1
     overhead: float = 0.0
     overhead_each: float = 0.0
     staleness: int = 0
@@ -64,16 +72,19 @@ def once(step: Step) -> float:
     Four messages follow each other: go, IV, seed, done.
     """
     compute = step.forward + step.first + step.update
-    return compute + step.iv_transfer + step.seed_transfer + 4 * step.latency + step.software
+    latencies = 2 + step.iv_latencies + step.seed_latencies
+    transfers = step.iv_transfer + step.seed_transfer
+    return compute + transfers + latencies * step.latency + step.software
 
 
 def seconds(step: Step) -> float:
     """Seconds from one step to the next.
 
-    Without staleness a step begins when the last one has ended. With a staleness of s there are
-    s + 1 steps under way, as long as nothing of which there is one is busy all the time: the first
-    part, its card in either direction, or a second part, which then computes its forward pass a
-    second time, as its weights have moved.
+    Without staleness a step begins when the last one has ended. With a staleness of s, as
+    `splitop.ray` has it, the forward pass of step n is asked for when step n - 2s - 1 is done, and
+    runs when the second part has made step n - s - 1; as long as nothing of which there is one is
+    busy all the time: the first part, its card in either direction, or a second part, which then
+    computes its forward pass a second time, as its weights have moved.
     """
     if step.staleness == 0:
         return once(step)
@@ -84,4 +95,11 @@ def seconds(step: Step) -> float:
         step.iv_transfer,
         step.seed_transfer,
     )
-    return max(*busy, once(again) / (step.staleness + 1))
+    # The second parts get their seeds one after the other, and send their next IVs meanwhile.
+    sent_meanwhile = (step.second_parts - 1) * min(step.iv, step.seed) / step.bandwidth
+    from_update_to_update = once(again) - 2 * step.latency - sent_meanwhile
+    return max(
+        *busy,
+        from_update_to_update / (step.staleness + 1),
+        once(again) / (2 * step.staleness + 1),
+    )

@@ -40,6 +40,9 @@ class Simulation:
         self._first = Queue()
         self._card_in, self._card_out = Queue(), Queue()
         self._seconds = [Queue() for _ in range(step.second_parts)]
+        # Of each second part: the step that it makes next, and forward passes that wait for one.
+        self._due = [0] * step.second_parts
+        self._waiting: set[tuple[int, int]] = set()
         self._ivs: dict[int, int] = {}
         self._done: dict[int, int] = {}
         self._ends: list[float] = []
@@ -48,17 +51,22 @@ class Simulation:
     def run(self, steps: int) -> float:
         """The mean seconds from one step to the next, once training is under way."""
         self._last = steps - 1
-        for number in range(min(self._step.staleness + 1, steps)):
+        for number in range(min(self._asked_ahead, steps)):
             self._go(0.0, number)
         while self._events:
             now, _, action = heapq.heappop(self._events)
             action(now)
         # Neither the start, when all are idle, nor the end, when no further step goes.
         # Steps that are under way together end in bursts, of which whole ones count.
-        under_way = self._step.staleness + 1
+        burst = (self._step.staleness + 1) * self._asked_ahead
         steady = self._ends[steps // 4 : steps - self._step.staleness]
-        count = (len(steady) - 1) // under_way * under_way
+        count = (len(steady) - 1) // burst * burst
         return (steady[count] - steady[0]) / count
+
+    @property
+    def _asked_ahead(self) -> int:
+        """How many steps are under way, those included that wait at a second part."""
+        return 2 * self._step.staleness + 1
 
     def _at(self, when: float, action: Callable[[float], None]) -> None:
         self._number += 1
@@ -76,8 +84,12 @@ class Simulation:
             self._at(now + self._step.latency, lambda at, p=part: self._forward(at, step, p))
 
     def _forward(self, now: float, step: int, part: int) -> None:
+        if step > self._due[part] + self._step.staleness:
+            self._waiting.add((step, part))
+            return
         end = self._seconds[part].use(now, self._drawn(self._step.forward))
-        self._at(end + self._step.latency, lambda at: self._iv(at, step))
+        way = self._step.iv_latencies * self._step.latency
+        self._at(end + way, lambda at: self._iv(at, step))
 
     def _iv(self, now: float, step: int) -> None:
         """An IV reaches the first part's card."""
@@ -94,19 +106,27 @@ class Simulation:
     def _seeds(self, now: float, step: int) -> None:
         for part in range(self._step.second_parts):
             sent = self._card_out.use(now, self._step.seed / self._step.bandwidth)
-            arrives = sent + self._step.latency
+            arrives = sent + self._step.seed_latencies * self._step.latency
             self._at(arrives, lambda at, p=part: self._update(at, step, p))
 
     def _update(self, now: float, step: int, part: int) -> None:
         again = self._drawn(self._step.forward) if self._step.staleness else 0.0
         end = self._seconds[part].use(now, again + self._drawn(self._step.update))
+        self._at(end, lambda at: self._has_made(at, step, part))
         self._at(end + self._step.latency, lambda at: self._is_done(at, step))
+
+    def _has_made(self, now: float, step: int, part: int) -> None:
+        self._due[part] = step + 1
+        following = step + self._step.staleness + 1
+        if (following, part) in self._waiting:
+            self._waiting.remove((following, part))
+            self._forward(now, following, part)
 
     def _is_done(self, now: float, step: int) -> None:
         self._done[step] += 1
         if self._done[step] < self._step.second_parts:
             return
         self._ends.append(now)
-        following = step + self._step.staleness + 1
+        following = step + self._asked_ahead
         if following <= self._last:
             self._go(now, following)

@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 
 import splitop
+from splitop._src import workers
 from tests.distribute import fit_worker, fitting
 from tests.distribute.processes import LIMIT, run_workers
 
@@ -150,3 +151,22 @@ def test_the_example() -> None:
     assert len(losses) == 12
     assert second.strip().startswith("epoch 5: ")
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("named", "silent", "lost"),
+    [
+        ([1, 2], [2], [2]),  # The first one has passed on what it was told.
+        ([1], [2], [2]),
+        ([2, 1], [1, 2], [2, 1]),
+        ([1], [], [1]),  # It is there again, or frozen.
+        ([], [], []),
+    ],
+)
+def test_which_worker_is_lost(
+    monkeypatch: pytest.MonkeyPatch, named: list[int], silent: list[int], lost: list[int]
+) -> None:
+    known = {("worker", task): f"host:{task}" for task in (1, 2)}
+    monkeypatch.setattr(workers, "listens", lambda at: int(at.split(":")[1]) not in silent)
+    message = " and ".join(f"/job:worker/replica:0/task:{task}" for task in (0, *named))
+    assert workers._lost(message, known) == [("worker", task) for task in lost]

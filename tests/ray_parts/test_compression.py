@@ -155,7 +155,9 @@ def test_loss_scales(tmp_path: pathlib.Path, compression: str | None) -> None:
     )
     steps = 12
     losses = trainer.train(BATCHES, steps)
-    made = {name: server._part.optimizer.iterations.numpy() for name, server in links[0].servers.items()}
+    made = {
+        name: server._part.optimizer.iterations.numpy() for name, server in links[0].servers.items()
+    }
     assert 0 < made["bank"] < steps
     assert np.isfinite(list(losses.values())).all()
     assert all(np.isfinite(value).all() for value in links[0].servers["bank"]._part.model.weights)

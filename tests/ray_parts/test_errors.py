@@ -133,7 +133,12 @@ def test_no_connection_to_ray(tmp_path: pathlib.Path, monkeypatch: pytest.Monkey
         ("head", "tf1", "SplitError", "must be a keras.optimizers.Optimizer"),
         ("head", "no_data", "SplitError", "must be a function of sample keys"),
         ("head", "raises", "PartError", "phase start of step 0. Received: KeyError: 'password'."),
-        ("head", "keys_of_a_class", "SplitError", "must have str or int keys. Received: .* of Side"),
+        (
+            "head",
+            "keys_of_a_class",
+            "SplitError",
+            "str or int keys. Received: .* of Side",
+        ),
         ("head", "few_rows", "AlignmentError", 'data of the party "bank" must have a row for each'),
         ("head", "no_rows_of_iv", "AlignmentError", 'iv of the party "bank" must have a row for'),
         ("head", "other_width", "PartError", '"head" has failed in the phase step of step 1'),

@@ -384,12 +384,12 @@ def test_a_part_that_has_lost_its_last_saves(tmp_path: pathlib.Path) -> None:
     faults.left, faults._skip = [("shop", "forward")], 0
     with pytest.raises(
         splitop.CheckpointError,
-        match='still have a checkpoint of step 6 or later.*"shop" of 0, 2, 4; "head" of 0, 2, 4, 6.',
+        match=r'have a checkpoint of step 6 or later.*"shop" of 0, 2, 4; "head" of 0, 2, 4, 6\.',
     ):
         trainer.train(BATCHES, 8)
     lose(tmp_path / "shop", "*-step-4")
     other, _ = make(tmp_path, keep=4)
-    with pytest.raises(splitop.CheckpointError, match='of step 4 or later.*"shop" of 0, 2; '):
+    with pytest.raises(splitop.CheckpointError, match=r'of step 4 or later.*"shop" of 0, 2; '):
         other.train(BATCHES, 8)
 
 
@@ -401,7 +401,7 @@ def test_parts_that_have_all_lost_their_saves(tmp_path: pathlib.Path) -> None:
     for name in ("head", *NAMES):
         lose(tmp_path / name)
     faults.left, faults._skip = [("shop", "forward")], 0
-    with pytest.raises(splitop.CheckpointError, match='of step 2 or later.* "head" of no step'):
+    with pytest.raises(splitop.CheckpointError, match=r'of step 2 or later.* "head" of no step'):
         trainer.train(BATCHES, 4)
     again, _ = make(tmp_path)
     assert len(again.train(BATCHES, 2)) == 2
@@ -448,7 +448,7 @@ def test_a_process_that_was_given_up(tmp_path: pathlib.Path) -> None:
     other.train(BATCHES, 3)
     saves = sorted(tmp_path.glob("*/save-*"))
     with pytest.raises(
-        splitop.CheckpointError, match='"head" has failed in the phase save .* claimed it last'
+        splitop.CheckpointError, match=r'"head" has failed in the phase save .* claimed it last'
     ):
         trainer.train(BATCHES, 4)
     assert sorted(tmp_path.glob("*/save-*")) == saves
