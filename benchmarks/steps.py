@@ -7,7 +7,7 @@ same small read, which can't be had before the updates are done.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -43,15 +43,15 @@ class Step:
     set_weights: Callable[[list[np.ndarray]], None]
 
 
-def build_steps(case: Case) -> dict[str, Step]:
+def build_steps(case: Case, paths: Sequence[str] = PATHS) -> dict[str, Step]:
     """A step for each path, all with the same weights, x and seed."""
     keras.utils.set_random_seed(0)
     random = np.random.default_rng(0)
     x = tf.constant(random.standard_normal((case.batch, case.width)), tf.float32)
     seed = tf.constant(random.standard_normal((case.batch, case.width)) / case.batch, tf.float32)
-    models = {path: _model(case) for path in PATHS}
+    models = {path: _model(case) for path in paths}
     for model in models.values():
-        model.set_weights(models[REFERENCE].get_weights())
+        model.set_weights(models[paths[0]].get_weights())
     return {path: _step(path, model, x, seed) for path, model in models.items()}
 
 
