@@ -48,6 +48,7 @@ def nodes(names: tuple[str, str]) -> Iterator[None]:
         for name, address, resource, how in zip(
             names, ADDRESSES, RESOURCES, (head, (f"--address={ADDRESS}",)), strict=True
         ):
+            said = pathlib.Path(folder) / f"{name}.log"
             node = subprocess.Popen(
                 command(
                     name,
@@ -56,32 +57,27 @@ def nodes(names: tuple[str, str]) -> Iterator[None]:
                     "--object-store-memory=200000000",
                 ),
                 env=environment(),
-                stdout=subprocess.PIPE,
+                stdout=stack.enter_context(said.open("wb")),
                 stderr=subprocess.STDOUT,
-                text=True,
             )
             stack.callback(_stop, node)
-            _wait_for(node)
+            _wait_for(node, said)
         yield
 
 
-def _wait_for(node: subprocess.Popen[str]) -> None:
+def _wait_for(node: subprocess.Popen[bytes], said: pathlib.Path) -> None:
     """Returns once a node says that it has started."""
-    assert node.stdout is not None
-    said, end = "", time.monotonic() + _START
-    for line in node.stdout:
-        said += line
-        if "Ray runtime started" in line:
-            return
-        if time.monotonic() > end:
-            break
-    raise RuntimeError(f"a node of Ray must start. Received:\n{said}")
+    end = time.monotonic() + _START
+    while "Ray runtime started" not in said.read_text():
+        if time.monotonic() > end or node.poll() is not None:
+            raise RuntimeError(f"a node of Ray must start. Received:\n{said.read_text()}")
+        time.sleep(0.1)
 
 
-def _stop(node: subprocess.Popen[str]) -> None:
+def _stop(node: subprocess.Popen[bytes]) -> None:
     node.terminate()
     try:
-        node.communicate(timeout=_STOP)
+        node.wait(_STOP)
     except subprocess.TimeoutExpired:
         node.kill()
-        node.communicate()
+        node.wait()

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.scaling.measure import NO_WIRE, Measured
+from benchmarks.scaling.measure import LIMIT, NO_WIRE, Measured
 from benchmarks.scaling.model import IN_STORES, Step
 from benchmarks.scaling.ray_cluster import ADDRESS, RESOURCES, environment, nodes
 from benchmarks.scaling.table import rows
@@ -131,6 +131,7 @@ def _across(latency: float, bandwidth: float, settings: list[tuple[int, int, int
             stdout=subprocess.PIPE,
             text=True,
             check=True,
+            timeout=LIMIT * len(settings),
         )
     return json.loads(done.stdout.splitlines()[-1])
 

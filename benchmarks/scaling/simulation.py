@@ -40,9 +40,11 @@ class Simulation:
         self._first = Queue()
         self._card_in, self._card_out = Queue(), Queue()
         self._seconds = [Queue() for _ in range(step.second_parts)]
-        # Of each second part: the step that it makes next, and forward passes that wait for one.
-        self._due = [0] * step.second_parts
-        self._waiting: set[tuple[int, int]] = set()
+        # A second part does in order what it is asked for: with a staleness of s, the update of a
+        # step after the forward pass s steps ahead, and before the one after that.
+        self._forwarded, self._updated = ([-1] * step.second_parts for _ in range(2))
+        self._forwards: set[tuple[int, int]] = set()  # What waits for its turn: step, part.
+        self._updates: set[tuple[int, int]] = set()
         self._ivs: dict[int, int] = {}
         self._done: dict[int, int] = {}
         self._ends: list[float] = []
@@ -61,6 +63,8 @@ class Simulation:
         burst = (self._step.staleness + 1) * self._asked_ahead
         steady = self._ends[steps // 4 : steps - self._step.staleness]
         count = (len(steady) - 1) // burst * burst
+        if count == 0:
+            raise ValueError(f"a staleness of {self._step.staleness} needs more steps than {steps}")
         return (steady[count] - steady[0]) / count
 
     @property
@@ -84,12 +88,17 @@ class Simulation:
             self._at(now + self._step.latency, lambda at, p=part: self._forward(at, step, p))
 
     def _forward(self, now: float, step: int, part: int) -> None:
-        if step > self._due[part] + self._step.staleness:
-            self._waiting.add((step, part))
+        staleness = self._step.staleness
+        if step > self._updated[part] + staleness + 1:
+            self._forwards.add((step, part))
             return
         end = self._seconds[part].use(now, self._drawn(self._step.forward))
+        self._forwarded[part] = step
         way = self._step.iv_latencies * self._step.latency
         self._at(end + way, lambda at: self._iv(at, step))
+        if (step - staleness, part) in self._updates:
+            self._updates.remove((step - staleness, part))
+            self._update(now, step - staleness, part)
 
     def _iv(self, now: float, step: int) -> None:
         """An IV reaches the first part's card."""
@@ -110,17 +119,17 @@ class Simulation:
             self._at(arrives, lambda at, p=part: self._update(at, step, p))
 
     def _update(self, now: float, step: int, part: int) -> None:
-        again = self._drawn(self._step.forward) if self._step.staleness else 0.0
+        staleness = self._step.staleness
+        if self._forwarded[part] < min(step + staleness, self._last):
+            self._updates.add((step, part))
+            return
+        again = self._drawn(self._step.forward) if staleness else 0.0
         end = self._seconds[part].use(now, again + self._drawn(self._step.update))
-        self._at(end, lambda at: self._has_made(at, step, part))
+        self._updated[part] = step
         self._at(end + self._step.latency, lambda at: self._is_done(at, step))
-
-    def _has_made(self, now: float, step: int, part: int) -> None:
-        self._due[part] = step + 1
-        following = step + self._step.staleness + 1
-        if (following, part) in self._waiting:
-            self._waiting.remove((following, part))
-            self._forward(now, following, part)
+        if (step + staleness + 1, part) in self._forwards:
+            self._forwards.remove((step + staleness + 1, part))
+            self._forward(now, step + staleness + 1, part)
 
     def _is_done(self, now: float, step: int) -> None:
         self._done[step] += 1

@@ -126,4 +126,4 @@ def _lost(message: str, known: dict[tuple[str, int], str]) -> list[tuple[str, in
     found = dict.fromkeys((job, int(index)) for job, index in _TASK.findall(message))
     named = [task for task in found if task in known]
     absent = unreachable(known)
-    return [task for task in named if task in absent] or absent or named
+    return [task for task in named if task in absent] or [*named, *absent]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pathlib
@@ -194,28 +195,39 @@ def test_a_part_without_a_manifest(tmp_path: pathlib.Path) -> None:
 
 def test_only_the_last_owner_may_save(tmp_path: pathlib.Path) -> None:
     old, new, nobody = Store(tmp_path), Store(tmp_path), Store(tmp_path)
-    old.claim("a")
+    assert old.owner() is None
+    old.claim("a", None)
     old.write(1, _fill(), None)
-    new.claim("b")
-    with pytest.raises(CheckpointError, match="Received: a save of a, where b has claimed it"):
+    new.claim("b", "a")
+    with pytest.raises(CheckpointError, match="Received: run a, where b has claimed it"):
         old.write(2, _fill(), None)
     assert _steps(new) == [1]
     new.write(2, _fill(), None)
     nobody.write(3, _fill(), None)
     assert _steps(new) == [1, 2, 3]
-    old.claim("a")
-    with pytest.raises(CheckpointError, match="Received: a save of b, where a has claimed it"):
-        new.write(4, _fill(), None)
     (tmp_path / ".owner").unlink()
-    with pytest.raises(CheckpointError, match="Received: a save of a, where no owner has"):
-        old.write(4, _fill(), None)
+    with pytest.raises(CheckpointError, match="Received: run b, where nobody has claimed it"):
+        new.write(4, _fill(), None)
     assert _steps(old) == [1, 2, 3]
+
+
+def test_of_two_who_claim_the_second_one_fails(tmp_path: pathlib.Path) -> None:
+    one, two = Store(tmp_path), Store(tmp_path)
+    one.claim("a", None)
+    seen = one.owner()
+    two.claim("b", seen)
+    for after in (seen, None):
+        with pytest.raises(CheckpointError, match="Received: run a, where b has claimed it"):
+            one.claim("a", after)
+    two.claim("b", seen)  # Again.
+    assert two.owner() == "b"
+    two.write(1, _fill(), None)
 
 
 def test_a_claim_waits_for_a_save(tmp_path: pathlib.Path) -> None:
     """Of a process that was given up in the middle of one: it comes first, whenever it ends."""
     old, new, inside, go = Store(tmp_path), Store(tmp_path), threading.Event(), threading.Event()
-    old.claim("a")
+    old.claim("a", None)
 
     def fill(folder: pathlib.Path) -> None:
         inside.set()
@@ -223,7 +235,7 @@ def test_a_claim_waits_for_a_save(tmp_path: pathlib.Path) -> None:
         _fill()(folder)
 
     saving = threading.Thread(target=old.write, args=(1, fill, None))
-    claiming = threading.Thread(target=new.claim, args=("b",))
+    claiming = threading.Thread(target=new.claim, args=("b", "a"))
     saving.start()
     assert inside.wait(60)
     claiming.start()
@@ -236,3 +248,16 @@ def test_a_claim_waits_for_a_save(tmp_path: pathlib.Path) -> None:
     assert _steps(new) == [1]
     with pytest.raises(CheckpointError, match="where b has claimed it"):
         old.write(2, _fill(), None)
+
+
+def test_a_directory_that_is_full(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = Store(tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (lambda: store.write(1, _fill(), None), lambda: store.claim("a", None)):
+        with pytest.raises(CheckpointError, match=r"can't be written.*: No space left on device"):
+            write()
+    assert store.saves() == []
+    assert store.owner() is None

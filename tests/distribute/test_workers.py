@@ -157,7 +157,7 @@ def test_the_example() -> None:
     ("named", "silent", "lost"),
     [
         ([1, 2], [2], [2]),  # The first one has passed on what it was told.
-        ([1], [2], [2]),
+        ([1], [2], [1, 2]),  # One of them is frozen, or has passed on that the other one is lost.
         ([2, 1], [1, 2], [2, 1]),
         ([1], [], [1]),  # It is there again, or frozen.
         ([], [], []),

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import splitop
+from splitop._src.checkpoint.store import Store
 from splitop._src.parties import waiting
 from splitop._src.parties.resume import step_to_resume
 from splitop._src.parties.server import going_on
@@ -169,8 +170,8 @@ def test_what_comes_late_is_refused(
     losses, end = expected
     trainer, link = make(tmp_path)
     trainer.train(BATCHES, 4)
-    late = [call for call in link.calls if call[1] not in ("start", "restore")]
-    assert {method for _, method, _ in late} == {"forward", "step", "update", "save"}
+    late = [call for call in link.calls if call[1] != "start"]
+    assert {method for _, method, _ in late} == {"restore", "forward", "step", "update", "save"}
     trainer._run = None
     call = link.call
 
@@ -180,8 +181,12 @@ def test_what_comes_late_is_refused(
             for each in late:
                 reply = link.repeat(each[0], each[1], *each[2])
                 first = reply[0] if isinstance(reply, tuple) else reply
-                assert first.error == "PartError"
-                assert "a late call" in first.text
+                if each[1] == "restore":
+                    assert first.error == "CheckpointError"
+                    assert "another one has begun there" in first.text
+                else:
+                    assert first.error == "PartError"
+                    assert "a late call" in first.text
         return result
 
     link.call = with_late_ones  # type: ignore[method-assign]
@@ -448,11 +453,70 @@ def test_a_process_that_was_given_up(tmp_path: pathlib.Path) -> None:
     other.train(BATCHES, 3)
     saves = sorted(tmp_path.glob("*/save-*"))
     with pytest.raises(
-        splitop.CheckpointError, match=r'"head" has failed in the phase save .* claimed it last'
+        splitop.CheckpointError, match=r'"head" has failed in the phase save .* has claimed it\.'
     ):
         trainer.train(BATCHES, 4)
     assert sorted(tmp_path.glob("*/save-*")) == saves
     other.train(BATCHES, 4)
+
+
+def test_a_process_that_goes_back_late(tmp_path: pathlib.Path) -> None:
+    """It was given up before it had gone back to a step, and does so now."""
+    trainer, old = make(tmp_path)
+    trainer.train(BATCHES, 4)
+    trainer._run = None
+    owners = {name: old.servers[name].start().value["owner"] for name in NAMES}
+    other, _ = make(tmp_path)
+    other.train(BATCHES, 6)
+    saves = sorted(tmp_path.glob("*/save-*"))
+    for name in NAMES:
+        reply = old.servers[name].restore("late", 4, owners)
+        assert reply.error == "CheckpointError"
+        assert "another one has begun there. Received: run late" in reply.text
+    assert sorted(tmp_path.glob("*/save-*")) == saves
+    other.train(BATCHES, 8)
+
+
+def test_two_trainers_that_begin_together(tmp_path: pathlib.Path) -> None:
+    """The one that comes second at a part fails, and does not disturb the other one."""
+    trainers: list[Any] = []
+
+    def meanwhile(party: str, method: str) -> None:
+        if (party, method) == ("shop", "restore") and len(trainers) == 1:
+            other, _ = make(tmp_path)
+            trainers.append(other)
+            other.train(BATCHES, 2)
+
+    trainer, _ = make(tmp_path, meanwhile)
+    trainers.append(trainer)
+    with pytest.raises(splitop.CheckpointError, match='"shop" has failed in the phase restore'):
+        trainer.train(BATCHES, 4)
+    plain, _ = make(tmp_path / "plain")
+    plain.train(BATCHES, 2)
+    assert trainers[1].train(BATCHES, 6) == plain.train(BATCHES, 6)
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_save_that_fails_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """The disk was full. Training goes on once it is not, in the same processes."""
+    trainer, link = make(tmp_path)
+    write, failed = Store.write, []
+
+    def full_once(self: Store, of: int, *args: Any) -> Any:
+        if self.directory.name == "shop" and of == step and not failed:
+            failed.append(of)
+            raise splitop.CheckpointError("it can't be written")
+        return write(self, of, *args)
+
+    monkeypatch.setattr(Store, "write", full_once)
+    with pytest.raises(splitop.CheckpointError, match=r"shop.*can't be written"):
+        trainer.train(BATCHES, 4)
+    trainer.train(BATCHES, 4)
+    plain, plain_link = make(tmp_path / "plain")
+    plain.train(BATCHES, 4)
+    assert_same(state(link), state(plain_link))
 
 
 def test_two_trainers(tmp_path: pathlib.Path) -> None:

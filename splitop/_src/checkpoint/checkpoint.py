@@ -20,6 +20,9 @@ from splitop._src.checkpoint.store import Save, Store
 from splitop._src.errors import CheckpointError
 from splitop._src.names import describe
 
+# What TensorFlow raises where the operating system can't write.
+_FULL = (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError)
+
 
 class Checkpoint:
     """Saves the parts of a training together, and restores them at one step.
@@ -100,20 +103,27 @@ class Checkpoint:
         """The step of the checkpoint that was saved last; None: there is none."""
         return next(reversed(self.steps), None)
 
-    def claim(self, owner: str) -> None:
-        """Has the directory be one that only this object saves to, until another one claims it.
+    @property
+    def owner(self) -> str | None:
+        """Who has claimed the directory last; None: nobody."""
+        return self._store.owner()
+
+    def claim(self, owner: str, after: str | None) -> None:
+        """Has those who have claimed the directory before save there no more.
 
         So a process that was given up, but still runs, can't save between the checkpoints of the
-        one that has taken its place. Waits for a save that is being made. What claims nothing may
-        save as before.
+        one that has taken its place. Waits for a save that is being made. A Checkpoint that claims
+        nothing may save whoever the owner is.
 
         Args:
             owner: A text that no other owner has.
+            after: The `owner` property as it was when the place was taken: of two that take it,
+                the second one fails.
 
         Raises:
-            CheckpointError: The directory can't be written.
+            CheckpointError: Somebody else has claimed the directory since, or it can't be written.
         """
-        self._store.claim(owner)
+        self._store.claim(owner, after)
 
     def save(self, step: int, *, session: Any | None = None) -> str:
         """Saves all parts; then removes the oldest checkpoints.
@@ -141,7 +151,13 @@ class Checkpoint:
                     saved = Manifest(part, step, state.saved(), state.saved_optimizers())
                     manifests.write(folder / part, saved)
 
-            return str(self._store.write(step, fill, self._keep).path)
+            try:
+                return str(self._store.write(step, fill, self._keep).path)
+            except _FULL as error:
+                raise CheckpointError(
+                    "the directory of the checkpoints can't be written. "
+                    f"Received: {str(self.directory)!r}: {error.message}."
+                ) from error
 
     def restore(self, step: int | None = None, *, session: Any | None = None) -> int | None:
         """Sets all variables of all parts from a checkpoint.

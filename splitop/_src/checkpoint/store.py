@@ -94,9 +94,25 @@ class Store:
         matches = [match for match in map(_SAVE.fullmatch, names) if match]
         return sorted(Save(int(m[1]), int(m[2]), self.directory / m[0]) for m in matches)
 
-    def claim(self, owner: str) -> None:
-        """From now on refuses saves of those who have claimed the directory before."""
+    def owner(self) -> str | None:
+        """Who has claimed the directory last; None: nobody."""
+        try:
+            return (self.directory / _OWNER).read_text()
+        except FileNotFoundError:
+            return None
+
+    def claim(self, owner: str, after: str | None) -> None:
+        """From now on refuses saves of those who have claimed the directory before.
+
+        Args:
+            owner: Who claims it.
+            after: Who has claimed it last, as far as `owner` knows.
+
+        Raises:
+            CheckpointError: Somebody else has claimed it since, or it can't be written.
+        """
         with self._locked():
+            self._check_owner(owner, after)
             written = self.directory / f"{_OWNER}.new"
             written.write_text(owner)
             _sync(written)
@@ -119,7 +135,8 @@ class Store:
             CheckpointError: The directory can't be written, or is another owner's now.
         """
         with self._locked():
-            self._check_owner()
+            if self._owner is not None:
+                self._check_owner(self._owner)
             self._remove_leftovers()  # Who holds the lock knows that their writer is dead.
             folder = self.directory / _WRITING
             folder.mkdir()
@@ -179,30 +196,32 @@ class Store:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keeps other writers waiting; the lock of a process that dies is free."""
+        """Keeps other writers waiting; the lock of a process that dies is free.
+
+        Raises:
+            CheckpointError: What is done inside can't be written.
+        """
         with contextlib.ExitStack() as held:
             try:
                 lock = held.enter_context((self.directory / _LOCK).open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                try:
+                    yield
+                finally:  # Closing alone leaves it to processes that were forked meanwhile.
+                    fcntl.flock(lock, fcntl.LOCK_UN)
             except OSError as error:
                 raise CheckpointError(
                     "the directory of the checkpoints can't be written. "
                     f"Received: {str(self.directory)!r}: {error.strerror}."
                 ) from error
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:  # Closing alone leaves it to processes that were forked meanwhile.
-                fcntl.flock(lock, fcntl.LOCK_UN)
 
-    def _check_owner(self) -> None:
-        if self._owner is None:
-            return
-        owner = self.directory / _OWNER
-        found = owner.read_text() if owner.exists() else "no owner"
-        if found != self._owner:
+    def _check_owner(self, *allowed: str | None) -> None:
+        found = self.owner()
+        if found not in allowed:
             raise CheckpointError(
-                f"{str(self.directory)!r} must be saved to by the one who has claimed it last. "
-                f"Received: a save of {self._owner}, where {found} has claimed it."
+                f"{str(self.directory)!r} must be saved to by one run of a training at a time, and "
+                f"another one has begun there. Received: run {_short(allowed[0])}, where "
+                f"{_short(found)} has claimed it."
             )
 
     def _remove_leftovers(self) -> None:
@@ -216,6 +235,10 @@ class Store:
             if all(_hold_alone(save.path / part, held) for part in sorted(save.parts)):
                 save.path.rename(self.directory / _REMOVED)
                 shutil.rmtree(self.directory / _REMOVED)
+
+
+def _short(owner: str | None) -> str:
+    return "nobody" if owner is None else owner[:8]
 
 
 def _hold(folder: pathlib.Path, held: contextlib.ExitStack) -> bool:

@@ -59,8 +59,8 @@ class Compressor:
     "float16" is scaled by a power of two, so that the largest value fits and small ones are kept.
     "int8" has a scale for each row, and error feedback: what rounding has taken from a sample is
     added when that sample is sent the next time. For this the compressor keeps a row for each
-    sample that it has seen. A row with Inf or NaN becomes NaN. Where there is one, the step may be
-    left out (`skip_nonfinite`): what rounding took before is then added the next time.
+    sample that it has seen. A row with Inf or NaN becomes NaN. Where a message has one, the step
+    may be left out (`skip_nonfinite`): what rounding took before is then added the next time.
     """
 
     def __init__(self, compression: str | None):

@@ -35,6 +35,10 @@ class Once:
         """Begins a run, in which nothing has been answered."""
         self._run, self._answers = run, {}
 
+    def is_in(self, run: str) -> bool:
+        """Whether this run has begun, and none since."""
+        return self._run == run
+
     def end(self) -> None:
         """Has every call refused until a run begins."""
         self._run, self._answers = None, {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -51,15 +51,15 @@ class Server:
         self._part: Any = None
         self._checkpoint: Any = None
         self._applied = 0
-        self._is_new = True  # Nothing has been done in this process.
+        self._is_new = True  # The part is as it was built.
 
     @replies
     def start(self) -> dict[str, Any]:
         """Builds the part, if this process has not yet.
 
         Returns:
-            The steps from which it can go on, in order, none for a new part; and the number of its
-            process.
+            The steps from which it can go on, in order, none for a new part; who has claimed its
+            folder; and the number of its process.
         """
         self._once.end()
         if self._part is None:
@@ -69,19 +69,31 @@ class Server:
             checkpoint = Checkpoint(self._party.directory, keep=self._settings.keep, **saved)
             self._build(part)
             self._part, self._checkpoint = part, checkpoint
-        return {"steps": going_on(self._checkpoint.steps), "process": os.getpid()}
+        owner = self._checkpoint.owner  # Before the steps: who claims it later is noticed then.
+        steps = going_on(self._checkpoint.steps)
+        return {"steps": steps, "owner": owner, "process": os.getpid()}
 
     @replies
-    def restore(self, run: str, step: int) -> None:
-        """Goes back to a step, and begins a run; a new part is saved as step 0."""
+    def restore(self, run: str, step: int, owners: Mapping[str, str | None]) -> None:
+        """Goes back to a step, and begins a run; a new part is saved as step 0.
+
+        Args:
+            run: The run.
+            step: The step.
+            owners: Who had claimed the folder of each part when it was started. A call that comes
+                after another run has begun there is refused, before anything has changed.
+        """
+        if self._once.is_in(run):
+            return
+        self._checkpoint.claim(run, owners[self._party.name])
         self._once.end()
-        self._checkpoint.claim(run)
         if not (step == 0 and self._is_new and self._checkpoint.latest is None):
             self._checkpoint.restore(step)
-        self._is_new = False
+            self._is_new = False
         if self._checkpoint.latest != step:
             # Saves after it are of steps that are made again: see `going_on`.
             self._checkpoint.save(step)
+        self._is_new = False
         self._applied = step
         self._begin()
         self._once.begin(run)

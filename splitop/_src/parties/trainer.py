@@ -229,7 +229,8 @@ class Trainer:
         started = self._waiting.start(names, self._step)
         steps = {name: each["steps"] for name, each in started.items()}
         step = step_to_resume(steps, self._saved)
-        self._waiting.values("restore", names, step, run, step)
+        owners = {name: each["owner"] for name, each in started.items()}
+        self._waiting.values("restore", names, step, run, step, owners)
         self._run, self._step, self._saved = run, step, step
 
     def _train(
