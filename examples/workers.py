@@ -3,7 +3,7 @@
     python examples/workers.py
 
 On several machines, run `train` once on each, with a TF_CONFIG that names all of them, and a
-directory that all of them have. Ends in about half a minute.
+directory that all of them have. Ends in about a minute.
 """
 
 import json

@@ -62,7 +62,6 @@ def test_docs(tmp_path: pathlib.Path) -> None:
     (tmp_path / "my_parts.py").write_text(parts)
     (tmp_path / "training.py").write_text(training)
     output = run(tmp_path / "training.py")
-    pattern = r"loss ([\d.]+) in the first epoch, ([\d.]+) in the last one"
-    first, last = map(float, re.findall(pattern, output)[0])
+    first, last = map(float, re.findall(r"loss ([\d.]+) at first, ([\d.]+) in the end", output)[0])
     assert last < first / 2
     assert {path.name for path in tmp_path.glob("*/save-*")}

@@ -250,7 +250,7 @@ def test_a_part_that_dies_again_and_again(tmp_path: pathlib.Path) -> None:
     with pytest.raises(
         splitop.PartLostError,
         match=r'"shop" must not be lost more than 2 times in a row: it was in the phase forward of '
-        r"step 1\. Received: it has died\.",
+        r"step 1\. The log of its machine may say why\. Received: it has died\.",
     ):
         trainer.train(BATCHES, 3)
     assert len(deaths) == 3
@@ -310,9 +310,42 @@ def test_a_part_that_is_not_there_yet(
     asked.append("more")
     trainer, _ = make(tmp_path, fault, restarts=0, start_timeout=0.2)
     with pytest.raises(
-        splitop.PartLostError, match=r"phase start of step 0\. Received: no route\."
+        splitop.PartLostError, match=r"phase start of step 0\. .* Received: no route\."
     ):
         trainer.train(BATCHES, 2)
+
+
+def test_a_part_that_dies_as_it_starts(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That takes longer than to see that a machine is not there, and counts."""
+    monkeypatch.setattr(waiting, "_BRIEF", 0.0)
+    asked: list[str] = []
+
+    def fault(party: str, method: str) -> str | None:
+        if (party, method) != ("shop", "start"):
+            return None
+        asked.append(party)
+        return UNREACHABLE
+
+    trainer, _ = make(tmp_path, fault, restarts=2)
+    with pytest.raises(splitop.PartLostError, match=r"more than 2 times in a row: .* phase start"):
+        trainer.train(BATCHES, 1)
+    assert len(asked) == 3
+
+
+def test_an_error_comes_without_a_traceback(tmp_path: pathlib.Path) -> None:
+    """Keras puts one, in colours, into the messages of errors in a tf.function."""
+    trainer = Trainer(
+        Party("head", f"{MODULE}:head", tmp_path / "head"),
+        [Party("bank", "tests.ray_parts.wrong:in_a_dictionary", tmp_path / "bank")],
+        link=LocalLink,
+    )
+    with pytest.raises(splitop.PartError, match="Received: ValueError: Missing data for") as caught:
+        trainer.train(BATCHES, 1)
+    assert "File" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert "a data dictionary with keys ['iv']" in str(caught.value)
 
 
 def test_a_part_that_dies_in_a_prediction(tmp_path: pathlib.Path) -> None:

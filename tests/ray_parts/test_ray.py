@@ -108,6 +108,28 @@ def test_a_part_that_is_silent(trainer: Trainer) -> None:
     go_on(trainer, 2)
 
 
+def test_a_part_that_dies_as_it_starts(tmp_path: pathlib.Path) -> None:
+    parties = [
+        Party(name, f"tests.ray_parts.wrong:{function}", tmp_path / name, num_cpus=0.1)
+        for name, function in (("head", "head"), ("bank", "dies"))
+    ]
+    with (
+        Trainer(parties[0], parties[1:], restarts=0) as trainer,
+        pytest.raises(splitop.PartLostError, match='"bank" must not be lost more than 0 times'),
+    ):
+        trainer.train(BATCHES, 1)
+
+
+def test_a_prediction_after_a_part_has_died(trainer: Trainer) -> None:
+    go_on(trainer, 1)
+    process = process_of(trainer, "head")
+    go_on(trainer, 1)
+    os.kill(process, signal.SIGKILL)
+    with pytest.raises(splitop.PartLostError, match=r"the last save\. Received: [^\n]*$"):
+        trainer.predict(parts.KEYS[:3])
+    assert len(trainer.predict(parts.KEYS[:3])) == 3
+
+
 def test_samples_that_a_party_does_not_have(trainer: Trainer) -> None:
     with pytest.raises(
         splitop.AlignmentError,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import os
 from typing import Any, NamedTuple
 
 import keras
@@ -38,6 +39,10 @@ def raises() -> SecondPart:
     raise KeyError("password")
 
 
+def dies() -> SecondPart:
+    os._exit(1)
+
+
 def few_rows() -> SecondPart:
     return encoder(data=lambda keys: np.zeros([len(keys) - 1, 7], np.float32))
 
@@ -70,6 +75,11 @@ def keys_of_a_class() -> SecondPart:
     model = NamedSides()
     model(np.zeros([1, 7], np.float32))
     return encoder(model=model)
+
+
+def in_a_dictionary() -> SecondPart:
+    x = keras.Input((7,))
+    return encoder(model=keras.Model(x, {"iv": keras.layers.Dense(6)(x)}))
 
 
 class Halves(NamedTuple):

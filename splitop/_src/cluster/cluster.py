@@ -160,6 +160,7 @@ class Cluster:
         with tf.Graph().as_default(), tf.compat.v1.Session(self._target(), config=own) as session:
             session.run(notices.show_versions())
             stopped, forget = notices.is_to_stop(), notices.forget_stop()
+            print(f"The second part's host serves at {self._spec.addresses[SECOND]}.", flush=True)
             while not session.run(stopped):
                 time.sleep(_POLL)
             session.run(forget)
@@ -187,6 +188,7 @@ class Cluster:
     def _target(self) -> str:
         """The address of this process's server, which is started first if need be."""
         if self._server is None:
+            self._check_port()
             try:
                 self._server = tf.distribute.Server(
                     self._cluster_spec(), job_name=self.part, task_index=0, config=self._config
@@ -199,7 +201,7 @@ class Cluster:
         return f"grpc://{'127.0.0.1' if host == 'localhost' else 'localhost'}:{port}"
 
     def _check_port(self) -> None:
-        """Raises if the own port is taken: `connect` of TensorFlow does not say so."""
+        """Raises if the own port is taken: TensorFlow does not say so."""
         _, port = host_and_port(self._spec.addresses[self.part])
         with socket.socket() as own:
             own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

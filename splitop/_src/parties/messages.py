@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from splitop._src.parties.compression import Sent
 from splitop._src.parties.once import RestartedError
 
 _LOG = logging.getLogger("splitop")
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+_ERROR = re.compile(r"\s*[\w.]*(Error|Exception)\b.*: ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,4 +109,18 @@ def failed(error: Exception) -> Reply:
     if isinstance(error, RestartedError):
         return Reply(error="RestartedError", text=str(error), lost=True)
     _LOG.error("a call of a trainer has failed", exc_info=error)
-    return Reply(error=type(error).__name__, text=str(error))
+    name = type(error).__name__
+    return Reply(error=name, text=_without_traceback(str(error)).removeprefix(f"{name}: "))
+
+
+def _without_traceback(text: str) -> str:
+    """A message without the traceback and the colours that TensorFlow and Keras put into it."""
+    lines = _COLOUR.sub("", text).splitlines()
+    last = max(
+        (n for n, line in enumerate(lines) if line.lstrip().startswith('File "')), default=-1
+    )
+    for number in range(last + 1, len(lines)) if last >= 0 else ():
+        if _ERROR.match(lines[number]):
+            lines = lines[number:]
+            break
+    return "\n".join(line.strip() for line in lines if line.strip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,15 +26,15 @@ class PartActor:
         self._arguments = party, settings
         self._server: Any = None
 
-    def call(self, method: str, *args: Any) -> Any:
-        """Calls a method of the server."""
+    def call(self, method: str, returns: int, *args: Any) -> Any:
+        """Calls a method of the server, which returns so many values."""
         if self._server is None:
-            if method != "start":
-                raise RestartedError("the process is a new one")
             try:
+                if method != "start":
+                    raise RestartedError("the process is a new one")
                 self._server = self._make_server(*self._arguments)
             except Exception as error:
-                return failed(error)
+                return failed(error) if returns == 1 else (failed(error), *[None] * (returns - 1))
         return getattr(self._server, method)(*args)
 
     def _make_server(self, party: Party, settings: Settings) -> Any:
@@ -65,11 +66,7 @@ class RayLink:
             SplitError: This process has no connection to a Ray cluster.
         """
         self._ray = _import_ray()
-        if not self._ray.is_initialized():
-            raise SplitError(
-                "a Trainer needs a Ray cluster: call ray.init() before, with the cluster's address "
-                "if there is one. Received: no connection."
-            )
+        self._check_connected()
         remote = self._ray.remote(actor)
         self._actors = {
             party.name: remote.options(
@@ -84,7 +81,8 @@ class RayLink:
         }
 
     def call(self, party: str, method: str, *args: Any, returns: int = 1) -> list[Any]:
-        found = self._actors[party].call.options(num_returns=returns).remote(method, *args)
+        self._check_connected()
+        found = self._actors[party].call.options(num_returns=returns).remote(method, returns, *args)
         return found if returns > 1 else [found]
 
     def get(self, value: Any, timeout: float) -> Any:
@@ -101,7 +99,16 @@ class RayLink:
         actors, self._actors = self._actors, {}
         if self._ray.is_initialized():  # Or they have ended with the connection.
             for actor in actors.values():
-                self._ray.kill(actor)
+                # Not there if the connection is another one.
+                with contextlib.suppress(self._ray.exceptions.RayError):
+                    self._ray.kill(actor)
+
+    def _check_connected(self) -> None:
+        if not self._ray.is_initialized():
+            raise SplitError(
+                "a Trainer needs a Ray cluster: call ray.init() before, with the cluster's address "
+                "if there is one, and ray.shutdown() after. Received: no connection."
+            )
 
 
 def _import_ray() -> Any:

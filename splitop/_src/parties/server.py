@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ class Server:
 
         Returns:
             The steps from which it can go on, in order, none for a new part; who has claimed its
-            folder; and the number of its process.
+            folder; and the number of its process and its host.
         """
         self._once.end()
         if self._part is None:
@@ -71,7 +72,12 @@ class Server:
             self._part, self._checkpoint = part, checkpoint
         owner = self._checkpoint.owner  # Before the steps: who claims it later is noticed then.
         steps = going_on(self._checkpoint.steps)
-        return {"steps": steps, "owner": owner, "process": os.getpid()}
+        return {
+            "steps": steps,
+            "owner": owner,
+            "process": os.getpid(),
+            "host": socket.gethostname(),
+        }
 
     @replies
     def restore(self, run: str, step: int, owners: Mapping[str, str | None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,8 @@ from splitop._src.parties.ray_link import RayLink
 from splitop._src.parties.resume import step_to_resume
 from splitop._src.parties.waiting import LostInPhase, Traffic, Waiting, Work
 from splitop._src.seconds import check_seconds
+
+_LOG = logging.getLogger("splitop")
 
 
 class Trainer:
@@ -163,8 +166,11 @@ class Trainer:
                     raise PartLostError(
                         f'the part "{error.party}" must not be lost more than {self._restarts} '
                         f"times in a row: it was in the phase {error.phase} of step {error.step}. "
-                        f"Received: {error.text}."
+                        f"The log of its machine may say why. Received: {error.text}."
                     ) from error
+                _LOG.warning(
+                    "lost: %s. All parts go back to the last step that all have saved.", error
+                )
             except BaseException:
                 self._run = None
                 raise
@@ -229,6 +235,8 @@ class Trainer:
         started = self._waiting.start(names, self._step)
         steps = {name: each["steps"] for name, each in started.items()}
         step = step_to_resume(steps, self._saved)
+        if ahead := [name for name, each in steps.items() if each and each[-1] > step]:
+            _LOG.warning("going on from step %d; later saves only of %s", step, ", ".join(ahead))
         owners = {name: each["owner"] for name, each in started.items()}
         self._waiting.values("restore", names, step, run, step, owners)
         self._run, self._step, self._saved = run, step, step

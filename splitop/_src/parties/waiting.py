@@ -17,7 +17,8 @@ from splitop._src.parties.messages import Reply, Size
 # Phases that include the time in which a process starts, imports TensorFlow and reads a checkpoint.
 _STARTING = ("start", "restore")
 _PAUSE = 0.5
-_NO_PLACE = " If it has never started, look whether a machine has free what the Party asks for."
+_BRIEF = 2.0  # Seconds; a process that has begun to start takes longer.
+_NEVER_STARTED = "It has never started: does a machine have free what the Party asks for?"
 
 
 class LostInPhase(Exception):
@@ -85,6 +86,7 @@ class Waiting:
 
     def __init__(self, link: Link, timeout: float, start_timeout: float):
         self._link, self._timeout, self._start_timeout = link, timeout, start_timeout
+        self._places: dict[str, str] = {}  # Of each part that has started: its process.
 
     def value(self, reply: Any, party: str, phase: str, step: int) -> Any:
         """The value of a reply.
@@ -106,8 +108,7 @@ class Waiting:
         except TimeoutError as error:
             raise PartTimeoutError(
                 f'the part "{party}" must answer within {timeout:g} seconds: it was asked for the '
-                f"phase {phase} of step {step}.{_NO_PLACE if phase == 'start' else ''} "
-                "Received: no answer."
+                f"phase {phase} of step {step}. {self._hint(party)} Received: no answer."
             ) from error
         except LostError as error:
             raise LostInPhase(party, phase, step, str(error)) from error
@@ -121,15 +122,29 @@ class Waiting:
         """Has all parties start; again those that can't be reached, as long as a start may take.
 
         When a machine dies, Ray needs some seconds to see it and to start the part elsewhere.
+
+        Raises:
+            LostInPhase: A part can't be reached for so long, or its process has died as it started.
         """
         until = time.monotonic() + self._start_timeout
         while True:
+            began = time.monotonic()
             try:
-                return self.values("start", parties, step)
+                started = self.values("start", parties, step)
             except LostInPhase as error:
-                if not isinstance(error.__cause__, UnreachableError) or time.monotonic() > until:
+                now = time.monotonic()
+                unreachable = isinstance(error.__cause__, UnreachableError)
+                if not unreachable or now - began > _BRIEF or now > until:
                     raise
+            else:
+                for name, part in started.items():
+                    self._places[name] = f"process {part['process']} of {part['host']}"
+                return started
             time.sleep(_PAUSE)
+
+    def _hint(self, party: str) -> str:
+        place = self._places.get(party)
+        return _NEVER_STARTED if place is None else f"When it last started it was {place}."
 
     def values(self, phase: str, parties: Sequence[str], step: int, *args: Any) -> dict[str, Any]:
         """Asks all parties for the same, and waits for all of them."""
