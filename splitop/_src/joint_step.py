@@ -51,12 +51,13 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How plans are made: see `splitop.plan`."""
+    """How plans are made: see `make_plan`."""
 
     backend: str | None = None
     sparse: str = "exact"
     skip_nonfinite: bool = False
     check_numerics: bool = False
+    alone: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -295,6 +296,7 @@ class SplitStep:
         ]
         ones = [rescaled(tf.ones_like(penalty), None, scale) for penalty in penalties]
         options = options_of_second(self._options, Part(self._optimizers[0], ()), second)
+        options = dataclasses.replace(options, alone=self._recompute)
         plan = plan_second_step(
             [*ivs, *penalties], [*scaled_seeds, *ones], second, options, "SplitStep"
         )

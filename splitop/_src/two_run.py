@@ -160,7 +160,7 @@ def split_minimize(
         functools.partial(on_host_of, [item.variable for item in part]) for part in (first, second)
     )
 
-    def plan_second(seeds: Sequence[Any]) -> Plan:
+    def plan_second(seeds: Sequence[Any], alone: bool | None) -> Plan:
         second_call = check_call(second_ivs, second_given, list(seeds), "split_minimize")
         plan, _ = make_plan(
             second_optimizer,
@@ -169,6 +169,7 @@ def split_minimize(
             check_numerics=check_numerics,
             sparse=sparse,
             skip_nonfinite=skip_nonfinite,
+            alone=alone,
         )
         return plan
 
@@ -177,8 +178,8 @@ def split_minimize(
     with on_second():
         placeholders = _placeholders(ivs) if seeds is None else seeds.placeholders()
     with added_operations(graph) as planned:
-        second_plan = plan_second(placeholders)
-    both_plan = plan_second(iv_gradients)
+        second_plan = plan_second(placeholders, alone=forward == RECOMPUTE)
+    both_plan = plan_second(iv_gradients, alone=None)
     train_first = first_plan.apply(global_step=global_step)
     with added_operations(graph) as applied:
         train_second = second_plan.apply()
