@@ -13,8 +13,8 @@ from splitop._src.graph.layers import DenseLayer
 from splitop._src.validate import Call
 from splitop._src.xla import in_xla
 
-# What is saved is TensorFlow's work around the products (docs/performance.md).
-_MOST_WEIGHTS = 1 << 20  # of a layer
+# Of a layer. The products of larger ones are faster in TensorFlow (docs/performance.md).
+_MOST_WEIGHTS = 1 << 19
 
 Chain = Sequence[DenseLayer]
 

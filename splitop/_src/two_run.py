@@ -50,7 +50,7 @@ class SplitOps:
             forward="stash" they need not be fed.
         train_second: One step of the second part. With forward="recompute" it needs the part's
             inputs and `iv_gradients_ph`; with "stash" it needs nothing, and uses up what was kept.
-        train_both: Both steps in one run: the same result as the two runs.
+        train_both: Both steps in one run: the same result as the two runs, but for rounding.
         keep: Keeps for `train_second` what this needs of the first run, without training the first
             part. None if it needs nothing: with forward="recompute", of a part that can be
             computed twice.
@@ -104,9 +104,11 @@ def split_minimize(
         first_scope: Name of the variable scope of the first part.
         second_scope: Name of the variable scope of the second part.
         forward: "recompute": run 2 computes the second part from its inputs again, with its weights
-            as they are then. Random numbers, such as dropout's, elements of a data set, and what
-            the forward pass or `global_step` moves are those of run 1, kept on their device; each
-            run 2 takes its turn after a run 1 then. Other variables are read as they are.
+            as they are then; small dense layers inside the fused op, which what is fed for a tensor
+            in between does not reach. Random numbers, such as dropout's, elements of a data set,
+            and what the forward pass or `global_step` moves are those of run 1, kept on their
+            device; each run 2 takes its turn after a run 1 then. Other variables are read as they
+            are.
             "stash": run 1 keeps what run 2 needs, on the device where it is, until that has run:
             run 2 computes nothing of the forward pass, and is fed nothing but what the optimizer
             needs (a learning rate), or another seed. Run 2 without a run 1 before it, or after a

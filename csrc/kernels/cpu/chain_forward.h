@@ -30,17 +30,35 @@ struct WantedActivations {
   int count() const { return z + y; }
 };
 
+// How a layer's activations are shared out: panels of columns, and blocks of their rows.
+template <typename E>
+struct ForwardTasks {
+  int64_t rows;  // of a block
+  int64_t blocks;
+  int64_t panels;
+
+  ForwardTasks(const DenseChainKernels<E>& kernels, int64_t batch, int64_t outputs)
+      : rows(kernels.max_row_block),
+        blocks(ceil_div(batch, rows)),
+        panels(ceil_div(outputs, kernels.tile_cols)) {}
+
+  int64_t count() const { return blocks * panels; }
+};
+
 // Makes room in the scratch for what the forward pass of the chain makes, and needs.
 template <typename E>
 void add_forward(const DenseChainKernels<E>& kernels, const splitop_dense_chain& chain,
-                 ScratchLayout* layout) {
+                 int32_t num_workers, ScratchLayout* layout) {
   const int64_t unit = kScratchAlignment / sizeof(Accumulator<E>);
+  int64_t workers = layout->num_workers;
   for (int32_t l = 0; l < chain.num_layers; ++l) {
     const splitop_dense_layer& layer = chain.layers[l];
     layout->activations +=
         WantedActivations(chain, l).count() * round_up(chain.batch * layer.outputs, unit);
     layout->worker = std::max(layout->worker, round_up(layer.inputs * kernels.tile_cols, unit));
+    workers = std::max(workers, ForwardTasks<E>(kernels, chain.batch, layer.outputs).count());
   }
+  layout->num_workers = static_cast<int32_t>(std::min<int64_t>(num_workers, workers));
 }
 
 template <typename T>
@@ -94,13 +112,14 @@ class ChainForward {
   void multiply(const ForwardJob<T>& job) const {
     const double flops = 2 * static_cast<double>(job.batch) * static_cast<double>(job.inputs) *
                          static_cast<double>(job.outputs);
-    const int64_t width = kernels_.tile_cols;
-    parallel_tasks(executor_, layout_.num_workers, ceil_div(job.outputs, width), flops,
-                   [&](int64_t task, int32_t worker) {
-                     const int64_t begin = task * width;
-                     kernels_.forward_columns(job, begin, std::min(begin + width, job.outputs),
-                                              panel(worker));
-                   });
+    const ForwardTasks<T> tasks(kernels_, job.batch, job.outputs);
+    parallel_tasks(
+        executor_, layout_.num_workers, tasks.count(), flops, [&](int64_t task, int32_t worker) {
+          const int64_t begin = task % tasks.blocks * tasks.rows;
+          const int64_t first = task / tasks.blocks * kernels_.tile_cols;
+          kernels_.forward_panel(job, begin, std::min(begin + tasks.rows, job.batch), first,
+                                 std::min(kernels_.tile_cols, job.outputs - first), panel(worker));
+        });
   }
 
   T* panel(int32_t worker) const {

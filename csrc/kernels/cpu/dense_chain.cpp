@@ -44,7 +44,7 @@ template <typename E>
 ScratchLayout chain_layout(const DenseChainKernels<E>& kernels, const splitop_dense_chain& chain,
                            int32_t num_workers) {
   ScratchLayout layout = scratch_layout(kernels, chain, num_workers);
-  if (chain.forward) add_forward(kernels, chain, &layout);
+  if (chain.forward) add_forward(kernels, chain, num_workers, &layout);
   return layout;
 }
 

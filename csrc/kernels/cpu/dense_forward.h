@@ -1,7 +1,7 @@
 // The forward pass of a dense layer, y = act(x W + b). Compiled once an instruction set.
 //
-// A task owns columns of y. It copies those of W, a panel as wide as a register tile at a time, and
-// multiplies all rows of x, which are read in place, by the panel.
+// A task owns some rows of a panel of columns of y, as wide as a register tile. It copies those
+// columns of W, which takes little time beside the product, and reads x in place.
 #ifndef SPLITOP_KERNELS_CPU_DENSE_FORWARD_H_
 #define SPLITOP_KERNELS_CPU_DENSE_FORWARD_H_
 
@@ -73,25 +73,22 @@ void finish_tile(const ForwardJob<T>& job, const T* bias, int64_t rows, int64_t 
   store_tile(tile, rows, width, job.outputs, job.y + corner);
 }
 
-// Columns [begin, end) of the layer's activations. panel: [inputs][kTileCols], aligned.
+// Rows [begin, end) of columns [first, first + width) of the layer's activations; at most a panel.
 template <typename T>
-void forward_columns(const ForwardJob<T>& job, int64_t begin, int64_t end, T* panel) {
+void forward_panel(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
+                   int64_t width, T* panel) {
   constexpr int64_t kCols = kTileCols<T>;
   alignas(kVectorBytes) T bias[kCols];
   OutputTile<T> product;
-  for (int64_t first = begin; first < end; first += kCols) {
-    const int64_t width = min64(kCols, end - first);
-    pack_columns(job, first, width, panel, bias);
-    for (int64_t row = 0; row < job.batch; row += kTileRows) {
-      const int rows = static_cast<int>(min64(kTileRows, job.batch - row));
-      const T* x = job.x + row * job.inputs;
-      for (int64_t k = 0; k < job.inputs; k += kDepthBlock) {
-        const int64_t depth = min64(kDepthBlock, job.inputs - k);
-        tile<T>(rows, depth, {x + k, job.inputs, 1}, panel + k * kCols, product.at[0], kCols,
-                k > 0);
-      }
-      finish_tile(job, bias, rows, width, row * job.outputs + first, product);
+  pack_columns(job, first, width, panel, bias);
+  for (int64_t row = begin; row < end; row += kTileRows) {
+    const int rows = static_cast<int>(min64(kTileRows, end - row));
+    const T* x = job.x + row * job.inputs;
+    for (int64_t k = 0; k < job.inputs; k += kDepthBlock) {
+      const int64_t depth = min64(kDepthBlock, job.inputs - k);
+      tile<T>(rows, depth, {x + k, job.inputs, 1}, panel + k * kCols, product.at[0], kCols, k > 0);
     }
+    finish_tile(job, bias, rows, width, row * job.outputs + first, product);
   }
 }
 
