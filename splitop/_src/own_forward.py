@@ -34,11 +34,9 @@ def own_forward(
         gradients: The plain gradients.
         needed: The gradient ops that have to run.
         alone: Whether the forward pass is run for this step only; False: what it has computed is
-            there. None: the graph of a tf.function tells who else reads it (a reader that is added
-            later, or what the function returns, makes TensorFlow run it, too); in a TF1 graph any
-            tensor of it may be fed.
+            there; None: see `_may_be_alone`.
     """
-    if alone is False or (alone is None and not call.graph.building_function):
+    if alone is False or (alone is None and not _may_be_alone(call)):
         return None
     if in_xla(call.graph) or not all(_fits(layer, call) for layer in chain):
         return None
@@ -47,6 +45,16 @@ def own_forward(
         return None
     ends = None if alone else {iv.op for iv in call.ivs}
     return forward if _is_idle(forward, gradients, needed | gradients.kept, ends) else None
+
+
+def _may_be_alone(call: Call) -> bool:
+    """Whether the graph tells who else reads the activations.
+
+    That of a tf.function does, but for readers that are added later and what the function returns:
+    for these TensorFlow runs the forward pass, too. Without a seed IV is a loss, which is mostly
+    returned. In a TF1 graph any tensor may be fetched or fed.
+    """
+    return call.graph.building_function and all(seed is not None for seed in call.seeds)
 
 
 def _is_idle(

@@ -152,6 +152,20 @@ def test_activations_that_are_read_elsewhere(reader: Callable[[Any], Any]) -> No
     assert_same_step(lambda: dense_model("relu", "tanh"), returns=reader)
 
 
+def test_a_loss_is_mostly_returned() -> None:
+    model, optimizer, plans = dense_model("relu", "tanh"), keras.optimizers.SGD(0.1), []
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(autograph=False)
+    def run(x: Any, seed: Any) -> Any:
+        loss = tf.reduce_sum(model(x, training=True) * seed)
+        plans.append(splitop.plan(optimizer, loss, model.trainable_variables))
+        return loss
+
+    run.get_concrete_function(*batch())
+    assert [chain.forward for chain in plans[0].chains] == [False]
+
+
 def test_another_name_of_iv_is_no_reader() -> None:
     assert Step(dense_model("relu", "tanh"), returns=tf.identity).forward == [True]
 
