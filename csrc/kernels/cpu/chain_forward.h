@@ -30,17 +30,23 @@ struct WantedActivations {
   int count() const { return z + y; }
 };
 
-// How a layer's activations are shared out: panels of columns, and blocks of their rows.
+// How a layer's activations are shared out: panels of columns and, where these are too few for the
+// workers, blocks of their rows. Each task copies its panel of W.
 template <typename E>
 struct ForwardTasks {
+  static constexpr int64_t kTasksPerWorker = 4;
+
+  int64_t panels;
   int64_t rows;  // of a block
   int64_t blocks;
-  int64_t panels;
 
-  ForwardTasks(const DenseChainKernels<E>& kernels, int64_t batch, int64_t outputs)
-      : rows(kernels.max_row_block),
-        blocks(ceil_div(batch, rows)),
-        panels(ceil_div(outputs, kernels.tile_cols)) {}
+  ForwardTasks(const DenseChainKernels<E>& kernels, int64_t batch, int64_t outputs,
+               int32_t num_workers)
+      : panels(ceil_div(outputs, kernels.tile_cols)) {
+    const int64_t wanted = ceil_div(kTasksPerWorker * num_workers, panels);
+    rows = round_up(ceil_div(batch, wanted), kernels.max_row_block);
+    blocks = ceil_div(batch, rows);
+  }
 
   int64_t count() const { return blocks * panels; }
 };
@@ -56,7 +62,8 @@ void add_forward(const DenseChainKernels<E>& kernels, const splitop_dense_chain&
     layout->activations +=
         WantedActivations(chain, l).count() * round_up(chain.batch * layer.outputs, unit);
     layout->worker = std::max(layout->worker, round_up(layer.inputs * kernels.tile_cols, unit));
-    workers = std::max(workers, ForwardTasks<E>(kernels, chain.batch, layer.outputs).count());
+    workers = std::max(workers,
+                       ForwardTasks<E>(kernels, chain.batch, layer.outputs, num_workers).count());
   }
   layout->num_workers = static_cast<int32_t>(std::min<int64_t>(num_workers, workers));
 }
@@ -112,7 +119,7 @@ class ChainForward {
   void multiply(const ForwardJob<T>& job) const {
     const double flops = 2 * static_cast<double>(job.batch) * static_cast<double>(job.inputs) *
                          static_cast<double>(job.outputs);
-    const ForwardTasks<T> tasks(kernels_, job.batch, job.outputs);
+    const ForwardTasks<T> tasks(kernels_, job.batch, job.outputs, layout_.num_workers);
     parallel_tasks(
         executor_, layout_.num_workers, tasks.count(), flops, [&](int64_t task, int32_t worker) {
           const int64_t begin = task % tasks.blocks * tasks.rows;
