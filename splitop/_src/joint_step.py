@@ -51,13 +51,12 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How plans are made: see `make_plan`."""
+    """How plans are made: see `splitop.plan`."""
 
     backend: str | None = None
     sparse: str = "exact"
     skip_nonfinite: bool = False
     check_numerics: bool = False
-    alone: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -168,6 +167,7 @@ def plan_second_step(
     second: Part,
     options: Options,
     caller: str,
+    alone: bool | None = None,
 ) -> Plan:
     """Plans the second part's step from its seeds.
 
@@ -177,6 +177,7 @@ def plan_second_step(
         second: The part.
         options: How to plan.
         caller: The public function, for messages.
+        alone: Whether the forward pass is run for this step only: see `make_plan`.
 
     Raises:
         CutError: No gradient flows back to any of `ivs`.
@@ -198,7 +199,7 @@ def plan_second_step(
     call = check_call(
         [iv for iv, _ in pairs], second.variables, [seed for _, seed in pairs], caller
     )
-    plan, _ = make_plan(second.optimizer, call, **dataclasses.asdict(options))
+    plan, _ = make_plan(second.optimizer, call, alone=alone, **dataclasses.asdict(options))
     return plan
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -296,9 +295,13 @@ class SplitStep:
         ]
         ones = [rescaled(tf.ones_like(penalty), None, scale) for penalty in penalties]
         options = options_of_second(self._options, Part(self._optimizers[0], ()), second)
-        options = dataclasses.replace(options, alone=self._recompute)
         plan = plan_second_step(
-            [*ivs, *penalties], [*scaled_seeds, *ones], second, options, "SplitStep"
+            [*ivs, *penalties],
+            [*scaled_seeds, *ones],
+            second,
+            options,
+            "SplitStep",
+            alone=self._recompute,
         )
         plan.apply()
         variables = check_variables(second.variables, graph)
