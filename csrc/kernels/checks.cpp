@@ -15,10 +15,11 @@ bool valid_variable(const splitop_variable& variable, int32_t num_slots) {
 
 bool valid_layer(const splitop_dense_chain& chain, int32_t l, int32_t num_slots) {
   const splitop_dense_layer& layer = chain.layers[l];
-  if (layer.inputs < 1 || layer.outputs < 1 || layer.x == nullptr) return false;
+  if (layer.inputs < 1 || layer.outputs < 1) return false;
   if (l > 0 && layer.outputs != chain.layers[l - 1].inputs) return false;
   if (layer.activation < 0 || layer.activation >= SPLITOP_NUM_ACTIVATIONS) return false;
-  if (layer.activation != SPLITOP_LINEAR && layer.reference == nullptr) return false;
+  if (reads_input(chain, l) && layer.x == nullptr) return false;
+  if (reads_reference(chain, l) && layer.reference == nullptr) return false;
   if (mixed_precision(chain) && needs_input_gradient(chain, l) && layer.kernel_copy == nullptr) {
     return false;
   }

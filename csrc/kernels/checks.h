@@ -32,6 +32,14 @@ inline bool needs_input_gradient(const splitop_dense_chain& chain, int32_t layer
   return layer + 1 < chain.num_layers || chain.input_gradient != nullptr;
 }
 
+// Whether the caller gives a layer's x, and what its activation's gradient reads.
+inline bool reads_input(const splitop_dense_chain& chain, int32_t layer) {
+  return !chain.forward || layer + 1 == chain.num_layers;
+}
+inline bool reads_reference(const splitop_dense_chain& chain, int32_t layer) {
+  return !chain.forward && chain.layers[layer].activation != SPLITOP_LINEAR;
+}
+
 }  // namespace splitop
 
 #endif  // SPLITOP_KERNELS_CHECKS_H_

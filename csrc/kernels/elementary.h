@@ -42,6 +42,7 @@ struct Elementary<float> {
   static constexpr float kLargest = 90;                // exp of it overflows, of its negative ...
   static constexpr float kSmallest = -106;             // ... exp of this one is 0
   static constexpr int kExpDegree = 7;
+  static constexpr int kLogDegree = 7;
   static constexpr float kPole = 4;
   // (Phi(-a) / density(a) * density(0)) / t in powers of 2 t - 1, t = kPole / (kPole + a), on
   // 0 <= a <= 14.5: interpolated in Chebyshev's nodes, relative error 1.3e-8.
@@ -62,6 +63,7 @@ struct Elementary<double> {
   static constexpr double kLargest = 711;
   static constexpr double kSmallest = -747;
   static constexpr int kExpDegree = 13;
+  static constexpr int kLogDegree = 17;
   static constexpr double kPole = 5;
   // As above, on 0 <= a <= 39: relative error 3.7e-17.
   static constexpr double kTail[] = {
@@ -127,6 +129,35 @@ SPLITOP_HOST_DEVICE T exponential(T x) {
   using E = Elementary<T>;
   const T bounded = x > E::kLargest ? E::kLargest : (x < E::kSmallest ? E::kSmallest : x);
   return exponential_of_sum<T>(bounded, T(0));
+}
+
+// exp(x) - 1 for x <= 0; exact near 0, too.
+template <typename T>
+SPLITOP_HOST_DEVICE T exponential_minus_one(T x) {
+  using E = Elementary<T>;
+  const T bounded = x < T(-40) ? T(-40) : x;  // exp of it is less than half an ulp of 1
+  const T n = nearest_integer(bounded * T(1.44269504088896340736));
+  const T r = (bounded - n * E::kLn2Upper) - n * E::kLn2Lower;
+  const T scale = power_of_two<T>(n);
+  return scale * (r * exponential_series<T, 2>(r)) + (scale - T(1));
+}
+
+// 1 + u/3 + u^2/5 + ...
+template <typename T, int k = 0>
+SPLITOP_HOST_DEVICE T logarithm_series(T u) {
+  constexpr T term = T(1) / T(2 * k + 1);
+  if constexpr (k == Elementary<T>::kLogDegree) {
+    return term;
+  } else {
+    return term + u * logarithm_series<T, k + 1>(u);
+  }
+}
+
+// log(1 + x) for 0 <= x <= 1: twice the inverse hyperbolic tangent of x / (2 + x).
+template <typename T>
+SPLITOP_HOST_DEVICE T logarithm_of_one_plus(T x) {
+  const T t = x / (T(2) + x);
+  return T(2) * t * logarithm_series<T>(t * t);
 }
 
 // The density of the normal distribution is kNormalDensity * bell(x).

@@ -30,7 +30,7 @@ void require_chained(const splitop_dense_layer& above, const splitop_dense_layer
 DenseChainArguments::DenseChainArguments(Arrays::Viewer viewer, py::handle seed,
                                          const std::vector<DenseLayer>& layers,
                                          const std::string& rule, py::handle hyper,
-                                         bool input_gradient)
+                                         bool input_gradient, bool forward)
     : arrays_(std::move(viewer)) {
   const ArrayView seed_view = arrays_.view(seed, "seed");
   chain_.dtype = dtype_of(
@@ -41,10 +41,12 @@ DenseChainArguments::DenseChainArguments(Arrays::Viewer viewer, py::handle seed,
   chain_.rule = from_name(rule, splitop_update_rule_name, SPLITOP_NUM_UPDATE_RULES, "rule");
   require_matrix(seed_view, "seed");
   chain_.batch = seed_view.shape[0];
+  chain_.forward = forward;
+  chain_.num_layers = static_cast<int32_t>(layers.size());
   if (layers.empty()) throw py::value_error("layers must not be empty. Received: []");
   for (size_t l = 0; l < layers.size(); ++l) {
     const std::string name = "layers[" + std::to_string(l) + "].";
-    layers_.push_back(layer(layers[l], name));
+    layers_.push_back(layer(layers[l], name, forward && l + 1 < layers.size()));
     if (l > 0) require_chained(layers_[l - 1], layers_[l], name);
     if (chain_.dtype != chain_.variable_dtype && (l + 1 < layers.size() || input_gradient)) {
       layers_[l].kernel_copy =
@@ -52,13 +54,13 @@ DenseChainArguments::DenseChainArguments(Arrays::Viewer viewer, py::handle seed,
     }
   }
   if (chain_.batch < 1) throw py::value_error("seed must have at least one row. Received: 0");
-  chain_.num_layers = static_cast<int32_t>(layers_.size());
   chain_.layers = layers_.data();
   chain_.seed = arrays_.input(seed_view, dtype_, {chain_.batch, layers_[0].outputs}, "seed");
   chain_.hyper = arrays_.input(hyper, variable_dtype_, {splitop_num_hyper(chain_.rule)}, "hyper");
 }
 
-splitop_dense_layer DenseChainArguments::layer(const DenseLayer& from, const std::string& name) {
+splitop_dense_layer DenseChainArguments::layer(const DenseLayer& from, const std::string& name,
+                                               bool x_is_computed) {
   const ArrayView kernel = arrays_.view(from.kernel, name + "kernel");
   require_matrix(kernel, name + "kernel");
   splitop_dense_layer to{};
@@ -67,8 +69,10 @@ splitop_dense_layer DenseChainArguments::layer(const DenseLayer& from, const std
   to.activation =
       from_name(from.activation, splitop_activation_name, SPLITOP_NUM_ACTIVATIONS, "activation");
   to.alpha = from.alpha;
-  to.x = arrays_.input(from.x, dtype_, {chain_.batch, to.inputs}, name + "x");
-  if (to.activation != SPLITOP_LINEAR) {
+  if (!x_is_computed) {
+    to.x = arrays_.input(from.x, dtype_, {chain_.batch, to.inputs}, name + "x");
+  }
+  if (to.activation != SPLITOP_LINEAR && !chain_.forward) {
     if (from.reference.is_none()) {
       throw py::value_error(name + "reference must be given for " + from.activation +
                             ". Received: None");

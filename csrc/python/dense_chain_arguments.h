@@ -17,7 +17,7 @@ class DenseChainArguments {
  public:
   DenseChainArguments(Arrays::Viewer viewer, pybind11::handle seed,
                       const std::vector<DenseLayer>& layers, const std::string& rule,
-                      pybind11::handle hyper, bool input_gradient);
+                      pybind11::handle hyper, bool input_gradient, bool forward = false);
   DenseChainArguments(const DenseChainArguments&) = delete;
   DenseChainArguments& operator=(const DenseChainArguments&) = delete;
 
@@ -32,7 +32,7 @@ class DenseChainArguments {
   Shape input_gradient_shape() const { return {chain_.batch, layers_.back().inputs}; }
 
  private:
-  splitop_dense_layer layer(const DenseLayer& from, const std::string& name);
+  splitop_dense_layer layer(const DenseLayer& from, const std::string& name, bool x_is_computed);
   void set_variables(const DenseLayer& from, const ArrayView& kernel, const std::string& name,
                      splitop_dense_layer* to);
   const void* kernel_copy(const DenseLayer& from, const Shape& shape, const std::string& name);

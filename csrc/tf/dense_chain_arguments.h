@@ -23,6 +23,7 @@ class DenseChainArguments {
     chain_.batch = dims.batch;
     chain_.num_layers = attrs.num_layers();
     chain_.layers = layers_.data();
+    chain_.forward = attrs.forward;
     chain_.seed = Data(attrs.SeedInput());
     if (attrs.updates) {
       chain_.rule = attrs.update.rule;
@@ -55,7 +56,7 @@ class DenseChainArguments {
     splitop_dense_layer& layer = layers_[l];
     layer.inputs = dims_.widths[l + 1];
     layer.outputs = dims_.widths[l];
-    layer.x = Data(attrs_.LayerInput(l));
+    if (attrs_.HasLayerInput(l)) layer.x = Data(attrs_.LayerInput(l));
     if (attrs.reference >= 0) layer.reference = Data(attrs_.ReferenceInput(attrs.reference));
     if (attrs_.HasKernelCopy(l)) layer.kernel_copy = Data(attrs_.KernelCopyInput(l));
     layer.activation = attrs.activation;

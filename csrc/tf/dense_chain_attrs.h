@@ -4,6 +4,7 @@
 // weights: the kernels of all layers, then the biases of the layers that have one.
 // "Resources" are the variables, then each variable's slots. In mixed precision the tensors
 // have 16 bits; a kernel whose dL/dx is computed then comes with a copy of the tensors' type.
+// Where the op runs the forward pass itself, it takes the bottom layer's input and no reference.
 #ifndef SPLITOP_TF_DENSE_CHAIN_ATTRS_H_
 #define SPLITOP_TF_DENSE_CHAIN_ATTRS_H_
 
@@ -28,7 +29,7 @@ struct DenseLayerAttrs {
   std::string name;  // what the user calls the layer's kernel
   splitop_activation activation;
   float alpha;
-  int reference;  // place among the references; -1: linear, has none
+  int reference;  // place among the references; -1: none is given
   int bias;       // place among the variables; -1: has none
 };
 
@@ -43,8 +44,10 @@ struct DenseChainAttrs {
   std::string seed_name;
   tensorflow::DataType dtype;           // of the tensors
   tensorflow::DataType variable_dtype;  // of variables, slots and hyper
+  int num_layer_inputs = 0;
   int num_references = 0;
   int num_kernel_copies = 0;
+  bool forward = false;  // the op runs the forward pass
   bool input_gradient = false;
   bool updates = true;  // else the variables are only read: there is no update, and no slot
   UpdateAttrs update;
@@ -56,10 +59,12 @@ struct DenseChainAttrs {
 
   // Places among the op's inputs.
   int SeedInput() const { return 0; }
-  int LayerInput(int layer) const { return 1 + layer; }
-  int ReferenceInput(int reference) const { return 1 + num_layers() + reference; }
+  int LayerInput(int layer) const { return 1 + layer - (num_layers() - num_layer_inputs); }
+  int ReferenceInput(int reference) const { return 1 + num_layer_inputs + reference; }
   int KernelCopyInput(int layer) const { return ReferenceInput(num_references) + layer; }
   int ResourceInput(int resource) const { return resources.Input(resource); }
+
+  bool HasLayerInput(int layer) const { return layer >= num_layers() - num_layer_inputs; }
 
   // Only the bottom layer may have none.
   bool HasKernelCopy(int layer) const { return layer < num_kernel_copies; }
@@ -114,7 +119,7 @@ absl::Status ReadKernelCopies(Context* context, std::string_view op, DenseChainA
                     attrs->num_kernel_copies, received);
 }
 
-// The layers without their biases.
+// The layers without their biases. attrs->forward is set.
 template <typename Context>  // OpKernelConstruction or InferenceContext
 absl::Status ReadLayers(Context* context, std::string_view op, DenseChainAttrs* attrs) {
   RawLayerAttrs raw;
@@ -128,12 +133,17 @@ absl::Status ReadLayers(Context* context, std::string_view op, DenseChainAttrs* 
     layer.name = raw.layer_names[l];
     layer.alpha = raw.alphas[l];
     TF_RETURN_IF_ERROR(ParseActivation(raw.activations[l], &layer.activation));
-    layer.reference = layer.activation == SPLITOP_LINEAR ? -1 : attrs->num_references++;
+    const bool has_reference = layer.activation != SPLITOP_LINEAR && !attrs->forward;
+    layer.reference = has_reference ? attrs->num_references++ : -1;
     layer.bias = -1;
     attrs->layers.push_back(std::move(layer));
     attrs->variables.push_back({l, false});
   }
-  TF_RETURN_IF_ERROR(CheckCount(op, "references, one for each layer that is not linear",
+  attrs->num_layer_inputs = attrs->forward ? 1 : raw.num_layers;
+  TF_RETURN_IF_ERROR(CheckCount(op,
+                                attrs->forward
+                                    ? "references, as it runs the forward pass"
+                                    : "references, one for each layer that is not linear",
                                 attrs->num_references, raw.num_references));
   if (raw.num_input_gradients > 1) {
     return CheckCount(op, "input gradients at most", 1, raw.num_input_gradients);
@@ -173,6 +183,23 @@ absl::Status ReadBiases(Context* context, DenseChainAttrs* attrs) {
                     attrs->num_variables() - attrs->num_layers(), num_biases);
 }
 
+// The forward pass takes the place of what it computes. In mixed precision it would have to round
+// as TensorFlow's does.
+template <typename Context>  // OpKernelConstruction or InferenceContext
+absl::Status CheckForward(Context* context, const DenseChainAttrs& attrs) {
+  int received;
+  TF_RETURN_IF_ERROR(context->GetAttr("num_layer_inputs", &received));
+  TF_RETURN_IF_ERROR(CheckCount(kDenseChain,
+                                attrs.forward
+                                    ? "layer_inputs, that of the bottom layer, with forward"
+                                    : "layer_inputs, one a layer",
+                                attrs.num_layer_inputs, received));
+  if (!attrs.forward || !attrs.mixed()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("splitop: ", kDenseChain, " runs the forward pass of float and double tensors. ",
+                   "Received: ", tensorflow::DataTypeString(attrs.dtype), "."));
+}
+
 // A row-wise rule takes whole rows of a kernel's gradient, of which there are parts at a time.
 inline absl::Status CheckRule(const DenseChainAttrs& attrs) {
   if (!splitop_is_rowwise(attrs.update.rule)) return absl::OkStatus();
@@ -207,7 +234,9 @@ inline Resources DenseChainResources(const DenseChainAttrs& attrs) {
 // Reads the attributes and checks that they fit together.
 template <typename Context>  // OpKernelConstruction or InferenceContext
 absl::Status ReadDenseChainAttrs(Context* context, DenseChainAttrs* attrs) {
+  TF_RETURN_IF_ERROR(context->GetAttr("forward", &attrs->forward));
   TF_RETURN_IF_ERROR(ReadLayers(context, kDenseChain, attrs));
+  TF_RETURN_IF_ERROR(CheckForward(context, *attrs));
   TF_RETURN_IF_ERROR(CheckVariableDtype(context, *attrs));
   TF_RETURN_IF_ERROR(ReadBiases(context, attrs));
   const VariableWords words = {"one a kernel, then one a bias", "a variable"};

@@ -2,6 +2,7 @@
 #include <cstdlib>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "splitop/cuda.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tf/dense_chain_cuda.h"
@@ -20,6 +21,10 @@ constexpr char kStrategyVariable[] = "SPLITOP_CUDA_STRATEGY";
 class DenseChainGpuKernel final : public DenseChainKernel {
  public:
   explicit DenseChainGpuKernel(OpKernelConstruction* context) : DenseChainKernel(context) {
+    OP_REQUIRES(context, !attrs().forward,
+                absl::UnimplementedError(absl::StrCat(
+                    "splitop: ", type_string(),
+                    " runs the forward pass on CPUs only. Received: forward=true on a GPU.")));
     const char* const name = std::getenv(kStrategyVariable);
     if (name == nullptr || *name == '\0') return;
     OP_REQUIRES_OK(context, ParseName(kStrategyVariable, name, SPLITOP_NUM_CUDA_STRATEGIES,

@@ -37,6 +37,8 @@ class DenseChainKernel : public NoThrowKernel {
   }
 
  protected:
+  const DenseChainAttrs& attrs() const { return attrs_; }
+
   // Keeps the locks until the work is done, or enqueued.
   absl::Status Run(tensorflow::OpKernelContext* context,
                    const DeviceCall<splitop_dense_chain>& device) const {

@@ -28,7 +28,7 @@ absl::Status DenseChainShape(InferenceContext* context) {
 
 REGISTER_OP("Splitop>DenseChain")
     .Input("seed: T")
-    .Input("layer_inputs: num_layers * T")
+    .Input("layer_inputs: num_layer_inputs * T")
     .Input("references: num_references * T")
     .Input("kernel_copies: num_kernel_copies * T")
     .Input("kernels: num_layers * resource")
@@ -41,6 +41,7 @@ REGISTER_OP("Splitop>DenseChain")
     .Attr("T: {float, double, bfloat16, half}")
     .Attr("V: {float, double}")
     .Attr("num_layers: int >= 1")
+    .Attr("num_layer_inputs: int >= 1")
     .Attr("num_references: int >= 0")
     .Attr("num_kernel_copies: int >= 0")
     .Attr("num_biases: int >= 0")
@@ -55,6 +56,7 @@ REGISTER_OP("Splitop>DenseChain")
     .Attr("use_bias: list(bool) >= 1")
     .Attr("rule: string")
     .Attr("decayed: list(bool) >= 1")
+    .Attr("forward: bool = false")
     .Attr("layer_names: list(string) >= 1")
     .Attr("seed_name: string")
     .SetIsStateful()
@@ -78,18 +80,22 @@ on the CPU whatever the number of threads.
 In mixed precision T has 16 bits and V is float: gradients are summed up in float, and the
 variables are updated in float.
 
+With forward, the op first runs the forward pass itself, from the input of the bottom layer and the
+variables' values from before their update; it returns nothing of it.
+
 seed: dL/dy of the top layer. Shape [batch, outputs of the top layer].
-layer_inputs: x of each layer, from the top down. Shape [batch, inputs of the layer]; at least
-  one row.
+layer_inputs: x of each layer, from the top down; with forward, that of the bottom layer only. Shape
+  [batch, inputs of the layer]; at least one row.
 references: For each layer that is not linear, in layer order, what the gradient of its activation
-  reads: its output y (relu, relu6, elu, selu, tanh, sigmoid) or its input z (relu, relu6,
+  reads; none with forward: its output y (relu, relu6, elu, selu, tanh, sigmoid) or its input z (relu, relu6,
   leaky_relu, softplus, silu, gelu). Shape [batch, outputs of the layer].
 kernel_copies: In mixed precision, for each layer whose dL/dx is computed (all but the bottom one,
   and that one if num_input_gradients is 1), its kernel as the forward pass has read it. Shape
   [inputs of the layer, outputs of the layer].
 kernels: The kernel W of each layer: a resource variable of type V and
   shape [inputs of the layer, outputs of the layer], or of more dimensions, of which the first ones
-  have as many elements as the layer has inputs, and the others as many as it has outputs. Updated.
+  have as many elements as the layer has inputs, and the others as many as it has outputs (not with
+  forward). Updated.
 biases: The bias b of each layer that has one, in layer order: a resource variable of type V and
   shape [outputs of the layer], or any other of so many elements. Updated.
 slots: The optimizer's state, as resource variables of their variable's type and shape: those of
@@ -107,7 +113,8 @@ input_gradient: dL/dx of the bottom layer, where num_input_gradients is 1. Shape
 T: The type of seed, layer inputs, references, kernel copies and input gradient.
 V: The type of variables, slots and hyper: T, or float where T has 16 bits.
 num_layers: Layers of the chain.
-num_references: Layers that are not linear.
+num_layer_inputs: num_layers, or 1 with forward.
+num_references: Layers that are not linear, or 0 with forward.
 num_kernel_copies: Layers whose dL/dx is computed, in mixed precision; else 0.
 num_biases: Layers that have a bias.
 num_slots: Slots of all variables: (num_layers + num_biases) times those of the rule.
@@ -121,6 +128,7 @@ rule: The update rule, one of those in splitop/update_rule.h that are not row-wi
   slots, hyperparameters and maths: sgd, momentum, adam, amsgrad, adagrad, rmsprop, rmsprop_momentum,
   rmsprop_centered, rmsprop_centered_momentum, adadelta, adamax, nadam, ftrl or lion.
 decayed: Whether weight decay applies, for each kernel, then for each bias.
+forward: Whether the op runs the forward pass. Not in mixed precision; there is no GPU kernel for it.
 layer_names: What the user calls the kernel of each layer; for messages.
 seed_name: What the user calls the seed; for messages.
 )doc");

@@ -54,6 +54,7 @@ class DenseChainShapeCheck {
 
   // The columns of a layer's input say how a kernel of more dimensions splits.
   int64_t KnownInputs(int layer) const {
+    if (!attrs_.HasLayerInput(layer)) return kUnknownDim;
     const auto& x = shapes_[attrs_.LayerInput(layer)];
     return x.unknown_rank() || x.dims() != 2 ? kUnknownDim : x.dim_size(1);
   }
@@ -70,7 +71,9 @@ class DenseChainShapeCheck {
                    : absl::StrCat("inputs x units; its units feed ", Quoted(l - 1))};
       };
       if (!shape.unknown_rank() && shape.dims() > 2) *inputs = KnownInputs(l);
-      TF_RETURN_IF_ERROR(ExpectShape(AsMatrix(shape, *inputs, *units), {inputs, units}, describe));
+      // Without the input of each layer nothing says how a kernel of more dimensions splits.
+      const auto matrix = attrs_.forward ? shape : AsMatrix(shape, *inputs, *units);
+      TF_RETURN_IF_ERROR(ExpectShape(matrix, {inputs, units}, describe));
       if (*units == 0 || *inputs == 0) return EmptyKernel(l);
     }
     return absl::OkStatus();
@@ -111,7 +114,7 @@ class DenseChainShapeCheck {
   // The bottom layer's input is the second part's own: it says what the batch is.
   absl::Status CheckLayerInputs() {
     const int bottom = attrs_.num_layers() - 1;
-    for (int l = bottom; l >= 0; --l) {
+    for (int l = bottom; l >= 0 && attrs_.HasLayerInput(l); --l) {
       TF_RETURN_IF_ERROR(
           ExpectShape(shapes_[attrs_.LayerInput(l)], {&dims_.batch, &dims_.widths[l + 1]}, [&] {
             return ShapeDescription{"SplitError", absl::StrCat("the input of ", Quoted(l)),

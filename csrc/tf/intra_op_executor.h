@@ -4,11 +4,12 @@
 
 #include <atomic>
 #include <cfenv>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <new>
 
-#include "absl/synchronization/notification.h"
 #include "splitop/executor.h"
 #include "tensorflow/core/platform/denormal.h"
 #include "tensorflow/core/platform/setround.h"
@@ -31,46 +32,89 @@ inline void PauseThread() {
 #endif
 }
 
-// One call of run(): its workers are handed out to whichever thread asks first.
-class ParallelCall {
+// The threads that work on the parallel regions of one execution of an op: the caller, and helpers
+// that stay awake from region to region, as waking one takes as long as a small layer.
+class Team {
  public:
   using Body = void (*)(void* body_context, int32_t worker);
 
-  ParallelCall(int32_t num_workers, Body body, void* body_context)
-      : num_workers_(num_workers),
-        body_(body),
-        body_context_(body_context),
-        unfinished_(num_workers) {}
+  // Starts a region; the one before is over. Its workers are handed out to whoever asks first.
+  void Begin(int32_t num_workers, Body body, void* body_context) {
+    body_ = body;
+    body_context_ = body_context;
+    unfinished_.store(num_workers, std::memory_order_relaxed);
+    ticket_.store(Ticket(num_workers, 0), std::memory_order_release);
+  }
 
-  // Does workers until none is left.
-  void Work() {
-    const ScopedFloatMode float_mode;
-    for (;;) {
-      const int32_t worker = next_.fetch_add(1, std::memory_order_relaxed);
-      if (worker >= num_workers_) return;
-      body_(body_context_, worker);
-      if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) finished_.Notify();
+  // Does one worker of the region, if one is left.
+  bool Work() {
+    uint64_t ticket = ticket_.load(std::memory_order_relaxed);
+    while (Next(ticket) < NumWorkers(ticket)) {
+      if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acquire)) continue;
+      // The region can't end before this worker has.
+      body_(body_context_, Next(ticket));
+      if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) NotifyFinished();
+      return true;
     }
+    return false;
   }
 
   // Mostly the others are about to finish, and a thread that sleeps is woken late.
   void Wait() {
     for (int pause = 0; pause < kPauses; ++pause) {
-      if (unfinished_.load(std::memory_order_acquire) == 0) return;
+      if (Finished()) return;
       PauseThread();
     }
-    finished_.WaitForNotification();
+    std::unique_lock<std::mutex> lock(mutex_);
+    finished_.wait(lock, [this] { return Finished(); });
   }
+
+  // What a helper does until the op ends, or until it has found no work for long.
+  void Help() {
+    const ScopedFloatMode float_mode;
+    for (int pause = 0; pause < kPauses && !closed_.load(std::memory_order_relaxed); ++pause) {
+      if (Work()) {
+        pause = 0;
+      } else {
+        PauseThread();
+      }
+    }
+    helpers_.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+  // One more helper is to come; false: there are `enough`.
+  bool AddHelper(int32_t enough) {
+    if (helpers_.load(std::memory_order_relaxed) >= enough) return false;
+    helpers_.fetch_add(1, std::memory_order_relaxed);
+    return true;
+  }
+
+  void Close() { closed_.store(true, std::memory_order_relaxed); }
 
  private:
   static constexpr int kPauses = 5000;  // some 0.1 ms
 
-  const int32_t num_workers_;
-  const Body body_;
-  void* const body_context_;
-  std::atomic<int32_t> next_{0};
-  std::atomic<int32_t> unfinished_;
-  absl::Notification finished_;
+  static uint64_t Ticket(int32_t num_workers, int32_t next) {
+    return static_cast<uint64_t>(num_workers) << 32 | static_cast<uint32_t>(next);
+  }
+  static int32_t NumWorkers(uint64_t ticket) { return static_cast<int32_t>(ticket >> 32); }
+  static int32_t Next(uint64_t ticket) { return static_cast<int32_t>(ticket); }
+
+  bool Finished() const { return unfinished_.load(std::memory_order_acquire) == 0; }
+
+  void NotifyFinished() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    finished_.notify_one();
+  }
+
+  Body body_ = nullptr;
+  void* body_context_ = nullptr;
+  std::atomic<uint64_t> ticket_{0};  // workers of the region, and how many of them are handed out
+  std::atomic<int32_t> unfinished_{0};
+  std::atomic<int32_t> helpers_{0};
+  std::atomic<bool> closed_{false};
+  std::mutex mutex_;
+  std::condition_variable finished_;
 };
 
 template <typename Pool>  // what has Schedule(function)
@@ -78,6 +122,7 @@ class IntraOpExecutor {
  public:
   IntraOpExecutor(Pool* pool, int32_t num_threads)
       : pool_(pool), executor_{num_threads, &IntraOpExecutor::Run, this} {}
+  ~IntraOpExecutor() { team_->Close(); }
   IntraOpExecutor(const IntraOpExecutor&) = delete;
   IntraOpExecutor& operator=(const IntraOpExecutor&) = delete;
 
@@ -85,26 +130,31 @@ class IntraOpExecutor {
 
  private:
   // The calling thread takes part and waits for started workers only, so a busy pool can't
-  // block it. A helper that comes too late finds nothing to do; it keeps `call` alive.
-  // Variables may have been written by now: without memory for helpers it works alone.
-  static void Run(void* context, int32_t num_workers, ParallelCall::Body body, void* body_context) {
-    std::shared_ptr<ParallelCall> call;
-    try {
-      call = std::make_shared<ParallelCall>(num_workers, body, body_context);
-      for (int32_t helper = 1; helper < num_workers; ++helper) {
-        static_cast<IntraOpExecutor*>(context)->pool_->Schedule([call] { call->Work(); });
-      }
-    } catch (const std::bad_alloc&) {
-      if (call == nullptr) {
-        for (int32_t worker = 0; worker < num_workers; ++worker) body(body_context, worker);
+  // block it. A helper that comes too late finds nothing to do; it keeps the team alive.
+  static void Run(void* context, int32_t num_workers, Team::Body body, void* body_context) {
+    auto* const executor = static_cast<IntraOpExecutor*>(context);
+    const ScopedFloatMode float_mode;
+    Team& team = *executor->team_;
+    team.Begin(num_workers, body, body_context);
+    executor->CallHelpers(num_workers - 1);
+    while (team.Work()) {
+    }
+    team.Wait();
+  }
+
+  // Variables may have been written by now: without memory for helpers the caller works alone.
+  void CallHelpers(int32_t enough) {
+    while (team_->AddHelper(enough)) {
+      try {
+        pool_->Schedule([team = team_] { team->Help(); });
+      } catch (const std::bad_alloc&) {
         return;
       }
     }
-    call->Work();
-    call->Wait();
   }
 
   Pool* const pool_;
+  const std::shared_ptr<Team> team_ = std::make_shared<Team>();
   const splitop_executor executor_;
 };
 

@@ -23,6 +23,7 @@ from splitop._src.exchange import Exchange
 from splitop._src.graph import reach
 from splitop._src.graph.copy import copy_op
 from splitop._src.graph.devices import may_be_on_gpu, on_device_of
+from splitop._src.graph.forward import Forward
 from splitop._src.graph.gradient_graph import GradientGraph, components, joined_rows
 from splitop._src.graph.layers import DenseLayer
 from splitop._src.graph.tables import TableGradient
@@ -30,6 +31,7 @@ from splitop._src.norms import SquaredNorms
 from splitop._src.ops import LayerArgs
 from splitop._src.optimizers import Accumulation, OptimizerAdapter, UpdateRule
 from splitop._src.optimizers.rules import SGD
+from splitop._src.own_forward import own_forward
 from splitop._src.reference import Reference
 from splitop._src.replicas import Replicas
 from splitop._src.updates import Pair, SweptLayer, Updates, by_place
@@ -56,6 +58,7 @@ class Emission:
         clipping: Clipping,
         lazy: bool,
         replicas: Replicas | None,
+        alone: bool | None = None,
     ):
         """Works out what has to run; adds nothing to the graph yet.
 
@@ -72,6 +75,7 @@ class Emission:
             clipping: What is done to the gradients before the update.
             lazy: Whether the rule is applied to no row but those looked up.
             replicas: Those that take the step together; None: there is one.
+            alone: Whether the forward pass is run for this step only: see `own_forward`.
         """
         self.call = call
         self._adapter = adapter
@@ -117,6 +121,16 @@ class Emission:
         self._in_two_passes = (
             clipping.norms != NONE or self._accumulated is not None or replicas is not None
         )
+        self._forward: dict[Chain, Forward] = {}
+        if not self._in_two_passes:
+            for chain in self._chains:
+                forward = own_forward(chain, call, gradients, self._needed, alone)
+                if forward is not None:
+                    self._forward[chain] = forward
+
+    def runs_forward(self, chain: Chain) -> bool:
+        """Whether the fused op runs the forward pass of a chain itself."""
+        return chain in self._forward
 
     def emits_input_gradient(self, chain: Chain) -> bool:
         """Whether something outside the chain needs the gradient of its input."""
@@ -169,15 +183,23 @@ class Emission:
         if not self.call.graph.building_function:
             return
         added = set(self.call.graph.get_operations()[self._planned :])
-        emitted = self._replaced.values()
+        for index in self._read_by_ops():
+            item = self._variable(index)
+            for op in reach.writers(reach.handle(self.call.graph, item.variable)):
+                if op in added:
+                    raise SplitError(_written(item.name, op))
+
+    def _read_by_ops(self) -> list[int]:
+        """Indices of the variables whose value the fused ops use, besides updating it."""
+        read = []
         for chain in self._chains:
-            for layer in chain if chain in emitted else chain[:-1]:
-                if layer.kernel_copy is not None:
-                    continue  # That is what the forward pass has used.
-                kernel = self._variable(layer.kernel)
-                for op in reach.writers(reach.handle(self.call.graph, kernel.variable)):
-                    if op in added:
-                        raise SplitError(_written(kernel.name, op))
+            if chain in self._forward:
+                read += [index for layer in chain for index in layer.variables]
+                continue
+            multiplied = chain if chain in self._replaced.values() else chain[:-1]
+            # A copy is what the forward pass has used.
+            read += [layer.kernel for layer in multiplied if layer.kernel_copy is None]
+        return read
 
     def _find_needed(self) -> frozenset[Any]:
         """The gradient ops that still have to run, as they are or as copies."""
@@ -255,8 +277,14 @@ class Emission:
         wants_gradient = bottom is not None and bottom.ref() in self._replaced
         with on_device_of(self.call.graph, self._variable(top.kernel).variable):
             rows = joined_rows(seeds, top.outputs)
+            forward = chain in self._forward
             arguments = [
-                self._fused().layer(layer, layer is not chain[-1] or wants_gradient)
+                self._fused().layer(
+                    layer,
+                    wants_gradient=layer is not chain[-1] or wants_gradient,
+                    given_x=layer is chain[-1] or not forward,
+                    given_reference=not forward,
+                )
                 for layer in chain
             ]
             if self._in_two_passes:
@@ -264,7 +292,7 @@ class Emission:
             else:
                 before = self._before_update(chain)
                 operation, input_gradient = self._fused().chain(
-                    rows, chain, arguments, before, wants_gradient, self._seed_name(top)
+                    rows, chain, arguments, before, wants_gradient, self._seed_name(top), forward
                 )
                 fused = [operation]
             if bottom is not None and input_gradient is not None:

@@ -167,6 +167,7 @@ def plan_second_step(
     second: Part,
     options: Options,
     caller: str,
+    alone: bool | None = None,
 ) -> Plan:
     """Plans the second part's step from its seeds.
 
@@ -176,6 +177,7 @@ def plan_second_step(
         second: The part.
         options: How to plan.
         caller: The public function, for messages.
+        alone: Whether the forward pass is run for this step only: see `make_plan`.
 
     Raises:
         CutError: No gradient flows back to any of `ivs`.
@@ -197,7 +199,7 @@ def plan_second_step(
     call = check_call(
         [iv for iv, _ in pairs], second.variables, [seed for _, seed in pairs], caller
     )
-    plan, _ = make_plan(second.optimizer, call, **dataclasses.asdict(options))
+    plan, _ = make_plan(second.optimizer, call, alone=alone, **dataclasses.asdict(options))
     return plan
 
 

@@ -22,9 +22,10 @@ class LayerArgs:
     tf.Variable or a keras.Variable.
 
     Attributes:
-        x: The layer's input, [batch, inputs].
+        x: The layer's input, [batch, inputs]; None if the op is to compute it.
         reference: What the activation's gradient reads, [batch, outputs]: the output y or the
-            input z (`csrc/include/splitop/activation.h` says which); None if it is linear.
+            input z (`csrc/include/splitop/activation.h` says which); None if it is linear, or if
+            the op is to compute it.
         activation: Name of the activation: linear, relu, relu6, leaky_relu, elu, selu, tanh,
             sigmoid, softplus, silu or gelu.
         alpha: Slope of leaky_relu for negative inputs; not read for the others.
@@ -40,7 +41,7 @@ class LayerArgs:
             that one too if the chain's is wanted. Else None.
     """
 
-    x: tf.Tensor
+    x: tf.Tensor | None
     reference: tf.Tensor | None
     activation: str
     alpha: float
@@ -70,6 +71,7 @@ def dense_chain(
     seed_name: str,
     condition: tf.Tensor | None = None,
     clips: tf.Tensor | None = None,
+    forward: bool = False,
     name: str | None = None,
 ) -> tuple[tf.Operation, tf.Tensor | None]:
     """Adds the op that runs the seeded backward pass and updates all variables of a chain.
@@ -91,6 +93,9 @@ def dense_chain(
         clips: For each kernel, then for each bias, what its gradient is multiplied by, and to
             which magnitude it is then clipped: [variables, 2] of the variables' dtype. None: the
             gradients stay as they are. Not on GPUs.
+        forward: Whether the op runs the forward pass itself: then it takes x of the last layer, and
+            no other x and no reference. Kernels have two dimensions. Not in mixed precision, not on
+            GPUs.
         name: Name of the operation.
 
     Returns:
@@ -113,7 +118,7 @@ def dense_chain(
     slots = [layer.kernel_slots for layer in layers] + [layer.bias_slots for layer in biased]
     result = library.load().splitop_dense_chain(
         seed=seed,
-        layer_inputs=[layer.x for layer in layers],
+        layer_inputs=[layer.x for layer in layers if layer.x is not None],
         references=[layer.reference for layer in layers if layer.reference is not None],
         kernel_copies=[layer.kernel_copy for layer in layers if layer.kernel_copy is not None],
         kernels=[resource_handle(layer.kernel, layer.name) for layer in layers],
@@ -129,6 +134,7 @@ def dense_chain(
         rule=rule,
         decayed=[layer.kernel_decayed for layer in layers]
         + [layer.bias_decayed for layer in biased],
+        forward=forward,
         layer_names=[layer.name for layer in layers],
         seed_name=seed_name,
         name=name,

@@ -78,10 +78,13 @@ class PlannedChain:
     Attributes:
         layers: At least one; the input of each is the output of the next.
         input_gradient: Whether something below needs the gradient of the chain's input.
+        forward: Whether the op runs the layers' forward pass, too: small chains on CPUs, if nothing
+            else is seen to read what this computes.
     """
 
     layers: tuple[PlannedLayer, ...]
     input_gradient: bool
+    forward: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +165,8 @@ class Plan:
         for number, chain in enumerate(self.chains, 1):
             for position, layer in enumerate(chain.layers, 1):
                 where = f"chain {number}, layer {position} of {len(chain.layers)}"
-                how[layer.kernel] = f"{where}, {layer.activation}"
+                passes = ", both passes" if chain.forward else ""
+                how[layer.kernel] = f"{where}, {layer.activation}{passes}"
                 if layer.bias is not None:
                     how[layer.bias] = f"{where}, bias"
         paths = (("fused", how), ("fused update", self.updated), ("reference", self.declined))
@@ -184,6 +188,7 @@ def make_plan(
     skip_nonfinite: bool = False,
     keep: Sequence[Any] = (),
     reference: Reference | None = None,
+    alone: bool | None = None,
 ) -> tuple[Plan, tuple[Any, ...]]:
     """Builds the reference gradients and plans what the fused op takes over.
 
@@ -197,6 +202,8 @@ def make_plan(
         keep: Further tensors whose gradients are wanted. They stay on the reference path,
             so that they can be computed without training anything.
         reference: The gradients, if the caller has built them; None: they are built here.
+        alone: Whether the forward pass is run for this step only; False: what it has computed is
+            there; None: the graph tells.
 
     Returns:
         The plan, and the gradients of `keep`.
@@ -242,6 +249,7 @@ def make_plan(
         clipping,
         lazy,
         replicas,
+        alone,
     )
     names = [item.name for item in call.variables]
     plan = Plan(
@@ -249,7 +257,10 @@ def make_plan(
         updated={names[index]: why for index, why in sorted(found.updated.items())},
         declined={names[index]: why for index, why in sorted(found.declined.items())},
         chains=tuple(
-            _summary(chain, emission.emits_input_gradient(chain), names) for chain in chains
+            _summary(
+                chain, emission.emits_input_gradient(chain), emission.runs_forward(chain), names
+            )
+            for chain in chains
         ),
         tables=tuple(
             PlannedTable(
@@ -568,7 +579,7 @@ def _not_fusable(call: Call, declined: dict[int, str]) -> str:
 
 
 def _summary(
-    chain: Sequence[DenseLayer], input_gradient: bool, names: Sequence[str]
+    chain: Sequence[DenseLayer], input_gradient: bool, forward: bool, names: Sequence[str]
 ) -> PlannedChain:
     return PlannedChain(
         layers=tuple(
@@ -580,4 +591,5 @@ def _summary(
             for layer in chain
         ),
         input_gradient=input_gradient,
+        forward=forward,
     )

@@ -296,7 +296,12 @@ class SplitStep:
         ones = [rescaled(tf.ones_like(penalty), None, scale) for penalty in penalties]
         options = options_of_second(self._options, Part(self._optimizers[0], ()), second)
         plan = plan_second_step(
-            [*ivs, *penalties], [*scaled_seeds, *ones], second, options, "SplitStep"
+            [*ivs, *penalties],
+            [*scaled_seeds, *ones],
+            second,
+            options,
+            "SplitStep",
+            alone=self._recompute,
         )
         plan.apply()
         variables = check_variables(second.variables, graph)

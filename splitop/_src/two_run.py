@@ -50,7 +50,7 @@ class SplitOps:
             forward="stash" they need not be fed.
         train_second: One step of the second part. With forward="recompute" it needs the part's
             inputs and `iv_gradients_ph`; with "stash" it needs nothing, and uses up what was kept.
-        train_both: Both steps in one run: the same result as the two runs.
+        train_both: Both steps in one run: the same result as the two runs, but for rounding.
         keep: Keeps for `train_second` what this needs of the first run, without training the first
             part. None if it needs nothing: with forward="recompute", of a part that can be
             computed twice.
@@ -104,9 +104,11 @@ def split_minimize(
         first_scope: Name of the variable scope of the first part.
         second_scope: Name of the variable scope of the second part.
         forward: "recompute": run 2 computes the second part from its inputs again, with its weights
-            as they are then. Random numbers, such as dropout's, elements of a data set, and what
-            the forward pass or `global_step` moves are those of run 1, kept on their device; each
-            run 2 takes its turn after a run 1 then. Other variables are read as they are.
+            as they are then; small dense layers inside the fused op, which what is fed for a tensor
+            in between does not reach. Random numbers, such as dropout's, elements of a data set,
+            and what the forward pass or `global_step` moves are those of run 1, kept on their
+            device; each run 2 takes its turn after a run 1 then. Other variables are read as they
+            are.
             "stash": run 1 keeps what run 2 needs, on the device where it is, until that has run:
             run 2 computes nothing of the forward pass, and is fed nothing but what the optimizer
             needs (a learning rate), or another seed. Run 2 without a run 1 before it, or after a
@@ -160,7 +162,7 @@ def split_minimize(
         functools.partial(on_host_of, [item.variable for item in part]) for part in (first, second)
     )
 
-    def plan_second(seeds: Sequence[Any]) -> Plan:
+    def plan_second(seeds: Sequence[Any], alone: bool | None) -> Plan:
         second_call = check_call(second_ivs, second_given, list(seeds), "split_minimize")
         plan, _ = make_plan(
             second_optimizer,
@@ -169,6 +171,7 @@ def split_minimize(
             check_numerics=check_numerics,
             sparse=sparse,
             skip_nonfinite=skip_nonfinite,
+            alone=alone,
         )
         return plan
 
@@ -177,8 +180,8 @@ def split_minimize(
     with on_second():
         placeholders = _placeholders(ivs) if seeds is None else seeds.placeholders()
     with added_operations(graph) as planned:
-        second_plan = plan_second(placeholders)
-    both_plan = plan_second(iv_gradients)
+        second_plan = plan_second(placeholders, alone=forward == RECOMPUTE)
+    both_plan = plan_second(iv_gradients, alone=None)
     train_first = first_plan.apply(global_step=global_step)
     with added_operations(graph) as applied:
         train_second = second_plan.apply()

@@ -84,11 +84,27 @@ class Updates:
             with on_device_of(self._call.graph, variable):
                 self._hyper_of(variable)
 
-    def layer(self, layer: DenseLayer, wants_gradient: bool) -> LayerArgs:
-        """A layer's arguments for the ops; `wants_gradient`: whether its dL/dx is computed."""
+    def layer(
+        self,
+        layer: DenseLayer,
+        *,
+        wants_gradient: bool,
+        given_x: bool = True,
+        given_reference: bool = True,
+    ) -> LayerArgs:
+        """A layer's arguments for the ops.
+
+        Args:
+            layer: The layer.
+            wants_gradient: Whether its dL/dx is computed.
+            given_x: Whether the op is given its input.
+            given_reference: Whether the op is given what its activation's gradient reads.
+        """
         activation = layer.activation
-        reference = kernel_copy = None
-        if activation is not None:
+        x = reference = kernel_copy = None
+        if given_x:
+            x = joined_rows([self._now(x) for x in layer.xs], layer.inputs)
+        if activation is not None and given_reference:
             reference = as_rows(self._now(activation.reference), layer.outputs)
         if wants_gradient and layer.kernel_copy is not None:
             kernel_copy = as_rows(self._now(layer.kernel_copy), layer.outputs)
@@ -96,7 +112,7 @@ class Updates:
         bias = None if layer.bias is None else self._item(layer.bias)
         updated = self._adapter
         return LayerArgs(
-            x=joined_rows([self._now(x) for x in layer.xs], layer.inputs),
+            x=x,
             reference=reference,
             activation="linear" if activation is None else activation.kind,
             alpha=0.0 if activation is None else activation.alpha,
@@ -118,6 +134,7 @@ class Updates:
         before: Sequence[Any],
         input_gradient: bool,
         seed_name: str,
+        forward: bool = False,
     ) -> tuple[tf.Operation, tf.Tensor | None]:
         """Adds the op that trains a chain after the ops `before`; see `dense_chain`."""
         kernel = arguments[0].kernel
@@ -137,6 +154,7 @@ class Updates:
                 seed_name=seed_name,
                 condition=self._clipping.condition,
                 clips=clips,
+                forward=forward,
                 name="dense_chain",
             )
 

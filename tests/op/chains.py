@@ -17,19 +17,24 @@ from tests.state import HYPER, make_slots
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """Everything that one call of the op is given, as arrays of one dtype."""
+    """Everything that one call of the op is given, as arrays of one dtype.
+
+    With `forward` it is given x of the bottom layer, and runs the forward pass itself.
+    """
 
     seed: np.ndarray
     layers: tuple[oracle.Layer, ...]
     rule: str
     hyper: np.ndarray
+    forward: bool = False
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The inputs that are tensors: seed, x0, x1, ..., r0, ..., hyper."""
         tensors = {"seed": self.seed, "hyper": self.hyper}
         for i, layer in enumerate(self.layers):
-            tensors[f"x{i}"] = layer.x
-            if layer.reference is not None:
+            if not self.forward or layer is self.layers[-1]:
+                tensors[f"x{i}"] = layer.x
+            if layer.reference is not None and not self.forward:
                 tensors[f"r{i}"] = layer.reference
         return tensors
 
@@ -58,6 +63,7 @@ def make_chain(
     use_bias: bool = True,
     rule: str = "adam",
     dtype: Any = np.float32,
+    forward: bool = False,
 ) -> Chain:
     """A chain of `len(widths) - 1` layers, from `widths[-1]` inputs up to `widths[0]` units."""
     random = np.random.default_rng(0)
@@ -93,7 +99,7 @@ def make_chain(
         )
         x = activation.forward(z, 0.25).astype(dtype)
     seed = array(batch, widths[0])
-    return Chain(seed, tuple(layers), rule, np.array(HYPER[rule], dtype))
+    return Chain(seed, tuple(layers), rule, np.array(HYPER[rule], dtype), forward)
 
 
 def emit(
@@ -110,7 +116,7 @@ def emit(
 
     layers = [
         ops.LayerArgs(
-            x=tensors[f"x{i}"],
+            x=tensors.get(f"x{i}"),
             reference=tensors.get(f"r{i}"),
             activation=layer.activation,
             alpha=layer.alpha,
@@ -132,6 +138,7 @@ def emit(
         hyper=tensors["hyper"],
         input_gradient=input_gradient,
         seed_name="grad_ys:0",
+        forward=chain.forward,
     )
 
 

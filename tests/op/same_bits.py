@@ -16,8 +16,8 @@ from tests.op.chains import PROGRAMS, make_chain
 WIDTHS = (131, 257, 509)
 
 
-def digest(kind: str, rule: str) -> str:
-    chain = make_chain(WIDTHS, batch=67, activations=("tanh", "relu"), rule=rule)
+def digest(kind: str, rule: str, forward: bool) -> str:
+    chain = make_chain(WIDTHS, batch=67, activations=("tanh", "relu"), rule=rule, forward=forward)
     run = PROGRAMS[kind](chain)
     total = hashlib.sha256()
     for _ in range(3):
@@ -31,8 +31,9 @@ def digest(kind: str, rule: str) -> str:
 def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
     for rule in ("sgd", "momentum", "adam"):
-        for kind in PROGRAMS:
-            print(rule, digest(kind, rule))
+        for forward in (False, True):
+            for kind in PROGRAMS:
+                print(rule, forward, digest(kind, rule, forward))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def lines(threads: int) -> list[str]:
 @pytest.mark.slow
 def test_any_number_of_threads():
     one = lines(1)
-    assert len(one) == 6
+    assert len(one) == 12
     assert one[0::2] == one[1::2]  # session and function
     assert lines(2) == one
     assert lines(7) == one

@@ -303,3 +303,26 @@ class TestMemory:
         del iv, seed
         gc.collect()
         assert [each() for each in alive] == [None, None]
+
+
+@pytest.mark.parametrize("forward", FORWARD)
+def test_the_op_runs_what_is_computed_again(forward: str) -> None:
+    kernel, bias = tf.Variable(tf.ones([3, 4]) / 4), tf.Variable(tf.zeros([4]))
+    head = tf.Variable(tf.ones([4, 1]))
+    step = of_functions(
+        lambda x: tf.tanh(x @ kernel + bias),
+        lambda iv: iv @ head,
+        [head],
+        [kernel, bias],
+        forward=forward,
+    )
+    x, y = tf.constant([[1.0, -2.0, 0.5]]), tf.constant([[2.0]])
+    iv = step.forward_second(x)
+    _, seed = step.train_first(iv, y)
+    step.train_second(seed)
+    assert step.second_plan is not None
+    (chain,) = step.second_plan.chains
+    assert chain.forward == (forward == "recompute")
+    g = seed.numpy() * (1 - iv.numpy() ** 2)
+    np.testing.assert_allclose(kernel, 1 / 4 - 0.1 * x.numpy().T @ g, 1e-5)
+    np.testing.assert_allclose(bias, -0.1 * g[0], 1e-5)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import splitop
 from tests.planner.lookups import IDS, LOOKUPS
 from tests.planner.models import MODELS
 from tests.planner.steps import Build, Steps, assert_same_values, run_steps
@@ -45,6 +46,12 @@ def momentum() -> Any:
     return keras.optimizers.SGD(0.05, momentum=0.9)
 
 
+def fusing(plan: splitop.Plan) -> tuple[Any, ...]:
+    """What a plan fuses, and how. XLA runs the forward pass itself."""
+    chains = [(chain.layers, chain.input_gradient) for chain in plan.chains]
+    return plan.fused, plan.updated, plan.declined, plan.tables, chains
+
+
 def inside_and_outside(
     build: Build, make: Callable[[], Any], batches: list[np.ndarray], **options: Any
 ) -> tuple[Steps, Steps]:
@@ -52,7 +59,7 @@ def inside_and_outside(
         run_steps("keras", build, make, batches, jit=jit, **options) for jit in (True, False)
     )
     assert_same_values(inside, outside)
-    assert str(inside.plan) == str(outside.plan)
+    assert fusing(inside.plan) == fusing(outside.plan)
     assert inside.plan.fused
     return inside, outside
 

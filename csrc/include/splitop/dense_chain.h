@@ -34,7 +34,7 @@ extern "C" {
 typedef struct splitop_dense_layer {
   int64_t inputs;         // [in] columns of x
   int64_t outputs;        // [in] columns of y
-  const void* x;          // [in] [batch, inputs], row-major
+  const void* x;          // [in] [batch, inputs], row-major; see `forward` below
   const void* reference;  // [in] [batch, outputs], row-major; what the activation's gradient
                           //      reads (activation.h); NULL where it is linear
   splitop_activation activation;  // [in]
@@ -51,6 +51,10 @@ typedef struct splitop_dense_chain {
   int64_t batch;                      // [in] rows, at least 1
   int32_t num_layers;                 // [in] at least 1
   const splitop_dense_layer* layers;  // [in] from the top down
+  int32_t
+      forward;  // [in] 1: the forward pass is run first, from the bottom layer's x, and gives the
+                //      x of all other layers and all references, which are not read; CPU only,
+                //      not in mixed precision. 0: they are given.
   const void* seed;          // [in] dL/dy of the top layer, [batch, layers[0].outputs], row-major
   splitop_update_rule rule;  // [in]
   const void* hyper;  // [in] splitop_num_hyper(rule) scalars; CPU: host memory, CUDA: the device's
@@ -65,7 +69,7 @@ SPLITOP_API size_t splitop_cpu_dense_chain_scratch_bytes(const splitop_dense_cha
 // executor's number of workers. All arguments are checked before anything is written. Every tensor
 // may be unaligned. Variables must not overlap each other or any input. The result is the same, bit
 // for bit, for any executor.
-// SPLITOP_UNSUPPORTED for row-wise rules.
+// SPLITOP_UNSUPPORTED for row-wise rules, and for `forward` in mixed precision.
 SPLITOP_API splitop_status splitop_cpu_dense_chain(const splitop_dense_chain* chain, void* scratch,
                                                    size_t scratch_bytes,
                                                    const splitop_executor* executor);
@@ -78,7 +82,7 @@ SPLITOP_API size_t splitop_cuda_dense_chain_scratch_bytes(const splitop_dense_ch
 // Enqueues the chain on the stream (cuda.h). scratch: the device's memory, 256-byte aligned. All
 // arguments are checked before anything is enqueued. The result is the same, bit for bit, from run
 // to run on one kind of device. SPLITOP_UNSUPPORTED for other rules than sgd, momentum and adam,
-// and for gradients that are clipped.
+// for gradients that are clipped, and for `forward`.
 SPLITOP_API splitop_status splitop_cuda_dense_chain(const splitop_dense_chain* chain, void* scratch,
                                                     size_t scratch_bytes,
                                                     const splitop_cuda_options* options,

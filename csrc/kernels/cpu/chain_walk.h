@@ -19,15 +19,18 @@ constexpr size_t kScratchAlignment = 64;
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 // Two gradients are alive at a time, the layer's and the one below it; each has a buffer by
-// batch and one by column, in elements. Then every worker has its own part.
+// batch and one by column, in elements. Then every worker has its own part. What the forward pass
+// makes comes last.
 struct ScratchLayout {
   int64_t by_batch = 0;
   int64_t by_column = 0;
   int64_t worker = 0;
   int32_t num_workers = 1;  // more would find no task
+  int64_t activations = 0;
 
   int64_t gradients() const { return 2 * (by_batch + by_column); }
-  int64_t total() const { return gradients() + num_workers * worker; }
+  int64_t first_activation() const { return gradients() + num_workers * worker; }
+  int64_t total() const { return first_activation() + activations; }
 };
 
 template <typename E>

@@ -1,10 +1,15 @@
-// The dense chain on CPUs: one walk down the chain, which updates as it goes.
+// The dense chain on CPUs: one walk down the chain, which updates as it goes; before it, where the
+// caller has not run it, the forward pass.
 #include "splitop/dense_chain.h"
 
+#include <vector>
+
 #include "kernels/checks.h"
+#include "kernels/cpu/chain_forward.h"
 #include "kernels/cpu/chain_walk.h"
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/short_floats.h"
 
 namespace splitop {
 namespace {
@@ -30,15 +35,33 @@ class ChainRun : public ChainWalk<ChainRun<E>, E> {
 };
 
 // A row-wise rule takes the gradient of a row as a whole; here there is a part of it at a time.
-bool supported(const splitop_dense_chain& chain) { return !splitop_is_rowwise(chain.rule); }
+// In mixed precision the forward pass is one of tensors that are rounded to 16 bits.
+bool supported(const splitop_dense_chain& chain) {
+  return !splitop_is_rowwise(chain.rule) && !(chain.forward && mixed_precision(chain));
+}
+
+template <typename E>
+ScratchLayout chain_layout(const DenseChainKernels<E>& kernels, const splitop_dense_chain& chain,
+                           int32_t num_workers) {
+  ScratchLayout layout = scratch_layout(kernels, chain, num_workers);
+  if (chain.forward) add_forward(kernels, chain, num_workers, &layout);
+  return layout;
+}
 
 // The instruction set is looked up once: another thread may select another one meanwhile.
 template <typename E>
-splitop_status run_chain(const splitop_dense_chain& chain, void* scratch, size_t scratch_bytes,
+splitop_status run_chain(splitop_dense_chain chain, void* scratch, size_t scratch_bytes,
                          const splitop_executor& executor) {
   const DenseChainKernels<E>& table = dense_chain_kernels<E>();
-  const ScratchLayout layout = scratch_layout(table, chain, executor.num_workers);
+  const ScratchLayout layout = chain_layout(table, chain, executor.num_workers);
   if (scratch_bytes < sizeof(Accumulator<E>) * layout.total()) return SPLITOP_INVALID_ARGUMENT;
+  std::vector<splitop_dense_layer> layers;
+  if constexpr (!kIsShort<E>) {
+    if (chain.forward) {
+      layers = ChainForward<E>(table, layout, chain, scratch, executor).run();
+      chain.layers = layers.data();
+    }
+  }
   ChainRun<E>(table, layout, chain, scratch, executor).run();
   return SPLITOP_OK;
 }
@@ -53,7 +76,7 @@ size_t splitop_cpu_dense_chain_scratch_bytes(const splitop_dense_chain* chain,
     using E = decltype(element);
     const auto& table = splitop::dense_chain_kernels<E>();
     return sizeof(splitop::Accumulator<E>) *
-           splitop::scratch_layout(table, *chain, num_workers).total();
+           splitop::chain_layout(table, *chain, num_workers).total();
   });
 }
 

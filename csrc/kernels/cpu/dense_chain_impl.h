@@ -16,6 +16,7 @@
 
 #include "kernels/activation_gradients.h"
 #include "kernels/cpu/dense_chain_kernels.h"
+#include "kernels/cpu/dense_forward.h"
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/gram.h"
 #include "kernels/cpu/rowwise_update.h"
@@ -28,13 +29,10 @@
 namespace splitop {
 namespace {
 
-constexpr int64_t kDepthBlock = 256;  // steps of a product between two passes over its tiles
 constexpr int64_t kUpdateCols = 256;  // columns of the weight gradient that are held at a time
 
 template <typename T>
 constexpr int64_t kMaxRowBlock = 16 * kTileRows;
-
-inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // ---- dL/dy to G: activation gradient, bias update, panels ----
 
@@ -332,15 +330,22 @@ void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) 
 }
 
 template <typename E, typename T = Accumulator<E>>
-constexpr DenseChainKernels<E> kKernels = {
-    kTileCols<T>,      kMaxRowBlock<T>,
-    worker_scratch<T>, finish_columns<E>,
-    layer_rows<E>,     input_gradient_rows<E>,
-    weight_squares<E>, weight_squares_in_double<E>,
-    gram_block<E>,     static_cast<int64_t>(sizeof(GramBuffers)),
-    sum_squares<E>,    update_variable<T>,
-    update_rows<T>,    looked_up_rows<T>,
-    all_rows<T>};
+constexpr DenseChainKernels<E> kKernels = {kTileCols<T>,
+                                           kMaxRowBlock<T>,
+                                           worker_scratch<T>,
+                                           finish_columns<E>,
+                                           forward_panel<T>,
+                                           layer_rows<E>,
+                                           input_gradient_rows<E>,
+                                           weight_squares<E>,
+                                           weight_squares_in_double<E>,
+                                           gram_block<E>,
+                                           static_cast<int64_t>(sizeof(GramBuffers)),
+                                           sum_squares<E>,
+                                           update_variable<T>,
+                                           update_rows<T>,
+                                           looked_up_rows<T>,
+                                           all_rows<T>};
 
 static_assert(kDepthBlock <= kUpdateCols);  // a block of the kernel fits into the scratch
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);

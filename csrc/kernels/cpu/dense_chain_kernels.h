@@ -49,6 +49,21 @@ struct LayerJob {
   const T* hyper;
 };
 
+// The forward pass of one layer.
+template <typename T>
+struct ForwardJob {
+  int64_t batch;
+  int64_t inputs;
+  int64_t outputs;
+  const T* x;       // [batch, inputs], row-major
+  const T* kernel;  // [inputs, outputs]
+  const T* bias;    // [outputs]; NULL: none
+  splitop_activation activation;
+  T alpha;
+  T* z;  // [batch, outputs], x W + b as a result; NULL: not wanted
+  T* y;  // act(z), likewise
+};
+
 // What the gradient x^T G of a kernel is made of.
 template <typename E>
 struct GradientSource {
@@ -92,6 +107,11 @@ struct DenseChainKernels {
   // tile_cols; end - begin: at most max_row_block.
   void (*top_columns)(const Gradient<E>& top, const E* seed, int64_t begin, int64_t end,
                       splitop_update_rule rule, const T* hyper);
+
+  // Makes rows [begin, end) of columns [first, first + width) of a layer's activations. width: at
+  // most tile_cols. panel: inputs * tile_cols elements of scratch.
+  void (*forward_panel)(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
+                        int64_t width, T* panel);
 
   // Rows [begin, end) of the layer's kernel, a range as above: the same columns of the
   // gradient below, then the weight gradient and its update.

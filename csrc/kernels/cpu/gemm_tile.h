@@ -20,6 +20,10 @@ constexpr int kTileRows = kVectorBytes == 64 ? 12 : 6;
 template <typename T>
 constexpr int kTileCols = 2 * Vector<T>::kLanes;
 
+constexpr int64_t kDepthBlock = 256;  // steps of a product between two passes over its tiles
+
+inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+
 // Rows of A: element (r, k) at data[r * row_stride + k * depth_stride].
 template <typename T>
 struct TileRows {

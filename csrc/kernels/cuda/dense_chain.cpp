@@ -475,7 +475,7 @@ splitop_status make_plan(const splitop_dense_chain* chain, const splitop_cuda_op
     return SPLITOP_INVALID_ARGUMENT;
   }
   splitop_cuda_device device;
-  if (!current_device(&device) || !is_chain_rule(chain->rule) || clips(*chain)) {
+  if (!current_device(&device) || !is_chain_rule(chain->rule) || clips(*chain) || chain->forward) {
     return SPLITOP_UNSUPPORTED;
   }
   return Planner(*chain, *options, device).run(plan) ? SPLITOP_OK : SPLITOP_UNSUPPORTED;

@@ -1,0 +1,110 @@
+"""Whether the fused op runs the forward pass of a chain itself, in the place of TensorFlow's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from splitop._src.graph import reach
+from splitop._src.graph.devices import may_be_on_gpu
+from splitop._src.graph.forward import Forward, match_forward
+from splitop._src.graph.gradient_graph import GradientGraph
+from splitop._src.graph.layers import DenseLayer
+from splitop._src.validate import Call
+from splitop._src.xla import in_xla
+
+# Of a layer. The products of larger ones are faster in TensorFlow (docs/performance.md).
+_MOST_WEIGHTS = 1 << 19
+
+Chain = Sequence[DenseLayer]
+
+
+def own_forward(
+    chain: Chain,
+    call: Call,
+    gradients: GradientGraph,
+    needed: frozenset[Any],
+    alone: bool | None,
+) -> Forward | None:
+    """The operations of the forward pass that nothing needs if the op runs it; None: it does not.
+
+    Args:
+        chain: What the op trains.
+        call: The step.
+        gradients: The plain gradients.
+        needed: The gradient ops that have to run.
+        alone: Whether the forward pass is run for this step only; False: what it has computed is
+            there; None: see `_may_be_alone`.
+    """
+    if alone is False or (alone is None and not _may_be_alone(call)):
+        return None
+    if in_xla(call.graph) or not all(_fits(layer, call) for layer in chain):
+        return None
+    forward = match_forward(chain, lambda index: reach.handle(call.graph, _variable(call, index)))
+    if forward is None or not forward.ops or _may_be_stale(forward, chain):
+        return None
+    ends = None if alone else {iv.op for iv in call.ivs}
+    return forward if _is_idle(forward, gradients, needed | gradients.kept, ends) else None
+
+
+def _may_be_alone(call: Call) -> bool:
+    """Whether the graph tells who else reads the activations.
+
+    That of a tf.function does, but for readers that are added later and what the function returns:
+    for these TensorFlow runs the forward pass, too. Without a seed IV is a loss, which is mostly
+    returned. In a TF1 graph any tensor may be fetched or fed.
+    """
+    return call.graph.building_function and all(seed is not None for seed in call.seeds)
+
+
+def _is_idle(
+    forward: Forward, gradients: GradientGraph, running: frozenset[Any], ends: set[Any] | None
+) -> bool:
+    """Whether nothing that is computed from the forward pass has to run.
+
+    Args:
+        forward: The forward pass.
+        gradients: The plain gradients.
+        running: Those of them that have to run.
+        ends: What else may be computed from the forward pass at the end of all, besides names of
+            tensors; None: anything, as it does not run.
+    """
+    seen: set[Any] = set()
+    stack = list(forward.ops)
+    while stack:
+        op = stack.pop()
+        if op in running:
+            return False
+        if op in seen or op in gradients:
+            continue
+        seen.add(op)
+        users = _users(op)
+        if not users and ends is not None and op not in ends and op.type != "Identity":
+            return False
+        stack += users
+    return True
+
+
+def _fits(layer: DenseLayer, call: Call) -> bool:
+    kernel = _variable(call, layer.kernel)
+    return (
+        kernel.shape.rank == 2
+        and kernel.dtype == layer.x.dtype
+        and not may_be_on_gpu(kernel)
+        and layer.inputs * layer.outputs <= _MOST_WEIGHTS
+    )
+
+
+def _variable(call: Call, index: int) -> Any:
+    return call.variables[index].variable
+
+
+def _may_be_stale(forward: Forward, chain: Chain) -> bool:
+    """Whether a variable may be written between the forward pass and the op."""
+    given = (*chain[0].tops, chain[-1].x)
+    return any(reach.may_be_stale(read, tensor) for read in forward.reads for tensor in given)
+
+
+def _users(op: Any) -> list[Any]:
+    """The operations that use an operation's outputs, or wait for it."""
+    return [*(user for tensor in op.outputs for user in tensor.consumers()), *op._control_outputs]

@@ -1,0 +1,186 @@
+"""The forward pass that the dense chain's kernels run themselves, against the float64 oracle."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests import oracle
+from tests.accuracy import FEW, PRECISIONS, assert_accurate, few_ulp, results
+from tests.kernels import plain
+from tests.kernels.problems import ALPHA, Problem, make_problem, run_kernel
+
+STEPS = 3
+
+
+def with_forward(layers, dtype, off: np.random.Generator | None = None) -> list[oracle.Layer]:
+    """The layers with a forward pass in `dtype` from the bottom layer's x.
+
+    With `off` each z is off by a few ulp of what it is summed up from, and each y by a few ulp.
+    """
+    found: list[oracle.Layer] = []
+    x = layers[-1].x.astype(dtype)
+    for layer in reversed(layers):
+        kernel = layer.kernel.astype(dtype)
+        bias = dtype(0) if layer.bias is None else layer.bias.astype(dtype)
+        activation = oracle.ACTIVATIONS[layer.activation]
+        z = x @ kernel + bias
+        if off is not None:
+            z += few_ulp_of(layer, off, z.shape) * (abs(x) @ abs(kernel) + abs(bias))
+        with np.errstate(over="ignore"):  # where the other side of z is taken
+            y = activation.forward(z, layer.alpha).astype(dtype)
+        if off is not None:
+            y += few_ulp_of(layer, off, y.shape) * abs(y)
+        reference = {"": None, "z": z, "y": y}[activation.reads]
+        found.insert(0, dataclasses.replace(layer, x=x, reference=reference))
+        x = y
+    return found
+
+
+def few_ulp_of(layer: oracle.Layer, random: np.random.Generator, shape) -> np.ndarray:
+    """A few ulp of 1, up or down."""
+    return FEW * np.finfo(layer.kernel.dtype).eps * random.choice([-1, 1], shape)
+
+
+def without_forward(layers) -> list[oracle.Layer]:
+    """The layers with nothing but the bottom one's x."""
+    bare = [dataclasses.replace(layer, x=None, reference=None) for layer in layers]
+    return [*bare[:-1], dataclasses.replace(bare[-1], x=layers[-1].x)]
+
+
+def run_forward(problem: Problem, layers=None, **options):
+    bare = without_forward(layers or problem.layers)
+    return run_kernel(problem, bare, forward=True, **options)
+
+
+def few_ulp_of_both(problem: Problem, layers) -> dict[str, np.ndarray]:
+    """A few ulp of every result, those of the forward pass carried on to it."""
+    rest = (problem.rule, problem.hyper)
+    exact = with_forward(layers, np.float64)
+    errors = few_ulp(problem.seed, exact, *rest, problem.precision)
+    expected = results(*oracle.dense_chain(problem.seed, exact, *rest))
+    random = np.random.default_rng(0)
+    moved = dict.fromkeys(expected, np.float64(0))
+    for _ in range(8):
+        off = with_forward(layers, np.float64, random)
+        for name, value in results(*oracle.dense_chain(problem.seed, off, *rest)).items():
+            moved[name] = np.maximum(moved[name], abs(value - expected[name]))
+    return {name: errors[name] + moved[name] for name in expected}
+
+
+def assert_steps_accurate(problem: Problem, **options) -> None:
+    """Several steps in a row, each compared from the state that the kernel's last one left."""
+    dtype, layers = problem.precision.variables, problem.layers
+    rest = (problem.rule, problem.hyper)
+    for _ in range(STEPS):
+        exact = with_forward(layers, np.float64)
+        received, gradient = run_forward(problem, layers, **options)
+        assert_accurate(
+            results(received, gradient),
+            results(*plain.dense_chain(problem.seed, with_forward(layers, dtype), *rest)),
+            results(*oracle.dense_chain(problem.seed, exact, *rest)),
+            few_ulp_of_both(problem, layers),
+        )
+        x = problem.layers[-1].x
+        layers = [*received[:-1], dataclasses.replace(received[-1], x=x)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+@pytest.mark.parametrize("activation", oracle.ACTIVATIONS)
+def test_every_activation(isa: str, dtype, rule: str, activation: str) -> None:
+    activations = [activation] * 3
+    problem = make_problem(dtype, 37, (61, 50, 33, 19), activations, [True, False, True], rule)
+    assert_steps_accurate(problem, num_threads=2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch", [1, 11, 12, 13, 64, 300])
+@pytest.mark.parametrize("widths", [(1, 1), (1, 300), (300, 1), (49, 257), (97, 33, 130)])
+def test_odd_sizes(isa: str, dtype, batch: int, widths: tuple[int, ...]) -> None:
+    depth = len(widths) - 1
+    assert_steps_accurate(
+        make_problem(dtype, batch, widths, ["tanh"] * depth, [True] * depth, "adam")
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_same_bits_whatever_the_thread_count(isa: str, dtype) -> None:
+    activations = ["relu", "gelu" if dtype is np.float32 else "silu", "linear"]
+    problem = make_problem(dtype, 130, (515, 301, 203, 77), activations, [True] * 3, "adam")
+    once = results(*run_forward(problem, num_threads=1))
+    for num_threads in (1, 2, 3, 7, 16):
+        again = results(*run_forward(problem, num_threads=num_threads))
+        for name, value in once.items():
+            assert value.tobytes() == again[name].tobytes(), f"{name}, {num_threads} threads"
+
+
+def values_of(activation: str, z: np.ndarray) -> np.ndarray:
+    """The kernel's act(z): a linear layer above it, of weights of 0, becomes y."""
+    dtype, count = z.dtype, len(z)
+    layer = oracle.Layer(
+        x=z[:, np.newaxis],
+        reference=None,
+        activation=activation,
+        alpha=ALPHA,
+        kernel=np.ones((1, 1), dtype),
+        bias=None,
+    )
+    above = dataclasses.replace(
+        layer, x=None, activation="linear", kernel=np.zeros((1, count), dtype)
+    )
+    hyper = np.array([0, -1], dtype)  # without decay; W - (-1) y
+    problem = Problem(np.eye(count, dtype=dtype), (above, layer), "sgd", hyper)
+    after, _ = run_kernel(problem, forward=True, input_gradient=False)
+    return after[0].kernel[0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", oracle.ACTIVATIONS)
+def test_values_of_activations(isa: str, dtype, activation: str) -> None:
+    largest, few = (5, 16) if activation == "gelu" else (60, FEW)  # the oracle's rounds its z
+    scale = np.logspace(-12, np.log10(largest), 600)
+    z = np.concatenate([-scale, [0], scale]).astype(dtype)
+    with np.errstate(over="ignore"):
+        expected = oracle.ACTIVATIONS[activation].forward(z.astype(np.longdouble), ALPHA)
+    info = np.finfo(dtype)
+    np.testing.assert_allclose(values_of(activation, z), expected, few * info.eps, info.tiny)
+
+
+@pytest.mark.parametrize("activation", oracle.ACTIVATIONS)
+def test_nan_and_inf_reach_the_activations(isa: str, activation: str) -> None:
+    z = np.array([1, np.nan, np.inf, -np.inf, -1], np.float32)
+    with np.errstate(all="ignore"):
+        z64 = z.astype(np.float64)
+        expected = oracle.ACTIVATIONS[activation].forward(z64, ALPHA)
+        if activation == "softplus":
+            expected[3] = 0
+    received = _each_alone(activation, z)
+    assert np.isnan(received[1])
+    np.testing.assert_allclose(received[[0, 4]], expected[[0, 4]], 1e-6)
+    if activation in ("relu", "relu6", "elu", "selu", "tanh", "sigmoid"):
+        np.testing.assert_allclose(received[2:4], expected[2:4], 1e-6)
+
+
+def _each_alone(activation: str, z: np.ndarray) -> np.ndarray:
+    """One call for each, as 0 * Inf would reach the others."""
+    return np.concatenate([values_of(activation, each) for each in z[:, np.newaxis]])
+
+
+def test_nothing_but_the_bottom_input_is_read() -> None:
+    problem = make_problem(np.float32, 20, (30, 40, 50), ["relu"] * 2, [True] * 2, "adam")
+    expected = results(*run_forward(problem))
+    wrong = [dataclasses.replace(layer, reference=None) for layer in problem.layers]
+    wrong[0] = dataclasses.replace(wrong[0], x=np.zeros((1, 1), np.int8))
+    received = results(*run_kernel(problem, wrong, forward=True))
+    for name, value in expected.items():
+        assert value.tobytes() == received[name].tobytes(), name
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_is_not_supported(precision: str) -> None:
+    problem = make_problem(PRECISIONS[precision], 5, (3, 4), ["relu"], [True], "sgd")
+    with pytest.raises(NotImplementedError, match="not supported"):
+        run_kernel(problem, forward=True)
