@@ -82,11 +82,12 @@ class Team {
     helpers_.fetch_sub(1, std::memory_order_relaxed);
   }
 
-  // One more helper is to come; false: there are `enough`.
-  bool AddHelper(int32_t enough) {
-    if (helpers_.load(std::memory_order_relaxed) >= enough) return false;
-    helpers_.fetch_add(1, std::memory_order_relaxed);
-    return true;
+  // Announces helpers, so that there are `enough`; returns how many are to come.
+  int32_t AddHelpers(int32_t enough) {
+    const int32_t missing = enough - helpers_.load(std::memory_order_relaxed);
+    if (missing <= 0) return 0;
+    helpers_.fetch_add(missing, std::memory_order_relaxed);
+    return missing;
   }
 
   void Close() { closed_.store(true, std::memory_order_relaxed); }
@@ -143,8 +144,9 @@ class IntraOpExecutor {
   }
 
   // Variables may have been written by now: without memory for helpers the caller works alone.
+  // A pool whose queue is full has the caller help, which finds the work done after that.
   void CallHelpers(int32_t enough) {
-    while (team_->AddHelper(enough)) {
+    for (int32_t missing = team_->AddHelpers(enough); missing > 0; --missing) {
       try {
         pool_->Schedule([team = team_] { team->Help(); });
       } catch (const std::bad_alloc&) {

@@ -23,7 +23,6 @@ from splitop._src.exchange import Exchange
 from splitop._src.graph import reach
 from splitop._src.graph.copy import copy_op
 from splitop._src.graph.devices import may_be_on_gpu, on_device_of
-from splitop._src.graph.forward import Forward
 from splitop._src.graph.gradient_graph import GradientGraph, components, joined_rows
 from splitop._src.graph.layers import DenseLayer
 from splitop._src.graph.tables import TableGradient
@@ -121,12 +120,12 @@ class Emission:
         self._in_two_passes = (
             clipping.norms != NONE or self._accumulated is not None or replicas is not None
         )
-        self._forward: dict[Chain, Forward] = {}
+        self._forward: set[Chain] = set()  # those whose forward pass the op runs
         if not self._in_two_passes:
             for chain in self._chains:
-                forward = own_forward(chain, call, gradients, self._needed, alone)
-                if forward is not None:
-                    self._forward[chain] = forward
+                running = self._needed | self._before_chain(chain)
+                if own_forward(chain, call, gradients, running, alone):
+                    self._forward.add(chain)
 
     def runs_forward(self, chain: Chain) -> bool:
         """Whether the fused op runs the forward pass of a chain itself."""
@@ -179,23 +178,29 @@ class Emission:
             return self._adapter.finish(fused, pairs, global_step, self._combined.condition)
 
     def _check_not_written(self) -> None:
-        """The op multiplies by the kernels as they are then, so they must be those planned for."""
+        """The op multiplies by the kernels as they are then, so they must be those planned for.
+
+        Where the op would also run the forward pass, TensorFlow's is used.
+        """
         if not self.call.graph.building_function:
             return
         added = set(self.call.graph.get_operations()[self._planned :])
         for index in self._read_by_ops():
-            item = self._variable(index)
-            for op in reach.writers(reach.handle(self.call.graph, item.variable)):
-                if op in added:
-                    raise SplitError(_written(item.name, op))
+            for op in self._writers(index) & added:
+                raise SplitError(_written(self._variable(index).name, op))
+        for chain in list(self._forward):
+            variables = [index for layer in chain for index in layer.variables]
+            if any(self._writers(index) & added for index in variables):
+                self._forward.remove(chain)
+
+    def _writers(self, index: int) -> set[Any]:
+        handle = reach.handle(self.call.graph, self._variable(index).variable)
+        return set(reach.writers(handle))
 
     def _read_by_ops(self) -> list[int]:
-        """Indices of the variables whose value the fused ops use, besides updating it."""
+        """Indices of the variables that the backward pass uses, besides updating them."""
         read = []
         for chain in self._chains:
-            if chain in self._forward:
-                read += [index for layer in chain for index in layer.variables]
-                continue
             multiplied = chain if chain in self._replaced.values() else chain[:-1]
             # A copy is what the forward pass has used.
             read += [layer.kernel for layer in multiplied if layer.kernel_copy is None]
@@ -209,6 +214,14 @@ class Emission:
             wanted += [tensor for layer in chain for tensor in layer.forward_tensors]
         bottoms = [chain[-1].input_gradient for chain in self._chains]
         return self._gradients.closure(wanted, [bottom for bottom in bottoms if bottom is not None])
+
+    def _before_chain(self, chain: Chain) -> frozenset[Any]:
+        """What has to run before the fused ops, but for the forward pass of a chain."""
+        given = [top for each in self._chains for top in each[0].tops]
+        others = [layer for each in self._chains if each is not chain for layer in each]
+        given += [tensor for layer in others for tensor in layer.forward_tensors]
+        given += [tensor for _, table in self._tables for tensor in table.tensors]
+        return frozenset(tensor.op for tensor in given if tensor.ref() not in self._replaced)
 
     def _find_below(self) -> frozenset[Any]:
         """The needed ops that a chain's output reaches: these are copied."""

@@ -23,28 +23,28 @@ def own_forward(
     chain: Chain,
     call: Call,
     gradients: GradientGraph,
-    needed: frozenset[Any],
+    running: frozenset[Any],
     alone: bool | None,
-) -> Forward | None:
-    """The operations of the forward pass that nothing needs if the op runs it; None: it does not.
+) -> bool:
+    """Whether the op runs the forward pass of a chain, as nothing needs TensorFlow's then.
 
     Args:
         chain: What the op trains.
         call: The step.
         gradients: The plain gradients.
-        needed: The gradient ops that have to run.
+        running: The operations that have to run: of the plain gradients, and before the fused ops.
         alone: Whether the forward pass is run for this step only; False: what it has computed is
             there; None: see `_may_be_alone`.
     """
     if alone is False or (alone is None and not _may_be_alone(call)):
-        return None
+        return False
     if in_xla(call.graph) or not all(_fits(layer, call) for layer in chain):
-        return None
+        return False
     forward = match_forward(chain, lambda index: reach.handle(call.graph, _variable(call, index)))
-    if forward is None or not forward.ops or _may_be_stale(forward, chain):
-        return None
+    if forward is None or not forward.ops or _may_be_stale(forward, chain, call):
+        return False
     ends = None if alone else {iv.op for iv in call.ivs}
-    return forward if _is_idle(forward, gradients, needed | gradients.kept, ends) else None
+    return _is_idle(forward, gradients, running | gradients.kept, ends)
 
 
 def _may_be_alone(call: Call) -> bool:
@@ -65,7 +65,7 @@ def _is_idle(
     Args:
         forward: The forward pass.
         gradients: The plain gradients.
-        running: Those of them that have to run.
+        running: The operations that have to run.
         ends: What else may be computed from the forward pass at the end of all, besides names of
             tensors; None: anything, as it does not run.
     """
@@ -99,9 +99,12 @@ def _variable(call: Call, index: int) -> Any:
     return call.variables[index].variable
 
 
-def _may_be_stale(forward: Forward, chain: Chain) -> bool:
-    """Whether a variable may be written between the forward pass and the op."""
-    given = (*chain[0].tops, chain[-1].x)
+def _may_be_stale(forward: Forward, chain: Chain, call: Call) -> bool:
+    """Whether a variable may be written between the forward pass and the op.
+
+    In a run that starts from a seed that is fed, the forward pass up to IV has been run before.
+    """
+    given = (*chain[0].tops, chain[-1].x, *call.ivs)
     return any(reach.may_be_stale(read, tensor) for read in forward.reads for tensor in given)
 
 

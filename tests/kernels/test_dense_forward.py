@@ -155,13 +155,9 @@ def test_nan_and_inf_reach_the_activations(isa: str, activation: str) -> None:
     with np.errstate(all="ignore"):
         z64 = z.astype(np.float64)
         expected = oracle.ACTIVATIONS[activation].forward(z64, ALPHA)
-        if activation == "softplus":
-            expected[3] = 0
-    received = _each_alone(activation, z)
-    assert np.isnan(received[1])
-    np.testing.assert_allclose(received[[0, 4]], expected[[0, 4]], 1e-6)
-    if activation in ("relu", "relu6", "elu", "selu", "tanh", "sigmoid"):
-        np.testing.assert_allclose(received[2:4], expected[2:4], 1e-6)
+    if activation == "softplus":
+        expected[3] = 0  # The oracle has NaN.
+    np.testing.assert_allclose(_each_alone(activation, z), expected, 1e-6)
 
 
 def _each_alone(activation: str, z: np.ndarray) -> np.ndarray:

@@ -248,3 +248,44 @@ def test_the_op_runs_what_run_2_computes_again(trainer: Make, forward: str) -> N
     }
     assert "Splitop>DenseChain" in ran
     assert not ran & {"MatMul", "_FusedMatMul", "Tanh", "Relu"}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_run_2_uses_the_weights_that_run_1_has_used(path: str) -> None:
+    """The forward pass writes them after it has used them, on the way to iv."""
+    trained = _clipped_on_the_way(path)
+    for value, expected in zip(trained, _clipped_on_the_way("reference"), strict=True):
+        np.testing.assert_allclose(value, expected, 1e-5, 1e-6)
+
+
+def _clipped_on_the_way(path: str) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    with tf.Graph().as_default():
+        x = tf1.placeholder(tf.float32, [None, 5])
+        with tf1.variable_scope("second_part"):
+            w, b = (
+                tf1.get_variable(name, initializer=random.normal(size=shape).astype("f4"))
+                for name, shape in (("w", (5, 5)), ("b", 5))
+            )
+            y = tf.tanh(tf.matmul(x, w) + b)
+            with tf.control_dependencies([y]):
+                clip = w.assign(tf.clip_by_norm(w, 0.5))
+            with tf.control_dependencies([clip]):
+                iv = tf.identity(y)
+        with tf1.variable_scope("first_part"):
+            head = tf1.get_variable("w", initializer=random.normal(size=(5, 2)).astype("f4"))
+        sgd = [tf1.train.GradientDescentOptimizer(0.01) for _ in range(2)]
+        ops = splitop.split_minimize(
+            tf.reduce_sum(tf.matmul(iv, head) ** 2),
+            iv,
+            first_optimizer=sgd[0],
+            second_optimizer=sgd[1],
+            backend=path,
+        )
+        with tf1.Session() as session:
+            session.run(tf1.global_variables_initializer())
+            for _ in range(2):
+                fed = {x: random.normal(size=(6, 5))}
+                _, seed = session.run([ops.train_first, ops.iv_gradients], fed)
+                session.run(ops.train_second, {**fed, ops.iv_gradients_ph: seed})
+            return list(session.run([w, b, head]))
