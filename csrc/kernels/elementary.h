@@ -189,7 +189,7 @@ template <typename T>
 SPLITOP_HOST_DEVICE T normal_cdf(T x, T bell_of_x) {
   using E = Elementary<T>;
   const T magnitude = x < T(0) ? -x : x;
-  const T a = magnitude < T(48) ? magnitude : T(48);  // of Inf the bell is 0, and that times Inf not
+  const T a = magnitude < T(48) ? magnitude : T(48);  // else Inf times the bell's 0
   const T scale = T(1) / (E::kPole + a);
   const T tail = bell_of_x * (E::kPole * scale) * tail_polynomial<T>((E::kPole - a) * scale);
   return x < T(0) ? tail : T(1) - tail;
