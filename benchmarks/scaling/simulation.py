@@ -63,7 +63,7 @@ class Simulation:
         burst = (self._step.staleness + 1) * self._asked_ahead
         steady = self._ends[steps // 4 : steps - self._step.staleness]
         count = (len(steady) - 1) // burst * burst
-        if count == 0:
+        if count <= 0:
             raise ValueError(f"a staleness of {self._step.staleness} needs more steps than {steps}")
         return (steady[count] - steady[0]) / count
 

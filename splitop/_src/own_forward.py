@@ -70,7 +70,8 @@ def _is_idle(
             tensors; None: anything, as it does not run.
     """
     seen: set[Any] = set()
-    stack = list(forward.ops)
+    # An Identity computes nothing: what is below the chain may have another name, too.
+    stack = [op for op in forward.ops if op.type not in ("Identity", "IdentityN")]
     while stack:
         op = stack.pop()
         if op in running:

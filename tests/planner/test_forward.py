@@ -359,6 +359,17 @@ def test_what_another_chain_is_given_is_not_computed_twice(
     assert static <= any(step.forward)
 
 
+def towers() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    x = keras.Input((WIDTH,))
+    shared = layers.Identity()(x)
+    return keras.Model(x, layers.Add()([layers.Dense(WIDTH, a)(shared) for a in ("relu", "tanh")]))
+
+
+def test_two_towers_on_one_input() -> None:
+    assert assert_same_step(towers, static=True).forward == [True, True]
+
+
 def test_a_seed_that_is_computed_from_iv() -> None:
     model = dense_model("relu", "tanh")
     optimizer = keras.optimizers.SGD(0.1)

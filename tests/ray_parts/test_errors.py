@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import splitop
+from splitop._src.parties.messages import failed
 from splitop.ray import Batches, Party, Rows, Trainer
 from tests.ray_parts import parts
 from tests.ray_parts.local import LocalLink
@@ -212,3 +214,31 @@ def test_batches() -> None:
         Batches(range(3), 0)
     with pytest.raises(splitop.AlignmentError, match="3 keys, of which 2 are different"):
         Batches(["a", "b", "a"], 2)
+
+
+class Overflow(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["TensorFlow's", "own", "bare"])
+def test_messages_without_tracebacks(kind: str) -> None:
+    """TensorFlow puts tracebacks into messages, in several forms."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None])])
+    def run(x: Any) -> Any:
+        if kind == "own":
+            raise Overflow("too much")
+        return tf.matmul(x, x)
+
+    def fail() -> None:
+        if kind == "bare":
+            raise AssertionError
+        run(tf.ones([2, 3]))
+
+    with pytest.raises((tf.errors.OpError, Overflow, AssertionError)) as caught:
+        fail()
+    reply = failed(caught.value)
+    assert "File" not in reply.text
+    expected = {"TensorFlow's": "Matrix size-incompatible", "own": "too much", "bare": ""}[kind]
+    assert expected in reply.text
+    assert str(reply.error) not in reply.text

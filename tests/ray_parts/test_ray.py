@@ -69,8 +69,7 @@ def go_on(trainer: Trainer, steps: int) -> None:
 
 
 def process_of(trainer: Trainer, party: str) -> int:
-    trainer._run = None  # After "start" all have to be restored.
-    return trainer._waiting.values("start", [party], 0)[party]["process"]
+    return trainer._waiting.values("place", [party], 0)[party]["process"]
 
 
 @pytest.mark.parametrize(("party", "phase", "after"), KILLS)

@@ -93,7 +93,7 @@ def test_arrays_that_cross(tmp_path: pathlib.Path, compression: str | None) -> N
     """Each is the keys, or of the shape of IV (6 wide; an input has 7), or a scale."""
     link = train(tmp_path, f"{MODULE}:bank", f"{MODULE}:head", compression=compression)
     assert {method for _, method, _, _ in link.sent} == {
-        *("start", "restore", "forward", "step", "update", "save", "encode", "predict")
+        *("place", "start", "restore", "forward", "step", "update", "save", "encode", "predict")
     }
     count = 0
     for party, method, arguments, result in link.sent:

@@ -100,6 +100,11 @@ class Store:
             return (self.directory / _OWNER).read_text()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise CheckpointError(
+                "the directory of the checkpoints can't be read. "
+                f"Received: {str(self.directory)!r}: {error.strerror}."
+            ) from error
 
     def claim(self, owner: str, after: str | None) -> None:
         """From now on refuses saves of those who have claimed the directory before.

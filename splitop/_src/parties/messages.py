@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import re
+import socket
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +21,8 @@ from splitop._src.parties.once import RestartedError
 
 _LOG = logging.getLogger("splitop")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
-_ERROR = re.compile(r"\s*[\w.]*(Error|Exception)\b.*: ")
+_FILE, _TRACEBACK = 'File "', "(most recent call last)"
+_ERROR = r"[\w.]*(Error|Exception|Warning)\b.*: "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,17 +113,30 @@ def failed(error: Exception) -> Reply:
         return Reply(error="RestartedError", text=str(error), lost=True)
     _LOG.error("a call of a trainer has failed", exc_info=error)
     name = type(error).__name__
-    return Reply(error=name, text=_without_traceback(str(error)).removeprefix(f"{name}: "))
-
-
-def _without_traceback(text: str) -> str:
-    """A message without the traceback and the colours that TensorFlow and Keras put into it."""
-    lines = _COLOUR.sub("", text).splitlines()
-    last = max(
-        (n for n, line in enumerate(lines) if line.lstrip().startswith('File "')), default=-1
+    return Reply(
+        error=name, text=_without_traceback(str(error), name).removeprefix(f"{name}:").strip()
     )
-    for number in range(last + 1, len(lines)) if last >= 0 else ():
-        if _ERROR.match(lines[number]):
-            lines = lines[number:]
-            break
-    return "\n".join(line.strip() for line in lines if line.strip())
+
+
+def place() -> dict[str, Any]:
+    """Which process this is."""
+    return {"process": os.getpid(), "host": socket.gethostname()}
+
+
+def _without_traceback(text: str, name: str) -> str:
+    """A message without the traceback and the colours that TensorFlow and Keras put into it.
+
+    Args:
+        text: The message.
+        name: Of the error's class.
+    """
+    lines = [line.strip() for line in _COLOUR.sub("", text).splitlines() if line.strip()]
+    last = max((n for n, line in enumerate(lines) if line.startswith(_FILE)), default=-1)
+    after = range(last + 1, len(lines)) if last >= 0 else range(0)
+    error = re.compile(rf"([\w.]*\.)?{name}\b|{_ERROR}")
+    found = next((number for number in after if error.match(lines[number])), None)
+    if found is not None:
+        lines = lines[found:]
+    elif _TRACEBACK in text:
+        lines = [line for line in lines if not line.startswith(_FILE)]
+    return "\n".join(lines)

@@ -8,7 +8,7 @@ from typing import Any
 
 from splitop._src.errors import SplitError
 from splitop._src.parties.link import LostError, UnreachableError
-from splitop._src.parties.messages import Settings, failed
+from splitop._src.parties.messages import Reply, Settings, failed, place
 from splitop._src.parties.once import RestartedError
 from splitop._src.parties.party import Party
 
@@ -28,6 +28,8 @@ class PartActor:
 
     def call(self, method: str, returns: int, *args: Any) -> Any:
         """Calls a method of the server, which returns so many values."""
+        if method == "place":
+            return Reply(place())
         if self._server is None:
             try:
                 if method != "start":
@@ -66,7 +68,9 @@ class RayLink:
             SplitError: This process has no connection to a Ray cluster.
         """
         self._ray = _import_ray()
+        self._job: str | None = None
         self._check_connected()
+        self._job = self._ray.get_runtime_context().get_job_id()
         remote = self._ray.remote(actor)
         self._actors = {
             party.name: remote.options(
@@ -104,11 +108,14 @@ class RayLink:
                     self._ray.kill(actor)
 
     def _check_connected(self) -> None:
-        if not self._ray.is_initialized():
-            raise SplitError(
-                "a Trainer needs a Ray cluster: call ray.init() before, with the cluster's address "
-                "if there is one, and ray.shutdown() after. Received: no connection."
-            )
+        connected = self._ray.is_initialized()
+        if connected and self._job in (None, self._ray.get_runtime_context().get_job_id()):
+            return
+        raise SplitError(
+            "a Trainer needs a Ray cluster: call ray.init() before, with the cluster's address if "
+            "there is one, and ray.shutdown() after. Received: "
+            f"{'another' if connected else 'no'} connection."
+        )
 
 
 def _import_ray() -> Any:

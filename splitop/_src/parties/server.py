@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +14,7 @@ from splitop._src.checkpoint.checkpoint import Checkpoint
 from splitop._src.errors import AlignmentError, SplitError
 from splitop._src.names import describe
 from splitop._src.parties.compression import Compressor
-from splitop._src.parties.messages import Message, Reply, Settings, failed
+from splitop._src.parties.messages import Message, Reply, Settings, failed, place
 from splitop._src.parties.once import Once, RestartedError
 from splitop._src.parties.parts import check_part
 from splitop._src.parties.party import Party
@@ -55,12 +53,17 @@ class Server:
         self._is_new = True  # The part is as it was built.
 
     @replies
+    def place(self) -> dict[str, Any]:
+        """Which process this is; nothing is built for that."""
+        return place()
+
+    @replies
     def start(self) -> dict[str, Any]:
         """Builds the part, if this process has not yet.
 
         Returns:
-            The steps from which it can go on, in order, none for a new part; who has claimed its
-            folder; and the number of its process and its host.
+            The steps from which it can go on, in order, none for a new part; and who has claimed
+            its folder.
         """
         self._once.end()
         if self._part is None:
@@ -72,12 +75,7 @@ class Server:
             self._part, self._checkpoint = part, checkpoint
         owner = self._checkpoint.owner  # Before the steps: who claims it later is noticed then.
         steps = going_on(self._checkpoint.steps)
-        return {
-            "steps": steps,
-            "owner": owner,
-            "process": os.getpid(),
-            "host": socket.gethostname(),
-        }
+        return {"steps": steps, "owner": owner}
 
     @replies
     def restore(self, run: str, step: int, owners: Mapping[str, str | None]) -> None:

@@ -17,7 +17,6 @@ from splitop._src.parties.messages import Reply, Size
 # Phases that include the time in which a process starts, imports TensorFlow and reads a checkpoint.
 _STARTING = ("start", "restore")
 _PAUSE = 0.5
-_BRIEF = 2.0  # Seconds; a process that has begun to start takes longer.
 _NEVER_STARTED = "It has never started: does a machine have free what the Party asks for?"
 
 
@@ -86,7 +85,7 @@ class Waiting:
 
     def __init__(self, link: Link, timeout: float, start_timeout: float):
         self._link, self._timeout, self._start_timeout = link, timeout, start_timeout
-        self._places: dict[str, str] = {}  # Of each part that has started: its process.
+        self._places: dict[str, str] = {}  # Of each part: its last process.
 
     def value(self, reply: Any, party: str, phase: str, step: int) -> Any:
         """The value of a reply.
@@ -128,23 +127,26 @@ class Waiting:
         """
         until = time.monotonic() + self._start_timeout
         while True:
-            began = time.monotonic()
             try:
-                started = self.values("start", parties, step)
+                self._find(parties, step)
+                break
             except LostInPhase as error:
-                now = time.monotonic()
                 unreachable = isinstance(error.__cause__, UnreachableError)
-                if not unreachable or now - began > _BRIEF or now > until:
+                if not unreachable or time.monotonic() > until:
                     raise
-            else:
-                for name, part in started.items():
-                    self._places[name] = f"process {part['process']} of {part['host']}"
-                return started
             time.sleep(_PAUSE)
+        return self.values("start", parties, step)
+
+    def _find(self, parties: Sequence[str], step: int) -> None:
+        """Waits until each part has a process, and asks which one."""
+        replies = {party: self._link.call(party, "place")[0] for party in parties}
+        for party, reply in replies.items():
+            place = self.value(reply, party, "start", step)
+            self._places[party] = f"process {place['process']} of {place['host']}"
 
     def _hint(self, party: str) -> str:
         place = self._places.get(party)
-        return _NEVER_STARTED if place is None else f"When it last started it was {place}."
+        return _NEVER_STARTED if place is None else f"It was {place} last."
 
     def values(self, phase: str, parties: Sequence[str], step: int, *args: Any) -> dict[str, Any]:
         """Asks all parties for the same, and waits for all of them."""
@@ -159,4 +161,5 @@ def _named(answer: Reply, party: str, phase: str, step: int) -> SplitError:
     if isinstance(found, type) and issubclass(found, SplitError):
         return found(f"{where}: {answer.text}")
     text = answer.text.strip()
-    return PartError(f"{where}. Received: {answer.error}: {text}{'' if text[-1:] == '.' else '.'}")
+    received = ": ".join(filter(None, [answer.error, text]))
+    return PartError(f"{where}. Received: {received}{'' if received[-1:] == '.' else '.'}")
