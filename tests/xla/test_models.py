@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import splitop
 from tests.planner.lookups import IDS, LOOKUPS
 from tests.planner.models import MODELS
 from tests.planner.steps import Build, Steps, assert_same_values, run_steps
 from tests.planner.training import inputs
+from tests.plans import fusing
 
 STEPS = 3
 
@@ -44,12 +44,6 @@ def adam() -> Any:
 def momentum() -> Any:
     """Adam would make much of the rounding of gradients that are zero."""
     return keras.optimizers.SGD(0.05, momentum=0.9)
-
-
-def fusing(plan: splitop.Plan) -> tuple[Any, ...]:
-    """What a plan fuses, and how. XLA runs the forward pass itself."""
-    chains = [(chain.layers, chain.input_gradient) for chain in plan.chains]
-    return plan.fused, plan.updated, plan.declined, plan.tables, chains
 
 
 def inside_and_outside(
