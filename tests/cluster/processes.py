@@ -43,6 +43,19 @@ def environment(spec: dict[str, str], part: str) -> dict[str, str]:
     }
 
 
+def run_first(spec: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python as the first part's process, to its end."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment(spec, "first"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+
+
 class Peer:
     """A process with the second part; killed when the context is left."""
 

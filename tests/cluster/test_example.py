@@ -2,25 +2,16 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import subprocess
-import sys
 
 import pytest
 
-from tests.cluster.processes import ROOT, Peer, environment, free_spec
+from tests.cluster.processes import ROOT, Peer, free_spec, run_first
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("mlxtend") is None, reason="needs mlxtend")
 def test_two_processes_by_one_command() -> None:
-    run = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "cluster.py")],
-        env=environment(free_spec(), "first"),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
-    )
+    run = run_first(free_spec(), str(ROOT / "examples" / "cluster.py"))
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
     assert lines[-1] == "the same bits: True"
@@ -37,14 +28,7 @@ def test_docs(number: int) -> None:
         code[number].replace("host1:2222", spec["first"]).replace("host2:2222", spec["second"])
     )
     with Peer(spec) as peer:
-        run = subprocess.run(
-            [sys.executable, "-c", program],
-            env=environment(spec, "first"),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=180,
-        )
+        run = run_first(spec, "-c", program)
         assert run.returncode == 0, run.stderr
         assert peer.process.wait(30) == 0
     loss = float(run.stdout.split()[0])

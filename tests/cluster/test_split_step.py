@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from splitop._src import library
-from tests.cluster.processes import ROOT, Peer, environment, free_spec
+from tests.cluster.processes import Peer, free_spec, run_first
 
 
 @pytest.mark.slow
@@ -15,15 +12,7 @@ def test_the_same_bits_and_nothing_else_crosses() -> None:
         pytest.skip(str(library.reason()))
     spec = free_spec()
     with Peer(spec) as peer:
-        run = subprocess.run(
-            [sys.executable, "-m", "tests.cluster.eager"],
-            cwd=ROOT,
-            env=environment(spec, "first"),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=180,
-        )
+        run = run_first(spec, "-m", "tests.cluster.eager")
         assert run.returncode == 0, run.stderr
         assert run.stdout.splitlines()[-1] == "done"
         assert peer.process.wait(30) == 0  # It was told to stop.

@@ -55,6 +55,29 @@ class Chain:
         return dataclasses.replace(self, layers=tuple(layers)).variables(), gradient
 
 
+def plain_layer(
+    kernel: tf.Variable,
+    bias: tf.Variable | None,
+    x: tf.Tensor | None,
+    reference: tf.Tensor | None = None,
+    activation: str = "linear",
+) -> ops.LayerArgs:
+    """The arguments of a layer without slots."""
+    return ops.LayerArgs(
+        x=x,
+        reference=reference,
+        activation=activation,
+        alpha=0.0,
+        kernel=kernel,
+        bias=bias,
+        kernel_slots=(),
+        bias_slots=(),
+        kernel_decayed=False,
+        bias_decayed=False,
+        name="kernel",
+    )
+
+
 def make_chain(
     widths: Sequence[int] = (3, 4, 5),
     *,

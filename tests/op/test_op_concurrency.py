@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from splitop._src import ops
-from tests.op.chains import CPU, session_config
+from tests.op.chains import CPU, plain_layer, session_config
 
 BATCH, WIDTH = 4, 256
 UPDATES = 150
@@ -18,28 +18,12 @@ STEP = 0.25  # lr * batch: every update takes exactly this from every element
 DEADLOCK_SECONDS = 60
 
 
-def layer(kernel, bias, x):
-    return ops.LayerArgs(
-        x=x,
-        reference=None,
-        activation="linear",
-        alpha=0.0,
-        kernel=kernel,
-        bias=bias,
-        kernel_slots=(),
-        bias_slots=(),
-        kernel_decayed=False,
-        bias_decayed=False,
-        name="kernel",
-    )
-
-
 def step(layers, lr=STEP / BATCH):
     """One update of the given (kernel, bias) pairs, top first."""
     ones = tf.ones([BATCH, layers[0][1].shape[0]])
     operation, _ = ops.dense_chain(
         ones,
-        [layer(kernel, bias, ones) for kernel, bias in layers],
+        [plain_layer(kernel, bias, ones) for kernel, bias in layers],
         rule="sgd",
         hyper=tf.constant([0.0, lr]),
         input_gradient=False,

@@ -20,6 +20,7 @@ from tests.op.chains import (
     make_chain,
     make_variables,
     nothing_changes,
+    plain_layer,
 )
 from tests.op.gpu import on_gpu
 from tests.op.test_op_concurrency import Counter, together
@@ -167,23 +168,10 @@ def test_more_than_the_bottom_input(fields, message):
         args = []
         for index, layer in enumerate(chain.layers):
             bottom = index == 1
-            args.append(
-                ops.LayerArgs(
-                    x=tf.constant(layer.x) if bottom or "x" in fields else None,
-                    reference=tf.constant(layer.reference)
-                    if bottom and "reference" in fields
-                    else None,
-                    activation="tanh",
-                    alpha=0.0,
-                    kernel=variables[f"k{index}"],
-                    bias=None,
-                    kernel_slots=(),
-                    bias_slots=(),
-                    kernel_decayed=False,
-                    bias_decayed=False,
-                    name="kernel",
-                )
-            )
+            x = tf.constant(layer.x) if bottom or "x" in fields else None
+            given = bottom and "reference" in fields
+            reference = tf.constant(layer.reference) if given else None
+            args.append(plain_layer(variables[f"k{index}"], None, x, reference, "tanh"))
         received = " Received: 2." if "x" in fields else ""
         with pytest.raises(ValueError, match=re.escape(message + received)):
             ops.dense_chain(
@@ -200,19 +188,7 @@ def test_more_than_the_bottom_input(fields, message):
 def test_mixed_precision_is_refused():
     with tf.Graph().as_default():
         kernel = tf.Variable(tf.ones([3, 2]))
-        layer = ops.LayerArgs(
-            x=tf.ones([4, 3], tf.bfloat16),
-            reference=None,
-            activation="linear",
-            alpha=0.0,
-            kernel=kernel,
-            bias=None,
-            kernel_slots=(),
-            bias_slots=(),
-            kernel_decayed=False,
-            bias_decayed=False,
-            name="kernel",
-        )
+        layer = plain_layer(kernel, None, tf.ones([4, 3], tf.bfloat16))
         with pytest.raises(ValueError, match=r"float and double tensors\. Received: bfloat16"):
             ops.dense_chain(
                 tf.ones([4, 2], tf.bfloat16),

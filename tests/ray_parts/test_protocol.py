@@ -99,6 +99,19 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[int, float]
     return trainer.train(BATCHES, STEPS), state(link)
 
 
+class Always:
+    """Has the same happen to each call of one method of one part, and counts the calls."""
+
+    def __init__(self, party: str, method: str, kind: str) -> None:
+        self._call, self._kind, self.calls = (party, method), kind, 0
+
+    def __call__(self, party: str, method: str) -> str | None:
+        if (party, method) != self._call:
+            return None
+        self.calls += 1
+        return self._kind
+
+
 class Faults:
     """Has something happen to one call of each kind, one after the other."""
 
@@ -238,14 +251,7 @@ def test_what_belongs_to_other_samples_is_refused(tmp_path: pathlib.Path) -> Non
 
 
 def test_a_part_that_dies_again_and_again(tmp_path: pathlib.Path) -> None:
-    deaths: list[str] = []
-
-    def fault(party: str, method: str) -> str | None:
-        if (party, method) != ("shop", "forward"):
-            return None
-        deaths.append(party)
-        return DIES
-
+    fault = Always("shop", "forward", DIES)
     trainer, _ = make(tmp_path, fault, restarts=2)
     with pytest.raises(
         splitop.PartLostError,
@@ -253,7 +259,7 @@ def test_a_part_that_dies_again_and_again(tmp_path: pathlib.Path) -> None:
         r"step 1\. The log of its machine may say why\. Received: it has died\.",
     ):
         trainer.train(BATCHES, 3)
-    assert len(deaths) == 3
+    assert fault.calls == 3
 
 
 @pytest.mark.parametrize(("seed", "staleness"), [(1, 0), (1, 1)])
@@ -317,18 +323,11 @@ def test_a_part_that_is_not_there_yet(
 
 def test_a_part_that_dies_as_it_starts(tmp_path: pathlib.Path) -> None:
     """Its process was there: that counts."""
-    asked: list[str] = []
-
-    def fault(party: str, method: str) -> str | None:
-        if (party, method) != ("shop", "start"):
-            return None
-        asked.append(party)
-        return UNREACHABLE
-
+    fault = Always("shop", "start", UNREACHABLE)
     trainer, _ = make(tmp_path, fault, restarts=2)
     with pytest.raises(splitop.PartLostError, match=r"more than 2 times in a row: .* phase start"):
         trainer.train(BATCHES, 1)
-    assert len(asked) == 3
+    assert fault.calls == 3
 
 
 def test_an_error_comes_without_a_traceback(tmp_path: pathlib.Path) -> None:
