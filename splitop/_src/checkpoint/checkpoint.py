@@ -16,7 +16,7 @@ from splitop._src.checkpoint.fit import build_optimizers, check_fit
 from splitop._src.checkpoint.manifest import Manifest
 from splitop._src.checkpoint.state import State, check_values
 from splitop._src.checkpoint.steps import whole_step
-from splitop._src.checkpoint.store import Save, Store
+from splitop._src.checkpoint.store import Save, Store, unusable
 from splitop._src.errors import CheckpointError
 from splitop._src.names import describe
 
@@ -154,10 +154,7 @@ class Checkpoint:
             try:
                 return str(self._store.write(step, fill, self._keep).path)
             except _FULL as error:
-                raise CheckpointError(
-                    "the directory of the checkpoints can't be written. "
-                    f"Received: {str(self.directory)!r}: {error.message}."
-                ) from error
+                raise unusable(self.directory, "written", error.message) from error
 
     def restore(self, step: int | None = None, *, session: Any | None = None) -> int | None:
         """Sets all variables of all parts from a checkpoint.

@@ -87,10 +87,7 @@ class Store:
         try:
             names = os.listdir(self.directory)
         except OSError as error:
-            raise CheckpointError(
-                "the directory of the checkpoints can't be read. "
-                f"Received: {str(self.directory)!r}: {error.strerror}."
-            ) from error
+            raise unusable(self.directory, "read", error.strerror) from error
         matches = [match for match in map(_SAVE.fullmatch, names) if match]
         return sorted(Save(int(m[1]), int(m[2]), self.directory / m[0]) for m in matches)
 
@@ -101,10 +98,7 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise CheckpointError(
-                "the directory of the checkpoints can't be read. "
-                f"Received: {str(self.directory)!r}: {error.strerror}."
-            ) from error
+            raise unusable(self.directory, "read", error.strerror) from error
 
     def claim(self, owner: str, after: str | None) -> None:
         """From now on refuses saves of those who have claimed the directory before.
@@ -215,10 +209,7 @@ class Store:
                 finally:  # Closing alone leaves it to processes that were forked meanwhile.
                     fcntl.flock(lock, fcntl.LOCK_UN)
             except OSError as error:
-                raise CheckpointError(
-                    "the directory of the checkpoints can't be written. "
-                    f"Received: {str(self.directory)!r}: {error.strerror}."
-                ) from error
+                raise unusable(self.directory, "written", error.strerror) from error
 
     def _check_owner(self, *allowed: str | None) -> None:
         found = self.owner()
@@ -240,6 +231,13 @@ class Store:
             if all(_hold_alone(save.path / part, held) for part in sorted(save.parts)):
                 save.path.rename(self.directory / _REMOVED)
                 shutil.rmtree(self.directory / _REMOVED)
+
+
+def unusable(directory: pathlib.Path, what: str, reason: str | None) -> CheckpointError:
+    """The error where a directory can't be "read" or "written"."""
+    return CheckpointError(
+        f"the directory of the checkpoints can't be {what}. Received: {str(directory)!r}: {reason}."
+    )
 
 
 def _short(owner: str | None) -> str:
