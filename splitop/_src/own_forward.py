@@ -13,9 +13,6 @@ from splitop._src.graph.layers import DenseLayer
 from splitop._src.validate import Call
 from splitop._src.xla import in_xla
 
-# Of a layer. The products of larger ones are faster in TensorFlow (docs/performance.md).
-_MOST_WEIGHTS = 1 << 19
-
 Chain = Sequence[DenseLayer]
 
 
@@ -88,12 +85,7 @@ def _is_idle(
 
 def _fits(layer: DenseLayer, call: Call) -> bool:
     kernel = _variable(call, layer.kernel)
-    return (
-        kernel.shape.rank == 2
-        and kernel.dtype == layer.x.dtype
-        and not may_be_on_gpu(kernel)
-        and layer.inputs * layer.outputs <= _MOST_WEIGHTS
-    )
+    return kernel.shape.rank == 2 and kernel.dtype == layer.x.dtype and not may_be_on_gpu(kernel)
 
 
 def _variable(call: Call, index: int) -> Any:

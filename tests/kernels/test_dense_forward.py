@@ -107,6 +107,17 @@ def test_odd_sizes(isa: str, dtype, batch: int, widths: tuple[int, ...]) -> None
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch", [23, 400])
+@pytest.mark.parametrize("widths", [(1024, 257), (512, 300, 140)])
+def test_several_blocks_of_each_size(isa: str, dtype, batch: int, widths: tuple[int, ...]) -> None:
+    """Rows of x that alias in the cache (1024, and 512 in float64) are copied."""
+    depth = len(widths) - 1
+    assert_steps_accurate(
+        make_problem(dtype, batch, widths, ["relu"] * depth, [True] * depth, "adam"), num_threads=2
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_same_bits_whatever_the_thread_count(isa: str, dtype) -> None:
     activations = ["relu", "gelu" if dtype is np.float32 else "silu", "linear"]
     problem = make_problem(dtype, 130, (515, 301, 203, 77), activations, [True] * 3, "adam")

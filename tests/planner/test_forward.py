@@ -12,7 +12,6 @@ import pytest
 import tensorflow as tf
 
 import splitop
-from splitop._src import own_forward
 from tests import oracle
 from tests.op.buffers import addresses
 
@@ -205,9 +204,37 @@ def test_clipping_by_value() -> None:
         np.testing.assert_allclose(value, reference, 2e-5, 2e-5)
 
 
-def test_large_layers_are_tensorflows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_forward, "_MOST_WEIGHTS", WIDTH * WIDTH - 1)
-    assert Step(dense_model("relu", "tanh")).forward == [False]
+def test_large_layers() -> None:
+    width, outputs, batch = 1100, 300, 40
+    random = np.random.default_rng(7)
+    x = tf.constant(random.standard_normal((batch, width)), tf.float32)
+    seed = tf.constant(random.standard_normal((batch, outputs)) / batch, tf.float32)
+    weights = []
+    for backend in ("auto", "reference"):
+        keras.utils.set_random_seed(7)
+        parts = [layers.Dense(width, "relu"), layers.Dense(outputs, "tanh")]
+        model = keras.Sequential([keras.Input((width,)), *parts])
+        optimizer = keras.optimizers.SGD(0.1)
+        optimizer.build(model.trainable_variables)
+        for _ in range(3):
+            plan = _take_large_step(model, optimizer, x, seed, backend)
+            assert [chain.forward for chain in plan.chains] == [True] * (backend == "auto")
+        weights.append(model.get_weights())
+    for value, reference in zip(*weights, strict=True):
+        np.testing.assert_allclose(value, reference, 2e-5, 2e-6)
+
+
+def _take_large_step(model, optimizer, x, seed, backend: str) -> splitop.Plan:
+    plans = []
+
+    @tf.function(autograph=False)
+    def step(x, seed):
+        variables = model.trainable_variables
+        plans.append(splitop.plan(optimizer, model(x), variables, seed, backend=backend))
+        plans[0].apply()
+
+    step(x, seed)
+    return plans[0]
 
 
 def test_mixed_precision_is_tensorflows() -> None:

@@ -30,25 +30,29 @@ struct WantedActivations {
   int count() const { return z + y; }
 };
 
-// How a layer's activations are shared out: panels of columns and, where these are too few for the
-// workers, blocks of their rows. Each task copies its panel of W.
+// How a layer's activations are shared out: in blocks of columns, as wide as leaves tasks for all
+// workers, and where these are too few, of rows.
 template <typename E>
 struct ForwardTasks {
   static constexpr int64_t kTasksPerWorker = 4;
 
-  int64_t panels;
-  int64_t rows;  // of a block
-  int64_t blocks;
+  int64_t cols;  // of a block
+  int64_t rows;
+  int64_t blocks_of_cols;
+  int64_t blocks_of_rows;
 
   ForwardTasks(const DenseChainKernels<E>& kernels, int64_t batch, int64_t outputs,
-               int32_t num_workers)
-      : panels(ceil_div(outputs, kernels.tile_cols)) {
-    const int64_t wanted = ceil_div(kTasksPerWorker * num_workers, panels);
-    rows = round_up(ceil_div(batch, wanted), kernels.max_row_block);
-    blocks = ceil_div(batch, rows);
+               int32_t num_workers) {
+    const int64_t wanted = kTasksPerWorker * num_workers;
+    const int64_t share = round_up(ceil_div(outputs, wanted), kernels.tile_cols);
+    cols = std::min(share, kernels.forward_cols);
+    blocks_of_cols = ceil_div(outputs, cols);
+    const int64_t tall = ceil_div(batch, ceil_div(wanted, blocks_of_cols));
+    rows = std::min(round_up(tall, kernels.max_row_block), kernels.forward_rows);
+    blocks_of_rows = ceil_div(batch, rows);
   }
 
-  int64_t count() const { return blocks * panels; }
+  int64_t count() const { return blocks_of_cols * blocks_of_rows; }
 };
 
 // Makes room in the scratch for what the forward pass of the chain makes, and needs.
@@ -61,7 +65,7 @@ void add_forward(const DenseChainKernels<E>& kernels, const splitop_dense_chain&
     const splitop_dense_layer& layer = chain.layers[l];
     layout->activations +=
         WantedActivations(chain, l).count() * round_up(chain.batch * layer.outputs, unit);
-    layout->worker = std::max(layout->worker, round_up(layer.inputs * kernels.tile_cols, unit));
+    layout->worker = std::max(layout->worker, round_up(kernels.forward_scratch(), unit));
     workers = std::max(workers,
                        ForwardTasks<E>(kernels, chain.batch, layer.outputs, num_workers).count());
   }
@@ -122,14 +126,14 @@ class ChainForward {
     const ForwardTasks<T> tasks(kernels_, job.batch, job.outputs, layout_.num_workers);
     parallel_tasks(
         executor_, layout_.num_workers, tasks.count(), flops, [&](int64_t task, int32_t worker) {
-          const int64_t begin = task % tasks.blocks * tasks.rows;
-          const int64_t first = task / tasks.blocks * kernels_.tile_cols;
-          kernels_.forward_panel(job, begin, std::min(begin + tasks.rows, job.batch), first,
-                                 std::min(kernels_.tile_cols, job.outputs - first), panel(worker));
+          const int64_t begin = task % tasks.blocks_of_rows * tasks.rows;
+          const int64_t first = task / tasks.blocks_of_rows * tasks.cols;
+          kernels_.forward_block(job, begin, std::min(begin + tasks.rows, job.batch), first,
+                                 std::min(tasks.cols, job.outputs - first), worker_scratch(worker));
         });
   }
 
-  T* panel(int32_t worker) const {
+  T* worker_scratch(int32_t worker) const {
     return scratch_ + layout_.gradients() + worker * layout_.worker;
   }
 

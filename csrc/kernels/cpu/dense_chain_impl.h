@@ -1,10 +1,9 @@
 // The dense chain's inner work, compiled once an instruction set (dense_chain_*.cpp).
 //
-// A task owns a block of rows of W (some columns of x). While those rows are in the cache
-// it makes the same columns of dL/dx = G W^T, turns them into the layer below's G, and
-// then runs dL/dW = x^T G, kUpdateCols columns at a time, each consumed by the update as
-// soon as it is complete. So W is fetched from memory once a step, and the weight gradient never
-// leaves the cache.
+// A task owns a block of rows of W (some columns of x), and goes through its columns a block at a
+// time. While that block is in the cache it adds its part to dL/dx = G W^T, makes
+// dL/dW = x^T G, and updates it. So W is fetched from memory once a step, and the weight gradient
+// never leaves the cache. At last the task turns its columns of dL/dx into the layer below's G.
 //
 // G is kept twice, as panels of columns and as panels of the batch, so that both products
 // read it contiguously and the big matrix W needs no packing.
@@ -29,7 +28,7 @@
 namespace splitop {
 namespace {
 
-constexpr int64_t kUpdateCols = 256;  // columns of the weight gradient that are held at a time
+constexpr int64_t kColBlock = kDepthBlock;  // columns of W that are worked on at a time
 
 template <typename T>
 constexpr int64_t kMaxRowBlock = 16 * kTileRows;
@@ -167,9 +166,7 @@ void finish_columns(const Gradient<E>& gradient, const E* seed, int64_t begin, i
 
 // ---- the two products ----
 
-// Rows of W whose starts are this far apart share the sets of the first-level cache.
-constexpr int64_t kAliasedBytes = 4096;
-constexpr int64_t kAliasedBatch = 256;  // from here on it pays to copy them out of each other's way
+constexpr int64_t kAliasedBatch = 256;  // from here on it pays to copy rows of W that alias
 
 // A block of W, a tile of rows after the other.
 template <typename T>
@@ -184,157 +181,175 @@ template <typename E, typename T>
 KernelBlock<T> kernel_block(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
                             int64_t depth, T* copy) {
   const E* w = job.read_kernel + begin * job.outputs + first;
-  if constexpr (kIsShort<E>) {
-    for (int64_t i = 0; i < end - begin; ++i) {
-      for (int64_t k = 0; k < depth; ++k) copy[i * kDepthBlock + k] = widen(w[i * job.outputs + k]);
-    }
-    return {{copy, kDepthBlock, 1}, kTileRows * kDepthBlock};
-  } else {
-    const bool aliased = job.outputs * static_cast<int64_t>(sizeof(T)) % kAliasedBytes == 0;
-    if (!aliased || job.gradient->batch < kAliasedBatch) {
+  if constexpr (!kIsShort<E>) {
+    if (!rows_alias<T>(job.outputs) || job.gradient->batch < kAliasedBatch) {
       return {{w, job.outputs, 1}, kTileRows * job.outputs};
     }
-    for (int64_t i = 0; i < end - begin; ++i) {
-      T* column = copy + i / kTileRows * kTileRows * kDepthBlock + i % kTileRows;
-      for (int64_t k = 0; k < depth; ++k) column[k * kTileRows] = w[i * job.outputs + k];
-    }
-    return {{copy, 1, kTileRows}, kTileRows * kDepthBlock};
   }
+  for (int64_t i = 0; i < end - begin; ++i) {
+    for (int64_t k = 0; k < depth; ++k) copy[i * kDepthBlock + k] = widen(w[i * job.outputs + k]);
+  }
+  return {{copy, kDepthBlock, 1}, kTileRows * kDepthBlock};
 }
 
-// Columns [begin, end) of dL/dx, transposed: below.by_column = W G^T.
+// What the columns [first, first + width) of W add to columns [begin, end) of dL/dx, transposed:
+// below.by_column = W G^T.
 template <typename E, typename T = Accumulator<E>>
-void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
+void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
+                    int64_t width, T* scratch) {
   constexpr int64_t kCols = kTileCols<T>;
   const Gradient<E>& g = *job.gradient;
-  for (int64_t k = 0; k < job.outputs; k += kDepthBlock) {
-    const int64_t depth = min64(kDepthBlock, job.outputs - k);
-    const KernelBlock<T> w = kernel_block(job, begin, end, k, depth, scratch);
-    for (int64_t row = 0; row < g.batch; row += kCols) {
-      const T* panel = g.by_column + row * job.outputs + k * kCols;
-      T* out = job.below->by_column + row * job.inputs;
-      TileRows<T> a = w.rows;
-      for (int64_t i = begin; i < end; i += kTileRows) {
-        const int rows = static_cast<int>(min64(kTileRows, end - i));
-        tile<T>(rows, depth, a, panel, out + i * kCols, kCols, k > 0);
-        a.data += w.tile_stride;
-      }
-    }
-  }
-}
-
-// Columns [begin, end) of x as panels of kTileRows: [panel][batch][kTileRows].
-template <typename E, typename T>
-void pack_input(const LayerJob<E>& job, int64_t begin, int64_t end, T* packed) {
-  const int64_t batch = job.gradient->batch;
-  for (int64_t b = 0; b < batch; ++b) {
-    const E* x = job.x + b * job.inputs;
+  const KernelBlock<T> w = kernel_block(job, begin, end, first, width, scratch);
+  for (int64_t row = 0; row < g.batch; row += kCols) {
+    const T* panel = g.by_column + row * job.outputs + first * kCols;
+    T* out = job.below->by_column + row * job.inputs;
+    TileRows<T> a = w.rows;
     for (int64_t i = begin; i < end; i += kTileRows) {
+      const int rows = static_cast<int>(min64(kTileRows, end - i));
+      tile<T>(rows, width, a, panel, out + i * kCols, kCols, first > 0);
+      a.data += w.tile_stride;
+    }
+  }
+}
+
+// Columns [begin, end) of x as panels of kTileRows: [panel][batch][kTileRows]. A few rows of x at a
+// time, so that they stay in the cache while they are shared out, whatever their distance.
+template <typename E, typename T>
+const T* pack_input(const LayerJob<E>& job, int64_t begin, int64_t end, T* packed) {
+  constexpr int64_t kRowsOfX = 8;
+  const int64_t batch = job.gradient->batch;
+  for (int64_t first = 0; first < batch; first += kRowsOfX) {
+    const int64_t last = min64(first + kRowsOfX, batch);
+    for (int64_t i = begin; i < end; i += kTileRows) {
+      T* panel = packed + (i - begin) * batch;
       const int64_t rows = min64(kTileRows, end - i);
-      T* panel = packed + (i - begin) * batch + b * kTileRows;
-      for (int64_t r = 0; r < rows; ++r) panel[r] = widen(x[i + r]);
-    }
-  }
-}
-
-// Asks for what the update of a tile will read and write.
-template <typename T>
-void prefetch_tile(const splitop_variable& variable, int32_t num_slots, int64_t rows,
-                   int64_t stride, int64_t offset) {
-  constexpr int64_t kLine = 64 / sizeof(T);
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < kTileCols<T>; c += kLine) {
-      const int64_t at = offset + r * stride + c;
-      __builtin_prefetch(static_cast<const T*>(variable.value) + at, 1, 2);
-      for (int32_t s = 0; s < num_slots; ++s) {
-        __builtin_prefetch(static_cast<const T*>(variable.slots[s]) + at, 1, 2);
-      }
-    }
-  }
-}
-
-// Rows [begin, end) of dL/dW = x^T G, kUpdateCols columns at a time. `ahead(rows, element)` is
-// called before a tile of so many rows is made, from that element of W on; `consume(row, first,
-// width, gradient)` has the elements [first, first + width) of a row.
-template <typename E, typename T, typename Ahead, typename Consume>
-void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch,
-                     const Ahead& ahead, const Consume& consume) {
-  constexpr int64_t kCols = kTileCols<T>;
-  const Gradient<E>& g = *job.gradient;
-  T* gradient = scratch;  // [end - begin, kUpdateCols]
-  T* packed = scratch + kMaxRowBlock<T> * kUpdateCols;
-  pack_input(job, begin, end, packed);
-  for (int64_t first = 0; first < job.outputs; first += kUpdateCols) {
-    const int64_t width = min64(kUpdateCols, job.outputs - first);
-    for (int64_t k = 0; k < g.batch; k += kDepthBlock) {
-      const int64_t depth = min64(kDepthBlock, g.batch - k);
-      for (int64_t j = 0; j < width; j += kCols) {
-        const T* panel = g.by_batch + (first + j) * g.batch + k * kCols;
-        for (int64_t i = begin; i < end; i += kTileRows) {
-          const int rows = static_cast<int>(min64(kTileRows, end - i));
-          if (k == 0) ahead(rows, i * job.outputs + first + j);
-          tile<T>(rows, depth, {packed + (i - begin) * g.batch + k * kTileRows, 1, kTileRows},
-                  panel, gradient + (i - begin) * kUpdateCols + j, kUpdateCols, k > 0);
+      for (int64_t b = first; b < last; ++b) {
+        const E* x = job.x + b * job.inputs + i;
+        if (rows == kTileRows) {  // of a known size: without a loop
+          for (int r = 0; r < kTileRows; ++r) panel[b * kTileRows + r] = widen(x[r]);
+        } else {
+          for (int64_t r = 0; r < rows; ++r) panel[b * kTileRows + r] = widen(x[r]);
         }
       }
     }
-    for (int64_t i = begin; i < end; ++i) {
-      consume(i, first, width, gradient + (i - begin) * kUpdateCols);
+  }
+  return packed;
+}
+
+// What the update of a tile will read and write.
+template <typename T>
+RowsAhead<T> updated_rows(const splitop_variable& variable, int32_t num_slots, int64_t rows,
+                          int64_t stride, int64_t offset) {
+  static_assert((1 + SPLITOP_MAX_SLOTS) * kTileRows <= RowsAhead<T>::kMost);
+  RowsAhead<T> ahead;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t at = offset + r * stride;
+    ahead.add(static_cast<const T*>(variable.value) + at);
+    for (int32_t s = 0; s < num_slots; ++s) {
+      ahead.add(static_cast<const T*>(variable.slots[s]) + at);
+    }
+  }
+  return ahead;
+}
+
+// Rows [begin, end) and columns [first, first + width) of dL/dW = x^T G, [end - begin, kColBlock].
+// packed: those of x. ahead(rows, element): what will be wanted of W and its slots for a tile of so
+// many rows, from that element on.
+template <typename E, typename T, typename Ahead>
+void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
+                     int64_t width, const T* packed, const Ahead& ahead, T* gradient) {
+  constexpr int64_t kCols = kTileCols<T>;
+  const Gradient<E>& g = *job.gradient;
+  for (int64_t k = 0; k < g.batch; k += kDepthBlock) {
+    const int64_t depth = min64(kDepthBlock, g.batch - k);
+    const bool last = k + depth == g.batch;
+    for (int64_t j = 0; j < width; j += kCols) {
+      const T* panel = g.by_batch + (first + j) * g.batch + k * kCols;
+      for (int64_t i = begin; i < end; i += kTileRows) {
+        const int rows = static_cast<int>(min64(kTileRows, end - i));
+        tile<T>(rows, depth, {packed + (i - begin) * g.batch + k * kTileRows, 1, kTileRows}, panel,
+                gradient + (i - begin) * kColBlock + j, kColBlock, k > 0,
+                last ? ahead(rows, i * job.outputs + first + j) : RowsAhead<T>());
+      }
     }
   }
 }
 
-// Rows [begin, end) of dL/dW, and their update.
-template <typename E, typename T>
-void weight_update(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
+// A worker's scratch: a block of W or of its gradient, then columns of x.
+template <typename T>
+T* packed_input(T* scratch) {
+  return scratch + kMaxRowBlock<T> * kColBlock;
+}
+
+template <typename T>
+int64_t worker_scratch(int64_t batch) {
+  return kMaxRowBlock<T> * (kColBlock + batch);
+}
+
+// Calls body(first, width) for each block of columns of W.
+template <typename E, typename Body>
+void for_column_blocks(const LayerJob<E>& job, const Body& body) {
+  for (int64_t first = 0; first < job.outputs; first += kColBlock) {
+    body(first, min64(kColBlock, job.outputs - first));
+  }
+}
+
+template <typename E, typename T = Accumulator<E>>
+void input_gradient_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
+  for_column_blocks(job, [&](int64_t first, int64_t width) {
+    input_gradient(job, begin, end, first, width, scratch);
+  });
+  finish_columns<E>(*job.below, nullptr, begin, end, job.rule, job.hyper);
+}
+
+template <typename E, typename T = Accumulator<E>>
+void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
   const int32_t num_slots = splitop_num_slots(job.rule);
-  weight_gradient(
-      job, begin, end, scratch,
-      [&](int rows, int64_t element) {
-        prefetch_tile<T>(job.kernel, num_slots, rows, job.outputs, element);
-      },
-      [&](int64_t row, int64_t first, int64_t width, const T* gradient) {
-        update_variable(job.rule, job.kernel, job.hyper, row * job.outputs + first, width,
-                        gradient);
-      });
+  const T* const packed = pack_input(job, begin, end, packed_input(scratch));
+  for_column_blocks(job, [&](int64_t first, int64_t width) {
+    if (job.below != nullptr) input_gradient(job, begin, end, first, width, scratch);
+    weight_gradient(
+        job, begin, end, first, width, packed,
+        [&](int rows, int64_t element) {
+          return updated_rows<T>(job.kernel, num_slots, rows, job.outputs, element);
+        },
+        scratch);
+    for (int64_t i = begin; i < end; ++i) {
+      update_variable(job.rule, job.kernel, job.hyper, i * job.outputs + first, width,
+                      scratch + (i - begin) * kColBlock);
+    }
+  });
+  if (job.below != nullptr) {
+    finish_columns<E>(*job.below, nullptr, begin, end, job.rule, job.hyper);
+  }
 }
 
 template <typename E, typename T = Accumulator<E>>
 void weight_squares(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch,
                     double* squares) {
   for (int64_t i = begin; i < end; ++i) squares[i] = 0;
-  weight_gradient(
-      job, begin, end, scratch, [](int, int64_t) {},
-      [&](int64_t row, int64_t, int64_t width, const T* gradient) {
-        squares[row] += sum_squares(gradient, width);
-      });
+  const T* const packed = pack_input(job, begin, end, packed_input(scratch));
+  for_column_blocks(job, [&](int64_t first, int64_t width) {
+    weight_gradient(
+        job, begin, end, first, width, packed, [](int, int64_t) { return RowsAhead<T>(); },
+        scratch);
+    for (int64_t i = begin; i < end; ++i) {
+      squares[i] += sum_squares(scratch + (i - begin) * kColBlock, width);
+    }
+  });
 }
 
 // ---- the table ----
-
-template <typename T>
-int64_t worker_scratch(int64_t batch) {
-  return kMaxRowBlock<T> * (kUpdateCols + batch);
-}
-
-template <typename E, typename T = Accumulator<E>>
-void input_gradient_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
-  input_gradient(job, begin, end, scratch);
-  finish_columns<E>(*job.below, nullptr, begin, end, job.rule, job.hyper);
-}
-
-template <typename E, typename T = Accumulator<E>>
-void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
-  if (job.below != nullptr) input_gradient_rows(job, begin, end, scratch);
-  weight_update(job, begin, end, scratch);
-}
 
 template <typename E, typename T = Accumulator<E>>
 constexpr DenseChainKernels<E> kKernels = {kTileCols<T>,
                                            kMaxRowBlock<T>,
                                            worker_scratch<T>,
                                            finish_columns<E>,
-                                           forward_panel<T>,
+                                           kForwardRows,
+                                           kForwardCols,
+                                           ForwardScratch<T>::size,
+                                           forward_block<T>,
                                            layer_rows<E>,
                                            input_gradient_rows<E>,
                                            weight_squares<E>,
@@ -347,10 +362,10 @@ constexpr DenseChainKernels<E> kKernels = {kTileCols<T>,
                                            looked_up_rows<T>,
                                            all_rows<T>};
 
-static_assert(kDepthBlock <= kUpdateCols);  // a block of the kernel fits into the scratch
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
 static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);
-static_assert(kUpdateCols % kTileCols<float> == 0);
+static_assert(kColBlock % kTileCols<float> == 0);
+static_assert(kForwardCols % kTileCols<float> == 0);
 
 }  // namespace
 }  // namespace splitop

@@ -108,10 +108,13 @@ struct DenseChainKernels {
   void (*top_columns)(const Gradient<E>& top, const E* seed, int64_t begin, int64_t end,
                       splitop_update_rule rule, const T* hyper);
 
-  // Makes rows [begin, end) of columns [first, first + width) of a layer's activations. width: at
-  // most tile_cols. panel: inputs * tile_cols elements of scratch.
-  void (*forward_panel)(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
-                        int64_t width, T* panel);
+  int64_t forward_rows;          // that forward_block makes at most
+  int64_t forward_cols;          // likewise; a multiple of tile_cols
+  int64_t (*forward_scratch)();  // elements of scratch that it needs
+
+  // Makes rows [begin, end) of columns [first, first + width) of a layer's activations.
+  void (*forward_block)(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
+                        int64_t width, T* scratch);
 
   // Rows [begin, end) of the layer's kernel, a range as above: the same columns of the
   // gradient below, then the weight gradient and its update.

@@ -1,7 +1,8 @@
 // The forward pass of a dense layer, y = act(x W + b). Compiled once an instruction set.
 //
-// A task owns some rows of a panel of columns of y, as wide as a register tile. It copies those
-// columns of W, which takes little time beside the product, and reads x in place.
+// A task owns a block of y. It goes through W, kDepthBlock rows at a time: those of its columns
+// are copied to panels, and while all its rows of x are multiplied by them, the next ones are asked
+// for.
 #ifndef SPLITOP_KERNELS_CPU_DENSE_FORWARD_H_
 #define SPLITOP_KERNELS_CPU_DENSE_FORWARD_H_
 
@@ -12,84 +13,130 @@
 namespace splitop {
 namespace {
 
-// A register tile of z, then of y.
+constexpr int64_t kForwardCols = 128;  // of y, at most, that a task makes
+constexpr int64_t kForwardRows = 384;  // likewise
+
+// What a worker holds: rows of W, panel by panel, and x W.
 template <typename T>
-struct OutputTile {
-  static constexpr int64_t kRows = kTileRows;
-  static constexpr int64_t kCols = kTileCols<T>;
-  alignas(kVectorBytes) T at[kRows][kCols];
+struct ForwardScratch {
+  T* panels;   // [width / kTileCols][kDepthBlock][kTileCols]
+  T* product;  // [rows, kForwardCols]
+
+  explicit ForwardScratch(T* scratch)
+      : panels(scratch), product(scratch + kDepthBlock * kForwardCols) {}
+
+  static int64_t size() { return (kDepthBlock + kForwardRows) * kForwardCols; }
 };
 
-// Columns [first, first + width) of W, [inputs][kTileCols], and of b; what is missing is 0.
+// Rows [k, k + depth) and columns [first, first + width) of W as panels; what is missing is 0.
 template <typename T>
-void pack_columns(const ForwardJob<T>& job, int64_t first, int64_t width, T* panel, T* bias) {
+void pack_kernel(const ForwardJob<T>& job, int64_t k, int64_t depth, int64_t first, int64_t width,
+                 T* panels) {
   constexpr int64_t kCols = kTileCols<T>;
-  for (int64_t i = 0; i < job.inputs; ++i) {
-    const T* w = job.kernel + i * job.outputs + first;
-    T* to = panel + i * kCols;
-    if (width == kCols) {
-      __builtin_memcpy(to, w, sizeof(T) * kCols);
-    } else {
-      for (int64_t j = 0; j < kCols; ++j) to[j] = j < width ? w[j] : T(0);
+  for (int64_t i = 0; i < depth; ++i) {
+    const T* w = job.kernel + (k + i) * job.outputs + first;
+    for (int64_t j = 0; j < width; j += kCols) {
+      T* to = panels + j * kDepthBlock + i * kCols;
+      const int64_t valid = min64(kCols, width - j);
+      if (valid == kCols) {
+        __builtin_memcpy(to, w + j, sizeof(T) * kCols);
+      } else {
+        for (int64_t c = 0; c < kCols; ++c) to[c] = c < valid ? w[j + c] : T(0);
+      }
     }
   }
-  const bool has_bias = job.bias != nullptr;
-  for (int64_t j = 0; j < kCols; ++j) bias[j] = has_bias && j < width ? job.bias[first + j] : T(0);
+}
+
+// Rows of x are read in place, or copied to `copy`, [kTileRows, kDepthBlock], where they would
+// push each other out of the first-level cache.
+template <typename T>
+TileRows<T> rows_of_x(const ForwardJob<T>& job, int64_t row, int rows, int64_t k, int64_t depth,
+                      T* copy) {
+  const T* x = job.x + row * job.inputs + k;
+  if (!rows_alias<T>(job.inputs)) return {x, job.inputs, 1};
+  for (int r = 0; r < rows; ++r) {
+    for (int64_t j = 0; j < depth; ++j) copy[r * kDepthBlock + j] = x[r * job.inputs + j];
+  }
+  return {copy, kDepthBlock, 1};
+}
+
+// Asks for one of `parts` shares of `rows` rows of `width` elements, from `first` on.
+template <typename T>
+void add_share(const T* first, int64_t stride, int64_t rows, int64_t width, int64_t part,
+               int64_t parts, RowsAhead<T>* ahead) {
+  const int64_t end = rows * (part + 1) / parts;
+  for (int64_t i = rows * part / parts; i < end; ++i) {
+    for (int64_t j = 0; j < width; j += kTileCols<T>) ahead->add(first + i * stride + j);
+  }
+}
+
+// The product gets what rows [k, k + depth) of W add to it. It has `rows` rows, from `begin` on.
+template <typename T>
+void add_to_product(const ForwardJob<T>& job, int64_t begin, int64_t rows, int64_t first,
+                    int64_t width, int64_t k, const ForwardScratch<T>& scratch) {
+  constexpr int64_t kCols = kTileCols<T>;
+  alignas(kVectorBytes) T copy[kTileRows * kDepthBlock];
+  const int64_t depth = min64(kDepthBlock, job.inputs - k);
+  pack_kernel(job, k, depth, first, width, scratch.panels);
+  const int64_t next = k + depth;
+  const int64_t next_depth = min64(kDepthBlock, job.inputs - next);
+  const T* next_w = job.kernel + next * job.outputs + first;
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  const int64_t panels = (width + kCols - 1) / kCols;
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int64_t i = t * kTileRows;
+    const int tile_rows = static_cast<int>(min64(kTileRows, rows - i));
+    const TileRows<T> x = rows_of_x(job, begin + i, tile_rows, k, depth, copy);
+    const T* next_x = job.x + (begin + i + kTileRows) * job.inputs + k;
+    const int64_t next_rows = t + 1 < tiles ? min64(kTileRows, rows - i - kTileRows) : 0;
+    for (int64_t j = 0; j < width; j += kCols) {
+      RowsAhead<T> ahead;
+      add_share(next_w + j, job.outputs, next_depth, kCols, t, tiles, &ahead);
+      add_share(next_x, job.inputs, next_rows, depth, j / kCols, panels, &ahead);
+      tile<T>(tile_rows, depth, x, scratch.panels + j * kDepthBlock,
+              scratch.product + i * kForwardCols + j, kForwardCols, k > 0, ahead);
+    }
+  }
 }
 
 template <typename T>
-void store_tile(const OutputTile<T>& tile, int64_t rows, int64_t width, int64_t stride, T* to) {
-  constexpr int64_t kCols = OutputTile<T>::kCols;
+void copy_rows(const T* from, int64_t rows, int64_t width, int64_t stride, T* to) {
   for (int64_t i = 0; i < rows; ++i) {
-    if (width == kCols) {
-      __builtin_memcpy(to + i * stride, tile.at[i], sizeof(T) * kCols);
-    } else {
-      for (int64_t j = 0; j < width; ++j) to[i * stride + j] = tile.at[i][j];
-    }
+    __builtin_memcpy(to + i * stride, from + i * kForwardCols, sizeof(T) * width);
   }
 }
 
+// x W becomes what is wanted of the activations from `corner` on.
 template <typename T>
-void activate_tile(splitop_activation activation, T alpha, int64_t rows, OutputTile<T>& tile) {
-  with_activation(activation, [&](auto tag) {
+void finish_product(const ForwardJob<T>& job, int64_t corner, int64_t rows, const T* bias,
+                    int64_t width, T* product) {
+  for (int64_t i = 0; bias != nullptr && i < rows; ++i) {
+    for (int64_t j = 0; j < width; ++j) product[i * kForwardCols + j] += bias[j];
+  }
+  if (job.z != nullptr) copy_rows(product, rows, width, job.outputs, job.z + corner);
+  if (job.y == nullptr) return;
+  with_activation(job.activation, [&](auto tag) {
     for (int64_t i = 0; i < rows; ++i) {
-      for (int64_t j = 0; j < OutputTile<T>::kCols; ++j) {
-        tile.at[i][j] = activation_value<decltype(tag)::kActivation>(tile.at[i][j], alpha);
+      T* const z = product + i * kForwardCols;
+      for (int64_t j = 0; j < width; ++j) {
+        z[j] = activation_value<decltype(tag)::kActivation>(z[j], job.alpha);
       }
     }
   });
+  copy_rows(product, rows, width, job.outputs, job.y + corner);
 }
 
-// x W of a tile becomes what is wanted of its activations.
+// Rows [begin, end) of columns [first, first + width) of the layer's activations: at most
+// kForwardRows and kForwardCols.
 template <typename T>
-void finish_tile(const ForwardJob<T>& job, const T* bias, int64_t rows, int64_t width,
-                 int64_t corner, OutputTile<T>& tile) {
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < OutputTile<T>::kCols; ++j) tile.at[i][j] += bias[j];
+void forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
+                   int64_t width, T* memory) {
+  const ForwardScratch<T> scratch(memory);
+  for (int64_t k = 0; k < job.inputs; k += kDepthBlock) {
+    add_to_product(job, begin, end - begin, first, width, k, scratch);
   }
-  if (job.z != nullptr) store_tile(tile, rows, width, job.outputs, job.z + corner);
-  if (job.y == nullptr) return;
-  activate_tile(job.activation, job.alpha, rows, tile);
-  store_tile(tile, rows, width, job.outputs, job.y + corner);
-}
-
-// Rows [begin, end) of columns [first, first + width) of the layer's activations; at most a panel.
-template <typename T>
-void forward_panel(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
-                   int64_t width, T* panel) {
-  constexpr int64_t kCols = kTileCols<T>;
-  alignas(kVectorBytes) T bias[kCols];
-  OutputTile<T> product;
-  pack_columns(job, first, width, panel, bias);
-  for (int64_t row = begin; row < end; row += kTileRows) {
-    const int rows = static_cast<int>(min64(kTileRows, end - row));
-    const T* x = job.x + row * job.inputs;
-    for (int64_t k = 0; k < job.inputs; k += kDepthBlock) {
-      const int64_t depth = min64(kDepthBlock, job.inputs - k);
-      tile<T>(rows, depth, {x + k, job.inputs, 1}, panel + k * kCols, product.at[0], kCols, k > 0);
-    }
-    finish_tile(job, bias, rows, width, row * job.outputs + first, product);
-  }
+  finish_product(job, begin * job.outputs + first, end - begin,
+                 job.bias != nullptr ? job.bias + first : nullptr, width, scratch.product);
 }
 
 }  // namespace
