@@ -78,7 +78,7 @@ class PlannedChain:
     Attributes:
         layers: At least one; the input of each is the output of the next.
         input_gradient: Whether something below needs the gradient of the chain's input.
-        forward: Whether the op runs the layers' forward pass, too: small chains on CPUs, if nothing
+        forward: Whether the op runs the layers' forward pass, too: on CPUs, if nothing
             else is seen to read what this computes.
     """
 

@@ -104,7 +104,7 @@ def split_minimize(
         first_scope: Name of the variable scope of the first part.
         second_scope: Name of the variable scope of the second part.
         forward: "recompute": run 2 computes the second part from its inputs again, with its weights
-            as they are then; small dense layers inside the fused op, which what is fed for a tensor
+            as they are then; dense layers inside the fused op, which what is fed for a tensor
             in between does not reach. Random numbers, such as dropout's, elements of a data set,
             and what the forward pass or `global_step` moves are those of run 1, kept on their
             device; each run 2 takes its turn after a run 1 then. Other variables are read as they
