@@ -60,13 +60,22 @@ TileRows<T> rows_of_x(const ForwardJob<T>& job, int64_t row, int rows, int64_t k
   return {copy, kDepthBlock, 1};
 }
 
-// Asks for one of `parts` shares of `rows` rows of `width` elements, from `first` on.
+// Rows [row, row + rows) and columns [col, col + cols) of a matrix.
 template <typename T>
-void add_share(const T* first, int64_t stride, int64_t rows, int64_t width, int64_t part,
-               int64_t parts, RowsAhead<T>* ahead) {
-  const int64_t end = rows * (part + 1) / parts;
-  for (int64_t i = rows * part / parts; i < end; ++i) {
-    for (int64_t j = 0; j < width; j += kTileCols<T>) ahead->add(first + i * stride + j);
+struct Block {
+  const T* matrix;
+  int64_t stride;
+  int64_t row, rows;
+  int64_t col, cols;
+};
+
+// Asks for one of `parts` shares of the block's rows.
+template <typename T>
+void add_share(const Block<T>& block, int64_t part, int64_t parts, RowsAhead<T>* ahead) {
+  const int64_t end = block.rows * (part + 1) / parts;
+  for (int64_t i = block.rows * part / parts; i < end; ++i) {
+    const T* row = block.matrix + (block.row + i) * block.stride + block.col;
+    for (int64_t j = 0; j < block.cols; j += kTileCols<T>) ahead->add(row + j);
   }
 }
 
@@ -80,19 +89,20 @@ void add_to_product(const ForwardJob<T>& job, int64_t begin, int64_t rows, int64
   pack_kernel(job, k, depth, first, width, scratch.panels);
   const int64_t next = k + depth;
   const int64_t next_depth = min64(kDepthBlock, job.inputs - next);
-  const T* next_w = job.kernel + next * job.outputs + first;
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
   const int64_t panels = (width + kCols - 1) / kCols;
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t i = t * kTileRows;
     const int tile_rows = static_cast<int>(min64(kTileRows, rows - i));
     const TileRows<T> x = rows_of_x(job, begin + i, tile_rows, k, depth, copy);
-    const T* next_x = job.x + (begin + i + kTileRows) * job.inputs + k;
-    const int64_t next_rows = t + 1 < tiles ? min64(kTileRows, rows - i - kTileRows) : 0;
+    const int64_t next_i = min64(i + kTileRows, rows);
+    const Block<T> next_x{job.x, job.inputs, begin + next_i, min64(kTileRows, rows - next_i),
+                          k,     depth};
     for (int64_t j = 0; j < width; j += kCols) {
       RowsAhead<T> ahead;
-      add_share(next_w + j, job.outputs, next_depth, kCols, t, tiles, &ahead);
-      add_share(next_x, job.inputs, next_rows, depth, j / kCols, panels, &ahead);
+      const Block<T> next_w{job.kernel, job.outputs, next, next_depth, first + j, kCols};
+      add_share(next_w, t, tiles, &ahead);
+      add_share(next_x, j / kCols, panels, &ahead);
       tile<T>(tile_rows, depth, x, scratch.panels + j * kDepthBlock,
               scratch.product + i * kForwardCols + j, kForwardCols, k > 0, ahead);
     }
