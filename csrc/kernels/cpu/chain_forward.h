@@ -44,7 +44,9 @@ struct ForwardTasks {
   ForwardTasks(const DenseChainKernels<E>& kernels, int64_t batch, int64_t outputs,
                int32_t num_workers) {
     const int64_t wanted = kTasksPerWorker * num_workers;
-    const int64_t share = round_up(ceil_div(outputs, wanted), kernels.tile_cols);
+    const int64_t fewest_of_rows = ceil_div(batch, kernels.forward_rows);
+    const int64_t wanted_of_cols = ceil_div(wanted, fewest_of_rows);
+    const int64_t share = round_up(ceil_div(outputs, wanted_of_cols), kernels.tile_cols);
     cols = std::min(share, kernels.forward_cols);
     blocks_of_cols = ceil_div(outputs, cols);
     const int64_t tall = ceil_div(batch, ceil_div(wanted, blocks_of_cols));

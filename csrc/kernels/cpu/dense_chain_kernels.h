@@ -117,7 +117,7 @@ struct DenseChainKernels {
                         int64_t width, T* scratch);
 
   // Rows [begin, end) of the layer's kernel, a range as above: the same columns of the
-  // gradient below, then the weight gradient and its update.
+  // gradient below, the weight gradient and its update.
   void (*layer_rows)(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch);
 
   // The same without the weight gradient and its update; `below` is needed.

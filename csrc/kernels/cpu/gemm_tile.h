@@ -45,6 +45,8 @@ class RowsAhead {
  public:
   static constexpr int64_t kMost = kDepthBlock + kTileRows * kDepthBlock / kTileCols<T>;
 
+  RowsAhead() {}  // leaves the rows as they are: there is one for each tile
+
   void add(const T* row) { rows_[count_++] = row; }
 
   const T* const* begin() const { return rows_; }
@@ -59,7 +61,7 @@ class RowsAhead {
 template <typename T>
 inline void prefetch_row(const T* row) {
   constexpr int64_t kLine = 64 / sizeof(T);
-  for (int64_t c = 0; c < kTileCols<T>; c += kLine) __builtin_prefetch(row + c, 1, 2);
+  for (int64_t c = 0; c < kTileCols<T>; c += kLine) __builtin_prefetch(row + c, 0, 2);
 }
 
 template <typename T, int kRows>
