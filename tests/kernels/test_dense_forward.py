@@ -118,9 +118,10 @@ def test_several_blocks_of_each_size(isa: str, dtype, batch: int, widths: tuple[
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_same_bits_whatever_the_thread_count(isa: str, dtype) -> None:
+@pytest.mark.parametrize("batch", [130, 800])
+def test_same_bits_whatever_the_thread_count(isa: str, dtype, batch: int) -> None:
     activations = ["relu", "gelu" if dtype is np.float32 else "silu", "linear"]
-    problem = make_problem(dtype, 130, (515, 301, 203, 77), activations, [True] * 3, "adam")
+    problem = make_problem(dtype, batch, (515, 301, 203, 77), activations, [True] * 3, "adam")
     once = results(*run_forward(problem, num_threads=1))
     for num_threads in (1, 2, 3, 7, 16):
         again = results(*run_forward(problem, num_threads=num_threads))

@@ -31,7 +31,7 @@ struct WantedActivations {
 };
 
 // How a layer's activations are shared out: in blocks of columns, as wide as leaves tasks for all
-// workers, and where these are too few, of rows.
+// workers, and of rows: where the former are too few, and at most forward_rows.
 template <typename E>
 struct ForwardTasks {
   static constexpr int64_t kTasksPerWorker = 4;
@@ -62,12 +62,12 @@ template <typename E>
 void add_forward(const DenseChainKernels<E>& kernels, const splitop_dense_chain& chain,
                  int32_t num_workers, ScratchLayout* layout) {
   const int64_t unit = kScratchAlignment / sizeof(Accumulator<E>);
+  layout->worker = std::max(layout->worker, round_up(kernels.forward_scratch, unit));
   int64_t workers = layout->num_workers;
   for (int32_t l = 0; l < chain.num_layers; ++l) {
     const splitop_dense_layer& layer = chain.layers[l];
     layout->activations +=
         WantedActivations(chain, l).count() * round_up(chain.batch * layer.outputs, unit);
-    layout->worker = std::max(layout->worker, round_up(kernels.forward_scratch(), unit));
     workers = std::max(workers,
                        ForwardTasks<E>(kernels, chain.batch, layer.outputs, num_workers).count());
   }
@@ -126,17 +126,14 @@ class ChainForward {
     const double flops = 2 * static_cast<double>(job.batch) * static_cast<double>(job.inputs) *
                          static_cast<double>(job.outputs);
     const ForwardTasks<T> tasks(kernels_, job.batch, job.outputs, layout_.num_workers);
-    parallel_tasks(
-        executor_, layout_.num_workers, tasks.count(), flops, [&](int64_t task, int32_t worker) {
-          const int64_t begin = task % tasks.blocks_of_rows * tasks.rows;
-          const int64_t first = task / tasks.blocks_of_rows * tasks.cols;
-          kernels_.forward_block(job, begin, std::min(begin + tasks.rows, job.batch), first,
-                                 std::min(tasks.cols, job.outputs - first), worker_scratch(worker));
-        });
-  }
-
-  T* worker_scratch(int32_t worker) const {
-    return scratch_ + layout_.gradients() + worker * layout_.worker;
+    parallel_tasks(executor_, layout_.num_workers, tasks.count(), flops,
+                   [&](int64_t task, int32_t worker) {
+                     const int64_t begin = task % tasks.blocks_of_rows * tasks.rows;
+                     const int64_t first = task / tasks.blocks_of_rows * tasks.cols;
+                     kernels_.forward_block(job, begin, std::min(begin + tasks.rows, job.batch),
+                                            first, std::min(tasks.cols, job.outputs - first),
+                                            scratch_ + layout_.worker_at(worker));
+                   });
   }
 
   const DenseChainKernels<T>& kernels_;

@@ -29,7 +29,8 @@ struct ScratchLayout {
   int64_t activations = 0;
 
   int64_t gradients() const { return 2 * (by_batch + by_column); }
-  int64_t first_activation() const { return gradients() + num_workers * worker; }
+  int64_t worker_at(int32_t index) const { return gradients() + index * worker; }
+  int64_t first_activation() const { return worker_at(num_workers); }
   int64_t total() const { return first_activation() + activations; }
 };
 
@@ -126,9 +127,7 @@ class ChainWalk {
                    });
   }
 
-  T* worker_scratch(int32_t worker) const {
-    return scratch_ + layout_.gradients() + worker * layout_.worker;
-  }
+  T* worker_scratch(int32_t worker) const { return scratch_ + layout_.worker_at(worker); }
 
   const DenseChainKernels<E>& kernels_;
   const ScratchLayout layout_;

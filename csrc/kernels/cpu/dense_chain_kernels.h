@@ -108,9 +108,9 @@ struct DenseChainKernels {
   void (*top_columns)(const Gradient<E>& top, const E* seed, int64_t begin, int64_t end,
                       splitop_update_rule rule, const T* hyper);
 
-  int64_t forward_rows;          // that forward_block makes at most
-  int64_t forward_cols;          // likewise; a multiple of tile_cols
-  int64_t (*forward_scratch)();  // elements of scratch that it needs
+  int64_t forward_rows;     // that forward_block makes at most
+  int64_t forward_cols;     // likewise; a multiple of tile_cols
+  int64_t forward_scratch;  // elements of scratch that it needs
 
   // Makes rows [begin, end) of columns [first, first + width) of a layer's activations.
   void (*forward_block)(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,

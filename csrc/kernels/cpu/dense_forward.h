@@ -25,7 +25,7 @@ struct ForwardScratch {
   explicit ForwardScratch(T* scratch)
       : panels(scratch), product(scratch + kDepthBlock * kForwardCols) {}
 
-  static int64_t size() { return (kDepthBlock + kForwardRows) * kForwardCols; }
+  static constexpr int64_t kSize = (kDepthBlock + kForwardRows) * kForwardCols;
 };
 
 // Rows [k, k + depth) and columns [first, first + width) of W as panels; what is missing is 0.
