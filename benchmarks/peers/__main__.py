@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(cases: list, seconds: float, json: pathlib.Path) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # torch's optimizers import triton where it is installed, whose LLVM ends a process with TensorFlow.
+    # torch's optimizers import triton where it is installed, which crashes beside TensorFlow.
     sys.modules["triton"] = None  # type: ignore[assignment]
     try:
         import jax  # noqa: F401
