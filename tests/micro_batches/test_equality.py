@@ -78,7 +78,8 @@ def test_the_accuracy_rule(name: str, policy: str) -> None:
     for batch in given[2:]:
         start = micro.state()
         after = [step_from(each, start, batch) for each in (micro, plain, exact)]
-        others = []
+        # By the same chunks as micro, which draws the same roundings, and by others.
+        others = [step_from(chunks, start, batch)]
         for _ in range(4):
             # The masks belong to the rows as they are.
             order = np.arange(BATCH) if masked else random.permutation(BATCH)

@@ -56,6 +56,7 @@ def test_two_machines_under_tls() -> None:
             | {
                 "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
                 "RAY_AUTH_TOKEN": "of-this-test",
+                "RAY_TMPDIR": str(folder),  # Short: it holds sockets.
                 "RAY_USAGE_STATS_ENABLED": "0",
                 "RAY_worker_niceness": "0",
                 "RAY_USE_TLS": "1",

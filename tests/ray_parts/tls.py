@@ -28,7 +28,7 @@ def main(folder: pathlib.Path) -> None:
     cluster = Cluster(
         initialize_head=True,
         connect=True,
-        head_node_args={"num_cpus": 2, "temp_dir": str(folder / "t"), **NODE},
+        head_node_args={"num_cpus": 2, **NODE},
     )
     module = "tests.ray_parts.parts"
     try:
