@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import pathlib
 import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks.peers.cases import select
+from benchmarks.peers.cases import Case, select
+from benchmarks.peers.limits import Limits
+from benchmarks.peers.process import Failure, in_own_process
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 
@@ -31,29 +34,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     json = options.json or RESULTS / ("peers-quick.json" if options.quick else "peers.json")
-    _run(cases, options.seconds if not options.quick else 0, json)
-    return 0
+    return _run(cases, options.seconds if not options.quick else 0, json)
 
 
-def _run(cases: list, seconds: float, json: pathlib.Path) -> None:
+def _run(cases: list[Case], seconds: float, json: pathlib.Path) -> int:
+    missing = [name for name in ("jax", "torch") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SystemExit(f"No {missing[0]}: `make bench-peers` sets up an environment with it.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # torch's optimizers import triton where it is installed, which crashes beside TensorFlow.
-    sys.modules["triton"] = None  # type: ignore[assignment]
-    try:
-        import jax  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise SystemExit(f"{error}: `make bench-peers` sets up an environment with it.") from error
 
     from benchmarks.peers import plot, results, table
     from benchmarks.peers.environment import describe
-    from benchmarks.peers.limits import Limits
-    from benchmarks.peers.run import measure
 
-    limits = Limits()
-    rows = []
+    limits, rows, failures = Limits(), [], []
     start = time.monotonic()
-    for row in measure(cases, seconds, limits):
+    for part, rule in [(case.part, rule) for case in cases for rule in case.rules]:
+        try:
+            row, limits = in_own_process(part, rule, seconds, limits)
+        except Failure as failure:
+            failures.append(str(failure))
+            print(failures[-1], file=sys.stderr, flush=True)
+            continue
         rows.append(row)
         best = row.fastest_other
         print(
@@ -61,12 +62,16 @@ def _run(cases: list, seconds: float, json: pathlib.Path) -> None:
             f"ms, {best} {row.median[best]:.3g} ms",
             flush=True,
         )
-        # What there is stays if a later part fails.
+        # What there is stays if the run is stopped.
         results.save(json, describe(limits), rows)
-    png = json.with_suffix(".png")
-    conditions, rows = results.load(json)
-    plot.save(conditions, rows, png)
-    print(f"\n{table.text(conditions, rows)}\n\nResults: {json}\nPlot: {png}")
+    if rows:
+        png = json.with_suffix(".png")
+        conditions, rows = results.load(json)
+        plot.save(conditions, rows, png)
+        print(f"\n{table.text(conditions, rows)}\n\nResults: {json}\nPlot: {png}")
+    if failures:
+        print("\nNot measured:", *failures, sep="\n", file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

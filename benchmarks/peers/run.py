@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from benchmarks.peers import agreement, timing
-from benchmarks.peers.cases import BATCHES, Case, Part
+from benchmarks.peers.cases import BATCHES, Part
 from benchmarks.peers.jax_peer import Jax
 from benchmarks.peers.limits import Limits
 from benchmarks.peers.peer import Absent, Peer
@@ -39,16 +38,9 @@ MAKERS: dict[str, Callable[[Part, str], Peer]] = {
 }
 
 
-def measure(cases: list[Case], seconds: float, limits: Limits) -> Iterator[Row]:
-    """A row for each part and rule, as soon as it is there."""
-    for case in cases:
-        for rule in case.rules:
-            limits.measure()
-            yield _row(case.part, rule, seconds, limits)
-            gc.collect()
-
-
-def _row(part: Part, rule: str, seconds: float, limits: Limits) -> Row:
+def measure(part: Part, rule: str, seconds: float, limits: Limits) -> Row:
+    """A row; `limits` are measured again before."""
+    limits.measure()
     peers, absent = _build(part, rule)
     agreement.check(peers, SPLITOP)
     times = {peer: 1e3 * np.array(values) for peer, values in timing.times(peers, seconds).items()}

@@ -6,12 +6,14 @@ The steps of torch and JAX are tested where these are installed (`make bench-pee
 from __future__ import annotations
 
 import importlib.util
+import os
 import pathlib
+import signal
 
 import numpy as np
 import pytest
 
-from benchmarks.peers import __main__, agreement, plot, results, table, timing
+from benchmarks.peers import __main__, agreement, plot, process, results, table, timing
 from benchmarks.peers.cases import (
     ADAGRAD,
     ADAM,
@@ -193,6 +195,7 @@ def test_tf1_has_no_momentum_for_all_rows_of_a_table() -> None:
 
 
 @needs_both
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")  # Of torch's Adagrad.
 @pytest.mark.parametrize(("part", "rule"), COMBINATIONS, ids=IDS)
 def test_the_other_frameworks_do_the_same_step(part: object, rule: str) -> None:
     from benchmarks.peers.jax_peer import Jax
@@ -217,6 +220,40 @@ def test_weights_go_into_the_other_frameworks_and_back(case: Case) -> None:
     for make in (Torch, Jax):
         for wanted, got in zip(start, weights_after(make(case.part, SGD), start, 0), strict=True):
             np.testing.assert_array_equal(wanted, got)
+
+
+# ---- a process a row ----
+
+
+class Fatal(Dense):
+    """Ends the process that it is sent to."""
+
+    def __setstate__(self, state: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_names_the_row_whose_process_dies() -> None:
+    with pytest.raises(process.Failure, match=r"^2x8 b4, adam: its process died"):
+        process.in_own_process(Fatal(4, 2, 8), ADAM, 0, Limits())
+
+
+@needs_both
+def test_names_the_row_that_fails() -> None:
+    with pytest.raises(process.Failure, match=r"^2x8 b4, nonsense: KeyError: 'nonsense'"):
+        process.in_own_process(Dense(4, 2, 8), "nonsense", 0, Limits())
+
+
+@needs_both
+def test_a_failure_leaves_the_other_rows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = [Case(Fatal(4, 2, 8), (SGD,)), Case(Dense(8, 2, 33), (SGD,))]
+    monkeypatch.setattr(__main__, "select", lambda *arguments: cases)
+    path = tmp_path / "run.json"
+    assert __main__.main(["--quick", "--json", str(path)]) == 1
+    assert [one.part for one in results.load(path)[1]] == ["2x33 b8"]
+    assert path.with_suffix(".png").exists()
+    assert "Not measured:\n2x8 b4, sgd: its process died" in capsys.readouterr().err
 
 
 # ---- files, tables, plots ----
