@@ -1,4 +1,4 @@
-// Which instruction set the CPU kernels use.
+// Which instruction set the CPU kernels use, and what they take the caches to be.
 #include <pybind11/stl.h>
 
 #include <string>
@@ -40,6 +40,10 @@ void bind_isas(py::module_& module) {
       "The instruction set that the CPU kernels use.");
   module.def("select_isa", &select_isa, py::arg("name"),
              "Makes the CPU kernels of this process use an available instruction set.");
+  module.def("cache_ways", &splitop_cpu_cache_ways,
+             "The ways of the first-level data cache that the CPU kernels reckon with.");
+  module.def("set_cache_ways", &splitop_cpu_set_cache_ways, py::arg("ways"),
+             "Makes the CPU kernels of this process reckon with other ways.");
 }
 
 }  // namespace splitop

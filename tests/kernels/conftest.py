@@ -18,3 +18,12 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _kernels.select_isa(request.param)
     yield request.param
     _kernels.select_isa(before)
+
+
+@pytest.fixture
+def cache_ways(request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many ways of the first-level cache that the kernels reckon with."""
+    before = _kernels.cache_ways()
+    _kernels.set_cache_ways(request.param)
+    yield request.param
+    _kernels.set_cache_ways(before)

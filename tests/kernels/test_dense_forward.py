@@ -107,14 +107,23 @@ def test_odd_sizes(isa: str, dtype, batch: int, widths: tuple[int, ...]) -> None
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("batch", [23, 400])
+@pytest.mark.parametrize("batch", [23, 1100])
 @pytest.mark.parametrize("widths", [(1024, 257), (512, 300, 140)])
-def test_several_blocks_of_each_size(isa: str, dtype, batch: int, widths: tuple[int, ...]) -> None:
-    """Rows of x that alias in the cache (1024, and 512 in float64) are copied."""
+@pytest.mark.parametrize("cache_ways", [4, 12], indirect=True)
+def test_several_blocks_of_each_size(
+    isa: str, cache_ways: int, dtype, batch: int, widths: tuple[int, ...]
+) -> None:
+    """Rows of x that alias in the cache (1024, and 512 in float64) are copied for 4 ways."""
     depth = len(widths) - 1
     assert_steps_accurate(
         make_problem(dtype, batch, widths, ["relu"] * depth, [True] * depth, "adam"), num_threads=2
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_kernel_that_no_cache_holds(isa: str, dtype) -> None:
+    """From 8 MB on, all panels are made before they are multiplied by."""
+    assert_steps_accurate(make_problem(dtype, 17, (1030, 2100), ["relu"], [True], "sgd"))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,4 +1,4 @@
-// Which instruction set the CPU kernels use.
+// Which instruction set the CPU kernels use, and what they take the caches to be.
 #ifndef SPLITOP_CPU_H_
 #define SPLITOP_CPU_H_
 
@@ -30,6 +30,13 @@ SPLITOP_API splitop_cpu_isa splitop_cpu_isa_in_use(void);
 // Selects an instruction set for the whole process (tests, comparisons).
 // SPLITOP_UNSUPPORTED if it is not available; the selection then stays.
 SPLITOP_API splitop_status splitop_cpu_select_isa(splitop_cpu_isa isa);
+
+// How many lines of the first-level data cache have the same place in it: the machine's ways, or 8
+// where it doesn't say, unless others were set.
+SPLITOP_API int32_t splitop_cpu_cache_ways(void);
+
+// Sets them for the whole process (tests).
+SPLITOP_API void splitop_cpu_set_cache_ways(int32_t ways);
 
 #ifdef __cplusplus
 }

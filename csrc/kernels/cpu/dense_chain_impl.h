@@ -1,9 +1,10 @@
 // The dense chain's inner work, compiled once an instruction set (dense_chain_*.cpp).
 //
-// A task owns a block of rows of W (some columns of x), and goes through its columns a block at a
-// time. While that block is in the cache it adds its part to dL/dx = G W^T, makes
-// dL/dW = x^T G, and updates it. So W is fetched from memory once a step, and the weight gradient
-// never leaves the cache. At last the task turns its columns of dL/dx into the layer below's G.
+// A task owns a block of rows of W, and so some columns of x. It makes these columns of
+// dL/dx = G W^T, and turns them into the layer below's G. Then it goes through the columns of W a
+// block at a time, makes dL/dW = x^T G, which never leaves the cache, and updates W. A W that is
+// fetched from memory for a few rows of G is fetched once: there each block is worked on for both
+// products.
 //
 // G is kept twice, as panels of columns and as panels of the batch, so that both products
 // read it contiguously and the big matrix W needs no packing.
@@ -166,7 +167,8 @@ void finish_columns(const Gradient<E>& gradient, const E* seed, int64_t begin, i
 
 // ---- the two products ----
 
-constexpr int64_t kAliasedBatch = 256;  // from here on it pays to copy rows of W that alias
+// From here on it pays to copy rows of W that alias, and to ask for the next panel of G.
+constexpr int64_t kLongBatch = 256;
 
 // A block of W, a tile of rows after the other.
 template <typename T>
@@ -175,39 +177,52 @@ struct KernelBlock {
   int64_t tile_stride;
 };
 
-// Rows [begin, end) and columns [first, first + depth) of the kernel that the forward pass has
+// Rows [begin, end) and columns [first, first + width) of the kernel that the forward pass has
 // read: in place, or copied, as floats.
 template <typename E, typename T>
 KernelBlock<T> kernel_block(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
-                            int64_t depth, T* copy) {
+                            int64_t width, T* copy) {
   const E* w = job.read_kernel + begin * job.outputs + first;
   if constexpr (!kIsShort<E>) {
-    if (!rows_alias<T>(job.outputs) || job.gradient->batch < kAliasedBatch) {
+    if (!rows_alias<T>(job.outputs) || job.gradient->batch < kLongBatch) {
       return {{w, job.outputs, 1}, kTileRows * job.outputs};
     }
   }
   for (int64_t i = 0; i < end - begin; ++i) {
-    for (int64_t k = 0; k < depth; ++k) copy[i * kDepthBlock + k] = widen(w[i * job.outputs + k]);
+    for (int64_t k = 0; k < width; ++k) copy[i * width + k] = widen(w[i * job.outputs + k]);
   }
-  return {{copy, kDepthBlock, 1}, kTileRows * kDepthBlock};
+  return {{copy, width, 1}, kTileRows * width};
 }
 
 // What the columns [first, first + width) of W add to columns [begin, end) of dL/dx, transposed:
-// below.by_column = W G^T.
+// below.by_column = W G^T. scratch: room for that block of W.
 template <typename E, typename T = Accumulator<E>>
 void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
                     int64_t width, T* scratch) {
   constexpr int64_t kCols = kTileCols<T>;
   const Gradient<E>& g = *job.gradient;
   const KernelBlock<T> w = kernel_block(job, begin, end, first, width, scratch);
+  const int64_t tiles = (end - begin + kTileRows - 1) / kTileRows;
   for (int64_t row = 0; row < g.batch; row += kCols) {
-    const T* panel = g.by_column + row * job.outputs + first * kCols;
-    T* out = job.below->by_column + row * job.inputs;
-    TileRows<T> a = w.rows;
-    for (int64_t i = begin; i < end; i += kTileRows) {
-      const int rows = static_cast<int>(min64(kTileRows, end - i));
-      tile<T>(rows, width, a, panel, out + i * kCols, kCols, first > 0);
-      a.data += w.tile_stride;
+    T* const out = job.below->by_column + row * job.inputs;
+    for (int64_t d = 0; d < width; d += kDepthBlock) {
+      const int64_t depth = min64(kDepthBlock, width - d);
+      const T* const panel = g.by_column + row * job.outputs + (first + d) * kCols;
+      NextRows<T> next;
+      if (g.batch >= kLongBatch && d + depth < width) {
+        next = {panel + depth * kCols, kCols, min64(kDepthBlock, width - d - depth)};
+      } else if (g.batch >= kLongBatch && row + kCols < g.batch) {
+        next = {panel + (job.outputs - d) * kCols, kCols, min64(kDepthBlock, width)};
+      }
+      for (int64_t t = 0; t < tiles; ++t) {
+        const int64_t i = begin + t * kTileRows;
+        TileRows<T> a = w.rows;
+        a.data += t * w.tile_stride + d;
+        RowsAhead<T> ahead;
+        next.add_share(t, tiles, &ahead);
+        tile<T>(static_cast<int>(min64(kTileRows, end - i)), depth, a, panel, out + i * kCols,
+                kCols, first + d > 0, ahead);
+      }
     }
   }
 }
@@ -236,40 +251,58 @@ const T* pack_input(const LayerJob<E>& job, int64_t begin, int64_t end, T* packe
   return packed;
 }
 
-// What the update of a tile will read and write.
+// What the update of a tile will read and write, from element `offset` on.
 template <typename T>
-RowsAhead<T> updated_rows(const splitop_variable& variable, int32_t num_slots, int64_t rows,
-                          int64_t stride, int64_t offset) {
-  static_assert((1 + SPLITOP_MAX_SLOTS) * kTileRows <= RowsAhead<T>::kMost);
-  RowsAhead<T> ahead;
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t at = offset + r * stride;
-    ahead.add(static_cast<const T*>(variable.value) + at);
-    for (int32_t s = 0; s < num_slots; ++s) {
-      ahead.add(static_cast<const T*>(variable.slots[s]) + at);
-    }
+void add_updated_rows(const splitop_variable& variable, int32_t num_slots, int64_t rows,
+                      int64_t stride, int64_t offset, RowsAhead<T>* ahead) {
+  ahead->add(static_cast<const T*>(variable.value) + offset, stride, rows);
+  for (int32_t s = 0; s < num_slots; ++s) {
+    ahead->add(static_cast<const T*>(variable.slots[s]) + offset, stride, rows);
   }
-  return ahead;
+}
+
+// The panel of by_batch after the one of steps [k, k + depth) and column j of [first, first +
+// width): all columns come before more steps, and all steps before more columns.
+template <typename E, typename T>
+NextRows<T> next_of_batch(const Gradient<E>& g, int64_t first, int64_t width, int64_t j, int64_t k,
+                          int64_t depth) {
+  constexpr int64_t kCols = kTileCols<T>;
+  if (g.batch < kLongBatch) return {};
+  if (j + kCols < width) {
+    return {g.by_batch + (first + j + kCols) * g.batch + k * kCols, kCols, depth};
+  }
+  if (k + depth < g.batch) {
+    return {g.by_batch + first * g.batch + (k + depth) * kCols, kCols,
+            min64(kDepthBlock, g.batch - k - depth)};
+  }
+  if (first + width < g.cols) {
+    return {g.by_batch + (first + width) * g.batch, kCols, min64(kDepthBlock, g.batch)};
+  }
+  return {};
 }
 
 // Rows [begin, end) and columns [first, first + width) of dL/dW = x^T G, [end - begin, kColBlock].
-// packed: those of x. ahead(rows, element): what will be wanted of W and its slots for a tile of so
-// many rows, from that element on.
-template <typename E, typename T, typename Ahead>
+// packed: those of x. will_read(rows, element, ahead): adds what will be wanted of W and its slots
+// for a tile of so many rows, from that element on.
+template <typename E, typename T, typename WillRead>
 void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
-                     int64_t width, const T* packed, const Ahead& ahead, T* gradient) {
+                     int64_t width, const T* packed, const WillRead& will_read, T* gradient) {
   constexpr int64_t kCols = kTileCols<T>;
   const Gradient<E>& g = *job.gradient;
+  const int64_t tiles = (end - begin + kTileRows - 1) / kTileRows;
   for (int64_t k = 0; k < g.batch; k += kDepthBlock) {
     const int64_t depth = min64(kDepthBlock, g.batch - k);
-    const bool last = k + depth == g.batch;
     for (int64_t j = 0; j < width; j += kCols) {
-      const T* panel = g.by_batch + (first + j) * g.batch + k * kCols;
-      for (int64_t i = begin; i < end; i += kTileRows) {
-        const int rows = static_cast<int>(min64(kTileRows, end - i));
-        tile<T>(rows, depth, {packed + (i - begin) * g.batch + k * kTileRows, 1, kTileRows}, panel,
-                gradient + (i - begin) * kColBlock + j, kColBlock, k > 0,
-                last ? ahead(rows, i * job.outputs + first + j) : RowsAhead<T>());
+      const T* const panel = g.by_batch + (first + j) * g.batch + k * kCols;
+      const auto next = next_of_batch<E, T>(g, first, width, j, k, depth);
+      for (int64_t t = 0; t < tiles; ++t) {
+        const int64_t i = t * kTileRows;
+        const int rows = static_cast<int>(min64(kTileRows, end - begin - i));
+        RowsAhead<T> ahead;
+        if (k + depth == g.batch) will_read(rows, (begin + i) * job.outputs + first + j, &ahead);
+        next.add_share(t, tiles, &ahead);
+        tile<T>(rows, depth, {packed + i * g.batch + k * kTileRows, 1, kTileRows}, panel,
+                gradient + i * kColBlock + j, kColBlock, k > 0, ahead);
       }
     }
   }
@@ -288,15 +321,18 @@ int64_t worker_scratch(int64_t batch) {
 
 // Calls body(first, width) for each block of columns of W.
 template <typename E, typename Body>
-void for_column_blocks(const LayerJob<E>& job, const Body& body) {
-  for (int64_t first = 0; first < job.outputs; first += kColBlock) {
-    body(first, min64(kColBlock, job.outputs - first));
+void for_column_blocks(const LayerJob<E>& job, int64_t block, const Body& body) {
+  for (int64_t first = 0; first < job.outputs; first += block) {
+    body(first, min64(block, job.outputs - first));
   }
 }
 
+// In blocks of W as wide as the scratch: the fewer there are, the less often the sums are fetched.
 template <typename E, typename T = Accumulator<E>>
 void input_gradient_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
-  for_column_blocks(job, [&](int64_t first, int64_t width) {
+  constexpr int64_t kWidest = 4 * kColBlock;  // in a second-level cache of 1 MB
+  const int64_t fitting = (kColBlock + job.gradient->batch) / kColBlock * kColBlock;
+  for_column_blocks(job, min64(kWidest, fitting), [&](int64_t first, int64_t width) {
     input_gradient(job, begin, end, first, width, scratch);
   });
   finish_columns<E>(*job.below, nullptr, begin, end, job.rule, job.hyper);
@@ -305,13 +341,16 @@ void input_gradient_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* 
 template <typename E, typename T = Accumulator<E>>
 void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
   const int32_t num_slots = splitop_num_slots(job.rule);
+  const bool in_one_pass =
+      job.below != nullptr && waits_for_kernel<E>(job.gradient->batch, job.inputs, job.outputs);
+  if (job.below != nullptr && !in_one_pass) input_gradient_rows(job, begin, end, scratch);
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
-  for_column_blocks(job, [&](int64_t first, int64_t width) {
-    if (job.below != nullptr) input_gradient(job, begin, end, first, width, scratch);
+  for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {
+    if (in_one_pass) input_gradient(job, begin, end, first, width, scratch);
     weight_gradient(
         job, begin, end, first, width, packed,
-        [&](int rows, int64_t element) {
-          return updated_rows<T>(job.kernel, num_slots, rows, job.outputs, element);
+        [&](int rows, int64_t element, RowsAhead<T>* ahead) {
+          add_updated_rows(job.kernel, num_slots, rows, job.outputs, element, ahead);
         },
         scratch);
     for (int64_t i = begin; i < end; ++i) {
@@ -319,9 +358,7 @@ void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) 
                       scratch + (i - begin) * kColBlock);
     }
   });
-  if (job.below != nullptr) {
-    finish_columns<E>(*job.below, nullptr, begin, end, job.rule, job.hyper);
-  }
+  if (in_one_pass) finish_columns<E>(*job.below, nullptr, begin, end, job.rule, job.hyper);
 }
 
 template <typename E, typename T = Accumulator<E>>
@@ -329,10 +366,9 @@ void weight_squares(const LayerJob<E>& job, int64_t begin, int64_t end, T* scrat
                     double* squares) {
   for (int64_t i = begin; i < end; ++i) squares[i] = 0;
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
-  for_column_blocks(job, [&](int64_t first, int64_t width) {
+  for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {
     weight_gradient(
-        job, begin, end, first, width, packed, [](int, int64_t) { return RowsAhead<T>(); },
-        scratch);
+        job, begin, end, first, width, packed, [](int, int64_t, RowsAhead<T>*) {}, scratch);
     for (int64_t i = begin; i < end; ++i) {
       squares[i] += sum_squares(scratch + (i - begin) * kColBlock, width);
     }
@@ -342,30 +378,23 @@ void weight_squares(const LayerJob<E>& job, int64_t begin, int64_t end, T* scrat
 // ---- the table ----
 
 template <typename E, typename T = Accumulator<E>>
-constexpr DenseChainKernels<E> kKernels = {kTileCols<T>,
-                                           kMaxRowBlock<T>,
-                                           worker_scratch<T>,
-                                           finish_columns<E>,
-                                           kForwardRows,
-                                           kForwardCols,
-                                           ForwardScratch<T>::kSize,
-                                           forward_block<T>,
-                                           layer_rows<E>,
-                                           input_gradient_rows<E>,
-                                           weight_squares<E>,
-                                           weight_squares_in_double<E>,
-                                           gram_block<E>,
-                                           static_cast<int64_t>(sizeof(GramBuffers)),
-                                           sum_squares<E>,
-                                           update_variable<T>,
-                                           update_rows<T>,
-                                           looked_up_rows<T>,
-                                           all_rows<T>};
+constexpr DenseChainKernels<E> kKernels = {
+    kTileCols<T>,       kMaxRowBlock<T>,
+    worker_scratch<T>,  finish_columns<E>,
+    kForwardRows<T>,    kForwardCols,
+    kForwardScratch<T>, forward_block<T>,
+    layer_rows<E>,      input_gradient_rows<E>,
+    weight_squares<E>,  weight_squares_in_double<E>,
+    gram_block<E>,      static_cast<int64_t>(sizeof(GramBuffers)),
+    sum_squares<E>,     update_variable<T>,
+    update_rows<T>,     looked_up_rows<T>,
+    all_rows<T>};
 
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
 static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);
 static_assert(kColBlock % kTileCols<float> == 0);
 static_assert(kForwardCols % kTileCols<float> == 0);
+static_assert(kForwardDepth<float> % kDepthBlock == 0 && kForwardDepth<double> % kDepthBlock == 0);
 
 }  // namespace
 }  // namespace splitop

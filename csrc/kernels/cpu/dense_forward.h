@@ -1,152 +1,203 @@
 // The forward pass of a dense layer, y = act(x W + b). Compiled once an instruction set.
 //
-// A task owns a block of y. It goes through W, kDepthBlock rows at a time: those of its columns
-// are copied to panels, and while all its rows of x are multiplied by them, the next ones are asked
-// for.
+// A task owns a block of y. It goes through W, a few hundred rows at a time: those of its columns
+// become panels, by which a tile of rows of x after the other is multiplied. The last time, these
+// rows of y are finished while they are in the first-level cache.
 #ifndef SPLITOP_KERNELS_CPU_DENSE_FORWARD_H_
 #define SPLITOP_KERNELS_CPU_DENSE_FORWARD_H_
 
 #include "kernels/cpu/activation_values.h"
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/gemm_tile.h"
+#include "splitop/cpu.h"
 
 namespace splitop {
 namespace {
 
-constexpr int64_t kForwardCols = 128;  // of y, at most, that a task makes
-constexpr int64_t kForwardRows = 384;  // likewise
-
-// What a worker holds: rows of W, panel by panel, and x W.
+// Columns and rows of y, at most, that a task makes, and rows of W that are panels at a time: what
+// a second-level cache of 1 MB holds.
+constexpr int64_t kForwardCols = 128;
 template <typename T>
-struct ForwardScratch {
-  T* panels;   // [width / kTileCols][kDepthBlock][kTileCols]
-  T* product;  // [rows, kForwardCols]
+constexpr int64_t kForwardRows = 4096 / sizeof(T);
+template <typename T>
+constexpr int64_t kForwardDepth = 2048 / sizeof(T);
 
-  explicit ForwardScratch(T* scratch)
-      : panels(scratch), product(scratch + kDepthBlock * kForwardCols) {}
+template <typename T>
+constexpr int64_t kForwardScratch = (kForwardDepth<T> + kForwardRows<T>)*kForwardCols;
 
-  static constexpr int64_t kSize = (kDepthBlock + kForwardRows) * kForwardCols;
+constexpr int64_t kManyRows = 256;  // that share a panel, and more hide what it takes to make it
+
+// Whether W is taken to come from a cache.
+template <typename T>
+bool kernel_is_cached(int64_t inputs, int64_t outputs) {
+  return inputs * outputs * int64_t{sizeof(T)} <= 8 << 20;
+}
+
+// Whether W comes from memory, and that takes longer than to multiply by it.
+template <typename T>
+bool waits_for_kernel(int64_t batch, int64_t inputs, int64_t outputs) {
+  constexpr int64_t kFewRows = 128;
+  return batch < kFewRows && !kernel_is_cached<T>(inputs, outputs);
+}
+
+template <typename T>
+struct ForwardBlock {
+  const ForwardJob<T>& job;
+  int64_t begin, rows;
+  int64_t first, width;  // columns
+  bool copies_x;         // for its rows push each other out of the first-level cache
+  bool waits_for_kernel;
+  int64_t depth;  // rows of W that are panels at a time
+  T* panels;      // [width / kTileCols][kForwardDepth][kTileCols]
+  T* product;     // [rows, kForwardCols]: x W, as long as rows of W are missing
+
+  T* panel(int64_t col, int64_t k) const {
+    return panels + col * kForwardDepth<T> + k * kTileCols<T>;
+  }
+
+  // A tile of rows that is finished at once has no memory of its own.
+  T* product_row(int64_t i) const { return product + (job.inputs > depth ? i * kForwardCols : 0); }
 };
 
-// Rows [k, k + depth) and columns [first, first + width) of W as panels; what is missing is 0.
+// The first `valid` of kTileCols elements.
 template <typename T>
-void pack_kernel(const ForwardJob<T>& job, int64_t k, int64_t depth, int64_t first, int64_t width,
-                 T* panels) {
+void copy_valid(const T* from, int64_t valid, T* to) {
+  if (valid == kTileCols<T>) {  // of a known size: without a call
+    __builtin_memcpy(to, from, sizeof(T) * kTileCols<T>);
+  } else {
+    __builtin_memcpy(to, from, sizeof(T) * valid);
+  }
+}
+
+// Rows [k, k + depth) of W, from a block's column `col` on, as panels; what is missing is 0.
+template <typename T>
+void make_panels(const ForwardBlock<T>& block, int64_t k, int64_t depth, int64_t col) {
   constexpr int64_t kCols = kTileCols<T>;
   for (int64_t i = 0; i < depth; ++i) {
-    const T* w = job.kernel + (k + i) * job.outputs + first;
-    for (int64_t j = 0; j < width; j += kCols) {
-      T* to = panels + j * kDepthBlock + i * kCols;
-      const int64_t valid = min64(kCols, width - j);
-      if (valid == kCols) {
-        __builtin_memcpy(to, w + j, sizeof(T) * kCols);
-      } else {
-        for (int64_t c = 0; c < kCols; ++c) to[c] = c < valid ? w[j + c] : T(0);
-      }
+    const T* w = block.job.kernel + (k + i) * block.job.outputs + block.first;
+    for (int64_t j = col; j < block.width; j += kCols) {
+      T* const to = block.panel(j, i);
+      const int64_t valid = min64(kCols, block.width - j);
+      copy_valid(w + j, valid, to);
+      for (int64_t c = valid; c < kCols; ++c) to[c] = T(0);
     }
   }
 }
 
-// Rows of x are read in place, or copied to `copy`, [kTileRows, kDepthBlock], where they would
-// push each other out of the first-level cache.
+// A tile's rows of x from row i of the block on, in place or in `copy`, [kTileRows, kDepthBlock].
 template <typename T>
-TileRows<T> rows_of_x(const ForwardJob<T>& job, int64_t row, int rows, int64_t k, int64_t depth,
+TileRows<T> rows_of_x(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k, int64_t depth,
                       T* copy) {
-  const T* x = job.x + row * job.inputs + k;
-  if (!rows_alias<T>(job.inputs)) return {x, job.inputs, 1};
+  const int64_t stride = block.job.inputs;
+  const T* const x = block.job.x + (block.begin + i) * stride + k;
+  if (!block.copies_x) return {x, stride, 1};
   for (int r = 0; r < rows; ++r) {
-    for (int64_t j = 0; j < depth; ++j) copy[r * kDepthBlock + j] = x[r * job.inputs + j];
+    for (int64_t j = 0; j < depth; ++j) copy[r * kDepthBlock + j] = x[r * stride + j];
   }
   return {copy, kDepthBlock, 1};
 }
 
-// Rows [row, row + rows) and columns [col, col + cols) of a matrix.
+// A tile of x W becomes what is wanted of the activations. All its columns are worked on, also
+// those past y, so that the loops are of a known length.
 template <typename T>
-struct Block {
-  const T* matrix;
-  int64_t stride;
-  int64_t row, rows;
-  int64_t col, cols;
-};
-
-// Asks for one of `parts` shares of the block's rows.
-template <typename T>
-void add_share(const Block<T>& block, int64_t part, int64_t parts, RowsAhead<T>* ahead) {
-  const int64_t end = block.rows * (part + 1) / parts;
-  for (int64_t i = block.rows * part / parts; i < end; ++i) {
-    const T* row = block.matrix + (block.row + i) * block.stride + block.col;
-    for (int64_t j = 0; j < block.cols; j += kTileCols<T>) ahead->add(row + j);
-  }
-}
-
-// The product gets what rows [k, k + depth) of W add to it. It has `rows` rows, from `begin` on.
-template <typename T>
-void add_to_product(const ForwardJob<T>& job, int64_t begin, int64_t rows, int64_t first,
-                    int64_t width, int64_t k, const ForwardScratch<T>& scratch) {
+void finish_tile(const ForwardBlock<T>& block, int64_t i, int rows, int64_t col) {
   constexpr int64_t kCols = kTileCols<T>;
-  alignas(kVectorBytes) T copy[kTileRows * kDepthBlock];
-  const int64_t depth = min64(kDepthBlock, job.inputs - k);
-  pack_kernel(job, k, depth, first, width, scratch.panels);
-  const int64_t next = k + depth;
-  const int64_t next_depth = min64(kDepthBlock, job.inputs - next);
-  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
-  const int64_t panels = (width + kCols - 1) / kCols;
-  for (int64_t t = 0; t < tiles; ++t) {
-    const int64_t i = t * kTileRows;
-    const int tile_rows = static_cast<int>(min64(kTileRows, rows - i));
-    const TileRows<T> x = rows_of_x(job, begin + i, tile_rows, k, depth, copy);
-    const int64_t next_i = min64(i + kTileRows, rows);
-    const Block<T> next_x{job.x, job.inputs, begin + next_i, min64(kTileRows, rows - next_i),
-                          k,     depth};
-    for (int64_t j = 0; j < width; j += kCols) {
-      RowsAhead<T> ahead;
-      const Block<T> next_w{job.kernel, job.outputs, next, next_depth, first + j, kCols};
-      add_share(next_w, t, tiles, &ahead);
-      add_share(next_x, j / kCols, panels, &ahead);
-      tile<T>(tile_rows, depth, x, scratch.panels + j * kDepthBlock,
-              scratch.product + i * kForwardCols + j, kForwardCols, k > 0, ahead);
-    }
+  const ForwardJob<T>& job = block.job;
+  const int64_t valid = min64(kCols, block.width - col);
+  T bias[kCols] = {};
+  if (job.bias != nullptr) copy_valid(job.bias + block.first + col, valid, bias);
+  const int64_t corner = (block.begin + i) * job.outputs + block.first + col;
+  T* const product = block.product_row(i) + col;
+  for (int r = 0; r < rows; ++r) {
+    T* const z = product + r * kForwardCols;
+    for (int64_t j = 0; j < kCols; ++j) z[j] += bias[j];
+    if (job.z != nullptr) copy_valid(z, valid, job.z + corner + r * job.outputs);
   }
-}
-
-template <typename T>
-void copy_rows(const T* from, int64_t rows, int64_t width, int64_t stride, T* to) {
-  for (int64_t i = 0; i < rows; ++i) {
-    __builtin_memcpy(to + i * stride, from + i * kForwardCols, sizeof(T) * width);
-  }
-}
-
-// x W becomes what is wanted of the activations from `corner` on.
-template <typename T>
-void finish_product(const ForwardJob<T>& job, int64_t corner, int64_t rows, const T* bias,
-                    int64_t width, T* product) {
-  for (int64_t i = 0; bias != nullptr && i < rows; ++i) {
-    for (int64_t j = 0; j < width; ++j) product[i * kForwardCols + j] += bias[j];
-  }
-  if (job.z != nullptr) copy_rows(product, rows, width, job.outputs, job.z + corner);
   if (job.y == nullptr) return;
   with_activation(job.activation, [&](auto tag) {
-    for (int64_t i = 0; i < rows; ++i) {
-      T* const z = product + i * kForwardCols;
-      for (int64_t j = 0; j < width; ++j) {
+    for (int r = 0; r < rows; ++r) {
+      T* const z = product + r * kForwardCols;
+      for (int64_t j = 0; j < kCols; ++j) {
         z[j] = activation_value<decltype(tag)::kActivation>(z[j], job.alpha);
       }
     }
   });
-  copy_rows(product, rows, width, job.outputs, job.y + corner);
+  for (int r = 0; r < rows; ++r) {
+    copy_valid(product + r * kForwardCols, valid, job.y + corner + r * job.outputs);
+  }
+}
+
+// kDepthBlock rows of W from row k on, in a panel's columns.
+template <typename T>
+NextRows<T> next_rows(const ForwardBlock<T>& block, int64_t k, int64_t col) {
+  const ForwardJob<T>& job = block.job;
+  if (k >= job.inputs) return {};
+  return {job.kernel + k * job.outputs + block.first + col, job.outputs,
+          min64(kDepthBlock, job.inputs - k)};
+}
+
+// A tile's rows of the product get what rows [k, k + depth) of W add to them, and are finished when
+// that is all. The block's columns up to `in_making` have no panels yet.
+template <typename T>
+void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k, int64_t depth,
+                   int64_t in_making) {
+  constexpr int64_t kCols = kTileCols<T>;
+  const ForwardJob<T>& job = block.job;
+  alignas(kVectorBytes) T copy[kTileRows * kDepthBlock];
+  for (int64_t d = 0; d < depth; d += kDepthBlock) {
+    const int64_t steps = min64(kDepthBlock, depth - d);
+    const TileRows<T> x = rows_of_x(block, i, rows, k + d, steps, copy);
+    for (int64_t j = 0; j < block.width; j += kCols) {
+      T* const panel = block.panel(j, d);
+      T* const product = block.product_row(i) + j;
+      const T* const w = job.kernel + (k + d) * job.outputs + block.first + j;
+      RowsAhead<T> ahead;
+      if (block.waits_for_kernel) {
+        const int64_t tiles = (block.rows + kTileRows - 1) / kTileRows;
+        next_rows(block, k + d + block.depth, j).add_share(i / kTileRows, tiles, &ahead);
+      }
+      if (j < in_making) {
+        const PanelInMaking<T> b{w, job.outputs, job.inputs - (k + d) - 1, panel};
+        tile<T>(rows, steps, x, b, product, kForwardCols, k + d > 0, ahead);
+      } else if (block.waits_for_kernel) {
+        tile<T>(rows, steps, x, panel, product, kForwardCols, k + d > 0, ahead);
+      } else {
+        tile<T>(rows, steps, x, panel, product, kForwardCols, k + d > 0);
+      }
+      if (k + d + steps == job.inputs) finish_tile(block, i, rows, j);
+    }
+  }
 }
 
 // Rows [begin, end) of columns [first, first + width) of the layer's activations: at most
 // kForwardRows and kForwardCols.
 template <typename T>
 void forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
-                   int64_t width, T* memory) {
-  const ForwardScratch<T> scratch(memory);
-  for (int64_t k = 0; k < job.inputs; k += kDepthBlock) {
-    add_to_product(job, begin, end - begin, first, width, k, scratch);
+                   int64_t width, T* scratch) {
+  const bool waits = waits_for_kernel<T>(job.batch, job.inputs, job.outputs);
+  const ForwardBlock<T> block{
+      job,
+      begin,
+      end - begin,
+      first,
+      width,
+      /*copies_x=*/rows_alias<T>(job.inputs) && splitop_cpu_cache_ways() < kTileRows,
+      /*waits_for_kernel=*/waits,
+      /*depth=*/waits ? kDepthBlock : kForwardDepth<T>,
+      /*panels=*/scratch,
+      /*product=*/scratch + kForwardDepth<T> * kForwardCols};
+  // For many rows of x panels are best made before, and so they are of rows that are not asked for.
+  const bool made_before =
+      job.batch > kManyRows || !(waits || kernel_is_cached<T>(job.inputs, job.outputs));
+  const int64_t in_making = made_before ? 0 : width / kTileCols<T> * kTileCols<T>;
+  for (int64_t k = 0; k < job.inputs; k += block.depth) {
+    const int64_t depth = min64(block.depth, job.inputs - k);
+    make_panels(block, k, depth, in_making);
+    for (int64_t i = 0; i < block.rows; i += kTileRows) {
+      const int rows = static_cast<int>(min64(kTileRows, block.rows - i));
+      multiply_rows(block, i, rows, k, depth, i == 0 ? in_making : 0);
+    }
   }
-  finish_product(job, begin * job.outputs + first, end - begin,
-                 job.bias != nullptr ? job.bias + first : nullptr, width, scratch.product);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 // The register tile of every product: C[rows, lanes] (+)= A[rows, depth] B[depth, lanes].
 //
-// B is a panel: depth steps of kTileCols contiguous elements. A is read one element at a
-// time, so it may have any strides and needs no packing. Each element of C is one chain of
-// multiply-adds over depth, in order, whatever the tile's height (and C (+)= adds such a
+// B is a panel, depth steps of kTileCols contiguous elements, or becomes one on the way. A is read
+// one element at a time, so it may have any strides and needs no packing. Each element of C is one
+// chain of multiply-adds over depth, in order, whatever the tile's height (and C (+)= adds such a
 // chain): results do not depend on how the rows were shared out among threads.
 #ifndef SPLITOP_KERNELS_CPU_GEMM_TILE_H_
 #define SPLITOP_KERNELS_CPU_GEMM_TILE_H_
@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "kernels/cpu/vector.h"
+#include "splitop/update_rule.h"
 
 namespace splitop {
 namespace {
@@ -38,52 +39,128 @@ struct TileRows {
   int64_t depth_stride;
 };
 
-// Memory that a tile asks for as it is made: rows of kTileCols elements, a few at each step. All at
-// once they would fill the queue of misses, and the product would wait for it.
-template <typename T>
-class RowsAhead {
- public:
-  static constexpr int64_t kMost = kDepthBlock + kTileRows * kDepthBlock / kTileCols<T>;
-
-  RowsAhead() {}  // leaves the rows as they are: there is one for each tile
-
-  void add(const T* row) { rows_[count_++] = row; }
-
-  const T* const* begin() const { return rows_; }
-  const T* const* end() const { return rows_ + count_; }
-  int64_t each_step(int64_t depth) const { return (count_ + depth - 1) / depth; }
-
- private:
-  const T* rows_[kMost];
-  int64_t count_ = 0;
-};
-
 template <typename T>
 inline void prefetch_row(const T* row) {
   constexpr int64_t kLine = 64 / sizeof(T);
   for (int64_t c = 0; c < kTileCols<T>; c += kLine) __builtin_prefetch(row + c, 0, 2);
 }
 
-template <typename T, int kRows>
-inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<T> a, const T* b,
-                                                        T* c, int64_t c_stride, bool accumulate,
-                                                        const RowsAhead<T>& ahead) {
+// Memory that a tile asks for as it is made: rows of kTileCols elements, a few every some steps.
+// All at once they would fill the queue of misses, and the product would wait for it.
+template <typename T>
+class RowsAhead {
+ public:
+  static constexpr int64_t kSteps = 8;  // between two requests
+
+  void add(const T* first, int64_t stride, int64_t rows) {
+    if (rows == 0) return;
+    runs_[count_++] = {first, stride, rows};
+    left_ += rows;
+  }
+
+  void start(int64_t depth) {
+    each_ = (left_ * kSteps + depth - 1) / depth;
+    if (count_ > 0) run_ = runs_[0];
+  }
+
+  void request() {
+    const int64_t now = min64(each_, left_);
+    left_ -= now;
+    for (int64_t i = 0; i < now; ++i) {
+      prefetch_row(run_.row);
+      run_.row += run_.stride;
+      if (--run_.rows == 0 && ++current_ < count_) run_ = runs_[current_];
+    }
+  }
+
+ private:
+  struct Run {
+    const T* row;
+    int64_t stride;
+    int64_t rows;
+  };
+
+  static constexpr int kMost = 2 + SPLITOP_MAX_SLOTS;  // a variable, its slots, a panel
+
+  Run runs_[kMost];
+  Run run_;  // that is being asked for
+  int count_ = 0;
+  int current_ = 0;
+  int64_t left_ = 0;
+  int64_t each_ = 0;
+};
+
+// Rows that will be read next, by `parts` tiles' time: each of these asks for a share.
+template <typename T>
+struct NextRows {
+  const T* first = nullptr;
+  int64_t stride = 0;
+  int64_t count = 0;
+
+  void add_share(int64_t part, int64_t parts, RowsAhead<T>* ahead) const {
+    const int64_t share = (count + parts - 1) / parts;
+    const int64_t begin = min64(part * share, count);
+    ahead->add(first + begin * stride, stride, min64(share, count - begin));
+  }
+};
+
+struct NothingAhead {
+  static constexpr int64_t kSteps = INT64_MAX / 2;
+
+  void start(int64_t) {}
+  void request() {}
+};
+
+// kTileCols columns of a row-major matrix that are made a panel while they are multiplied by: the
+// multiplications hide the copying.
+template <typename T>
+struct PanelInMaking {
+  static constexpr int64_t kStepsAhead = 64;  // several hundred cycles
+
+  const T* rows;  // of any alignment
+  int64_t stride;
+  int64_t last;  // of the matrix's rows, from the first one here on
+  T* panel;
+};
+
+// Step k of B.
+template <typename T, typename V>
+inline __attribute__((always_inline)) void read_step(const T* panel, int64_t k, V* b0, V* b1) {
+  const V* const step = reinterpret_cast<const V*>(panel) + 2 * k;
+  *b0 = step[0];
+  *b1 = step[1];
+}
+template <typename T, typename V>
+inline __attribute__((always_inline)) void read_step(PanelInMaking<T> b, int64_t k, V* b0, V* b1) {
+  const T* const row = b.rows + k * b.stride;
+  __builtin_memcpy(b0, row, sizeof(V));
+  __builtin_memcpy(b1, row + kTileCols<T> / 2, sizeof(V));
+  prefetch_row(b.rows + min64(k + b.kStepsAhead, b.last) * b.stride);
+  V* const step = reinterpret_cast<V*>(b.panel) + 2 * k;
+  step[0] = *b0;
+  step[1] = *b1;
+}
+
+template <typename T, int kRows, typename B, typename Ahead>
+inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<T> a, B b, T* c,
+                                                        int64_t c_stride, bool accumulate,
+                                                        Ahead ahead) {
   using V = typename Vector<T>::Type;
   V sum[kRows][2] = {};
-  const V* panel = reinterpret_cast<const V*>(b);
-  const T* const* next = ahead.begin();
-  const int64_t each_step = ahead.each_step(depth);
-  for (int64_t k = 0; k < depth; ++k) {
-    const V b0 = panel[2 * k];
-    const V b1 = panel[2 * k + 1];
-    const T* column = a.data + k * a.depth_stride;
+  ahead.start(depth);
+  for (int64_t k = 0; k < depth;) {
+    for (const int64_t end = min64(k + Ahead::kSteps, depth); k < end; ++k) {
+      V b0, b1;
+      read_step(b, k, &b0, &b1);
+      const T* column = a.data + k * a.depth_stride;
 #pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) {
-      const T element = column[r * a.row_stride];
-      sum[r][0] += element * b0;
-      sum[r][1] += element * b1;
+      for (int r = 0; r < kRows; ++r) {
+        const T element = column[r * a.row_stride];
+        sum[r][0] += element * b0;
+        sum[r][1] += element * b1;
+      }
     }
-    for (int64_t n = 0; n < each_step && next != ahead.end(); ++n) prefetch_row(*next++);
+    ahead.request();
   }
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
@@ -93,12 +170,26 @@ inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<
   }
 }
 
-// c and b: aligned to a vector. rows: 1 to kTileRows.
-template <typename T, int kRows = kTileRows>
-inline void tile(int rows, int64_t depth, TileRows<T> a, const T* b, T* c, int64_t c_stride,
-                 bool accumulate, const RowsAhead<T>& ahead = RowsAhead<T>()) {
+template <typename T, int kRows, typename B, typename Ahead>
+__attribute__((noinline)) void shorter_tile(int rows, int64_t depth, TileRows<T> a, B b, T* c,
+                                            int64_t c_stride, bool accumulate, const Ahead& ahead) {
   if (rows == kRows) return tile_of_rows<T, kRows>(depth, a, b, c, c_stride, accumulate, ahead);
-  if constexpr (kRows > 1) tile<T, kRows - 1>(rows, depth, a, b, c, c_stride, accumulate, ahead);
+  if constexpr (kRows > 1) {
+    shorter_tile<T, kRows - 1>(rows, depth, a, b, c, c_stride, accumulate, ahead);
+  }
+}
+
+// b: a panel or a PanelInMaking. c and panels: aligned to a vector. rows: 1 to kTileRows. A whole
+// tile is compiled for each use, with its strides: they take all registers there are.
+template <typename T, typename B, typename Ahead = NothingAhead>
+inline __attribute__((always_inline)) void tile(int rows, int64_t depth, TileRows<T> a, B b, T* c,
+                                                int64_t c_stride, bool accumulate,
+                                                const Ahead& ahead = Ahead()) {
+  if (rows == kTileRows) {
+    tile_of_rows<T, kTileRows>(depth, a, b, c, c_stride, accumulate, ahead);
+  } else {
+    shorter_tile<T, kTileRows - 1>(rows, depth, a, b, c, c_stride, accumulate, ahead);
+  }
 }
 
 }  // namespace
