@@ -46,7 +46,10 @@ def _run(cases: list[Case], seconds: float, json: pathlib.Path) -> int:
     from benchmarks.peers import plot, results, table
     from benchmarks.peers.environment import describe
 
-    limits, rows, failures = Limits(), [], []
+    facts = describe()  # of the start: the results' file is a change to the repository
+    limits = Limits()
+    rows: list[results.Row] = []
+    failures: list[str] = []
     start = time.monotonic()
     for part, rule in [(case.part, rule) for case in cases for rule in case.rules]:
         try:
@@ -63,8 +66,9 @@ def _run(cases: list[Case], seconds: float, json: pathlib.Path) -> int:
             flush=True,
         )
         # What there is stays if the run is stopped.
-        results.save(json, describe(limits), rows)
+        results.save(json, facts | limits.describe(), rows)
     if rows:
+        results.save(json, facts | limits.describe() | {"not_measured": failures}, rows)
         png = json.with_suffix(".png")
         conditions, rows = results.load(json)
         plot.save(conditions, rows, png)

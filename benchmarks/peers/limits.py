@@ -43,6 +43,10 @@ class Limits:
         moved = 2 * source.element_size() * COPIED
         self.bytes_per_s = max(self.bytes_per_s, moved / _seconds(lambda: target.copy_(source)))
 
+    def describe(self) -> dict[str, float]:
+        """The rates, by the names that they have among a run's conditions."""
+        return {"gflop_per_s": self.flops_per_s / 1e9, "gb_per_s": self.bytes_per_s / 1e9}
+
     def seconds(self, phases: Sequence[Phase]) -> float:
         """The least time for these, one after the other: each bound by arithmetic or by memory.
 

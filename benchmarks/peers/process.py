@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import traceback
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -35,14 +36,19 @@ def in_own_process(part: Part, rule: str, seconds: float, limits: Limits) -> tup
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         try:
-            return pool.submit(_measure, part, rule, seconds, limits).result()
+            measured = pool.submit(_measure, part, rule, seconds, limits).result()
         except BrokenProcessPool as error:
             raise Failure(f"{name}: its process died; is there too little memory?") from error
-        except Exception as error:
-            raise Failure(f"{name}: {type(error).__name__}: {error}") from error
+    if isinstance(measured, str):
+        raise Failure(f"{name}: {measured}")
+    return measured
 
 
-def _measure(part: Part, rule: str, seconds: float, limits: Limits) -> tuple[Row, Limits]:
-    from benchmarks.peers.run import measure
+def _measure(part: Part, rule: str, seconds: float, limits: Limits) -> tuple[Row, Limits] | str:
+    """The row and the limits, or the traceback: not every error can be sent to the parent."""
+    try:
+        from benchmarks.peers.run import measure
 
-    return measure(part, rule, seconds, limits), limits
+        return measure(part, rule, seconds, limits), limits
+    except Exception:
+        return traceback.format_exc()

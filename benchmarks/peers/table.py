@@ -23,7 +23,8 @@ def text(conditions: dict[str, Any], rows: list[Row]) -> str:
     parts = [line(conditions), "", title, ""]
     parts += aligned([heads, *[_cells(row) for row in rows]])
     absent = sorted({f"{peer}: {why}." for row in rows for peer, why in row.absent.items()})
-    return "\n".join([*parts, "", *absent] if absent else parts)
+    missing = [f"Not measured: {why}" for why in conditions.get("not_measured", [])]
+    return "\n".join([*parts, "", *absent, *missing] if absent or missing else parts)
 
 
 def _cells(row: Row) -> list[str]:

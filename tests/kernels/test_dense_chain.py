@@ -73,6 +73,32 @@ def test_rows_that_share_cache_sets(isa: str, dtype, batch: int) -> None:
     assert_same_bits_whatever_the_thread_count(problem)
 
 
+@pytest.mark.parametrize(
+    ("precision", "outputs"), [("float32", 2100), ("float64", 1050), ("bfloat16", 2100)]
+)
+@pytest.mark.parametrize("batch", [17, 130])
+def test_a_kernel_that_no_cache_holds(isa: str, precision: str, outputs: int, batch: int) -> None:
+    """From 8 MB on, batches of fewer than 128 rows go through it once for both products."""
+    problem = make_problem(
+        PRECISIONS[precision], batch, (40, 1030, outputs), ["relu"] * 2, [True] * 2, "momentum"
+    )
+    assert_steps_accurate(problem, num_threads=2)
+    assert_same_bits_whatever_the_thread_count(problem)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", *SHORT])
+@pytest.mark.parametrize("outputs", [1100, 2048])
+@pytest.mark.parametrize("batch", [300, 600, 1100])
+def test_input_gradients_of_several_blocks(
+    isa: str, precision: str, outputs: int, batch: int
+) -> None:
+    """As wide as the scratch allows, which grows with the batch, and 4096 bytes at most."""
+    problem = make_problem(
+        PRECISIONS[precision], batch, (20, 50, outputs), ["tanh"] * 2, [True] * 2, "amsgrad"
+    )
+    assert_steps_accurate(problem, num_threads=2)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rule", oracle.RULES)
 def test_same_bits_whatever_the_thread_count(isa: str, dtype, rule: str) -> None:

@@ -121,9 +121,13 @@ def test_several_blocks_of_each_size(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_kernel_that_no_cache_holds(isa: str, dtype) -> None:
-    """From 8 MB on, all panels are made before they are multiplied by."""
-    assert_steps_accurate(make_problem(dtype, 17, (1030, 2100), ["relu"], [True], "sgd"))
+@pytest.mark.parametrize("batch", [17, 130])
+@pytest.mark.parametrize("cache_ways", [4, 12], indirect=True)
+def test_a_kernel_that_no_cache_holds(isa: str, cache_ways: int, dtype, batch: int) -> None:
+    """From 8 MB on, batches of fewer than 128 rows ask for the rows of W that come next."""
+    problem = make_problem(dtype, batch, (1024, 2100), ["relu"], [True], "sgd")
+    assert_steps_accurate(problem)
+    assert_same_bits_whatever_the_thread_count(problem)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -131,6 +135,10 @@ def test_a_kernel_that_no_cache_holds(isa: str, dtype) -> None:
 def test_same_bits_whatever_the_thread_count(isa: str, dtype, batch: int) -> None:
     activations = ["relu", "gelu" if dtype is np.float32 else "silu", "linear"]
     problem = make_problem(dtype, batch, (515, 301, 203, 77), activations, [True] * 3, "adam")
+    assert_same_bits_whatever_the_thread_count(problem)
+
+
+def assert_same_bits_whatever_the_thread_count(problem: Problem) -> None:
     once = results(*run_forward(problem, num_threads=1))
     for num_threads in (1, 2, 3, 7, 16):
         again = results(*run_forward(problem, num_threads=num_threads))

@@ -67,8 +67,8 @@ SPLITOP_API size_t splitop_cpu_dense_chain_scratch_bytes(const splitop_dense_cha
 
 // Runs the chain. scratch: 64-byte aligned; scratch_bytes: at least the size above, for the
 // executor's number of workers. All arguments are checked before anything is written. Every tensor
-// may be unaligned. Variables must not overlap each other or any input. The result is the same, bit
-// for bit, for any executor.
+// may be unaligned. Variables and input_gradient must not overlap each other or any input. The
+// result is the same, bit for bit, for any executor.
 // SPLITOP_UNSUPPORTED for row-wise rules, and for `forward` in mixed precision.
 SPLITOP_API splitop_status splitop_cpu_dense_chain(const splitop_dense_chain* chain, void* scratch,
                                                    size_t scratch_bytes,

@@ -170,6 +170,10 @@ void finish_columns(const Gradient<E>& gradient, const E* seed, int64_t begin, i
 // From here on it pays to copy rows of W that alias, and to ask for the next panel of G.
 constexpr int64_t kLongBatch = 256;
 
+// Between the rows of a copied block of W, so that they do not alias.
+template <typename T>
+constexpr int64_t kCopyPadding = 64 / sizeof(T);
+
 // A block of W, a tile of rows after the other.
 template <typename T>
 struct KernelBlock {
@@ -188,10 +192,11 @@ KernelBlock<T> kernel_block(const LayerJob<E>& job, int64_t begin, int64_t end, 
       return {{w, job.outputs, 1}, kTileRows * job.outputs};
     }
   }
+  const int64_t stride = (width + kColBlock - 1) / kColBlock * kColBlock + kCopyPadding<T>;
   for (int64_t i = 0; i < end - begin; ++i) {
-    for (int64_t k = 0; k < width; ++k) copy[i * width + k] = widen(w[i * job.outputs + k]);
+    for (int64_t k = 0; k < width; ++k) copy[i * stride + k] = widen(w[i * job.outputs + k]);
   }
-  return {{copy, width, 1}, kTileRows * width};
+  return {{copy, stride, 1}, kTileRows * stride};
 }
 
 // What the columns [first, first + width) of W add to columns [begin, end) of dL/dx, transposed:
@@ -311,12 +316,12 @@ void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t
 // A worker's scratch: a block of W or of its gradient, then columns of x.
 template <typename T>
 T* packed_input(T* scratch) {
-  return scratch + kMaxRowBlock<T> * kColBlock;
+  return scratch + kMaxRowBlock<T> * (kColBlock + kCopyPadding<T>);
 }
 
 template <typename T>
 int64_t worker_scratch(int64_t batch) {
-  return kMaxRowBlock<T> * (kColBlock + batch);
+  return kMaxRowBlock<T> * (kColBlock + kCopyPadding<T> + batch);
 }
 
 // Calls body(first, width) for each block of columns of W.
@@ -327,10 +332,11 @@ void for_column_blocks(const LayerJob<E>& job, int64_t block, const Body& body) 
   }
 }
 
-// In blocks of W as wide as the scratch: the fewer there are, the less often the sums are fetched.
+// In wide blocks of W: the fewer there are, the less often the sums are fetched.
 template <typename E, typename T = Accumulator<E>>
 void input_gradient_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
-  constexpr int64_t kWidest = 4 * kColBlock;  // in a second-level cache of 1 MB
+  constexpr int64_t kWidest = 4096 / sizeof(T);  // in a second-level cache of 1 MB
+  // A copied block has all of the scratch.
   const int64_t fitting = (kColBlock + job.gradient->batch) / kColBlock * kColBlock;
   for_column_blocks(job, min64(kWidest, fitting), [&](int64_t first, int64_t width) {
     input_gradient(job, begin, end, first, width, scratch);
@@ -341,8 +347,9 @@ void input_gradient_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* 
 template <typename E, typename T = Accumulator<E>>
 void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
   const int32_t num_slots = splitop_num_slots(job.rule);
-  const bool in_one_pass =
-      job.below != nullptr && waits_for_kernel<E>(job.gradient->batch, job.inputs, job.outputs);
+  // A short copy of W is not what is updated.
+  const bool in_one_pass = !kIsShort<E> && job.below != nullptr &&
+                           waits_for_kernel<T>(job.gradient->batch, job.inputs, job.outputs);
   if (job.below != nullptr && !in_one_pass) input_gradient_rows(job, begin, end, scratch);
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
   for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {

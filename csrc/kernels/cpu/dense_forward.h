@@ -14,8 +14,8 @@
 namespace splitop {
 namespace {
 
-// Columns and rows of y, at most, that a task makes, and rows of W that are panels at a time: what
-// a second-level cache of 1 MB holds.
+// Columns and rows of y, at most, that a task makes, and rows of W that are panels at a time, where
+// it isn't waited for: what a second-level cache of 1 MB holds.
 constexpr int64_t kForwardCols = 128;
 template <typename T>
 constexpr int64_t kForwardRows = 4096 / sizeof(T);
@@ -24,8 +24,6 @@ constexpr int64_t kForwardDepth = 2048 / sizeof(T);
 
 template <typename T>
 constexpr int64_t kForwardScratch = (kForwardDepth<T> + kForwardRows<T>)*kForwardCols;
-
-constexpr int64_t kManyRows = 256;  // that share a panel, and more hide what it takes to make it
 
 // Whether W is taken to come from a cache.
 template <typename T>
@@ -48,7 +46,7 @@ struct ForwardBlock {
   bool copies_x;         // for its rows push each other out of the first-level cache
   bool waits_for_kernel;
   int64_t depth;  // rows of W that are panels at a time
-  T* panels;      // [width / kTileCols][kForwardDepth][kTileCols]
+  T* panels;      // [ceil(width / kTileCols)][kForwardDepth][kTileCols]
   T* product;     // [rows, kForwardCols]: x W, as long as rows of W are missing
 
   T* panel(int64_t col, int64_t k) const {
@@ -73,9 +71,13 @@ void copy_valid(const T* from, int64_t valid, T* to) {
 template <typename T>
 void make_panels(const ForwardBlock<T>& block, int64_t k, int64_t depth, int64_t col) {
   constexpr int64_t kCols = kTileCols<T>;
+  constexpr int64_t kRowsAhead = 16;  // each may be the only one of a page
+  const ForwardJob<T>& job = block.job;
   for (int64_t i = 0; i < depth; ++i) {
-    const T* w = block.job.kernel + (k + i) * block.job.outputs + block.first;
+    const T* const w = job.kernel + (k + i) * job.outputs + block.first;
+    const int64_t ahead = min64(kRowsAhead, job.inputs - 1 - (k + i)) * job.outputs;
     for (int64_t j = col; j < block.width; j += kCols) {
+      prefetch_row(w + ahead + j);
       T* const to = block.panel(j, i);
       const int64_t valid = min64(kCols, block.width - j);
       copy_valid(w + j, valid, to);
@@ -127,13 +129,13 @@ void finish_tile(const ForwardBlock<T>& block, int64_t i, int rows, int64_t col)
   }
 }
 
-// kDepthBlock rows of W from row k on, in a panel's columns.
+// The rows of W that become panels after those up to row k, in a panel's columns.
 template <typename T>
 NextRows<T> next_rows(const ForwardBlock<T>& block, int64_t k, int64_t col) {
   const ForwardJob<T>& job = block.job;
   if (k >= job.inputs) return {};
   return {job.kernel + k * job.outputs + block.first + col, job.outputs,
-          min64(kDepthBlock, job.inputs - k)};
+          min64(block.depth, job.inputs - k)};
 }
 
 // A tile's rows of the product get what rows [k, k + depth) of W add to them, and are finished when
@@ -143,6 +145,7 @@ void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k,
                    int64_t in_making) {
   constexpr int64_t kCols = kTileCols<T>;
   const ForwardJob<T>& job = block.job;
+  const int64_t tiles = (block.rows + kTileRows - 1) / kTileRows;
   alignas(kVectorBytes) T copy[kTileRows * kDepthBlock];
   for (int64_t d = 0; d < depth; d += kDepthBlock) {
     const int64_t steps = min64(kDepthBlock, depth - d);
@@ -151,15 +154,12 @@ void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k,
       T* const panel = block.panel(j, d);
       T* const product = block.product_row(i) + j;
       const T* const w = job.kernel + (k + d) * job.outputs + block.first + j;
-      RowsAhead<T> ahead;
-      if (block.waits_for_kernel) {
-        const int64_t tiles = (block.rows + kTileRows - 1) / kTileRows;
-        next_rows(block, k + d + block.depth, j).add_share(i / kTileRows, tiles, &ahead);
-      }
       if (j < in_making) {
         const PanelInMaking<T> b{w, job.outputs, job.inputs - (k + d) - 1, panel};
-        tile<T>(rows, steps, x, b, product, kForwardCols, k + d > 0, ahead);
+        tile<T>(rows, steps, x, b, product, kForwardCols, k + d > 0);
       } else if (block.waits_for_kernel) {
+        RowsAhead<T> ahead;
+        next_rows(block, k + depth, j).add_share(i / kTileRows, tiles, &ahead);
         tile<T>(rows, steps, x, panel, product, kForwardCols, k + d > 0, ahead);
       } else {
         tile<T>(rows, steps, x, panel, product, kForwardCols, k + d > 0);
@@ -174,7 +174,9 @@ void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k,
 template <typename T>
 void forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
                    int64_t width, T* scratch) {
+  constexpr int64_t kFewRows = 256;  // of x: with more, it pays to make panels before
   const bool waits = waits_for_kernel<T>(job.batch, job.inputs, job.outputs);
+  const bool on_the_way = job.batch <= kFewRows && kernel_is_cached<T>(job.inputs, job.outputs);
   const ForwardBlock<T> block{
       job,
       begin,
@@ -186,10 +188,7 @@ void forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t
       /*depth=*/waits ? kDepthBlock : kForwardDepth<T>,
       /*panels=*/scratch,
       /*product=*/scratch + kForwardDepth<T> * kForwardCols};
-  // For many rows of x panels are best made before, and so they are of rows that are not asked for.
-  const bool made_before =
-      job.batch > kManyRows || !(waits || kernel_is_cached<T>(job.inputs, job.outputs));
-  const int64_t in_making = made_before ? 0 : width / kTileCols<T> * kTileCols<T>;
+  const int64_t in_making = on_the_way ? width / kTileCols<T> * kTileCols<T> : 0;
   for (int64_t k = 0; k < job.inputs; k += block.depth) {
     const int64_t depth = min64(block.depth, job.inputs - k);
     make_panels(block, k, depth, in_making);

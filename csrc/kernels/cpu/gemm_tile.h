@@ -39,6 +39,7 @@ struct TileRows {
   int64_t depth_stride;
 };
 
+// The row may end before: what lies behind it is asked for, too, but not read.
 template <typename T>
 inline void prefetch_row(const T* row) {
   constexpr int64_t kLine = 64 / sizeof(T);
@@ -53,7 +54,6 @@ class RowsAhead {
   static constexpr int64_t kSteps = 8;  // between two requests
 
   void add(const T* first, int64_t stride, int64_t rows) {
-    if (rows == 0) return;
     runs_[count_++] = {first, stride, rows};
     left_ += rows;
   }
@@ -68,8 +68,11 @@ class RowsAhead {
     left_ -= now;
     for (int64_t i = 0; i < now; ++i) {
       prefetch_row(run_.row);
-      run_.row += run_.stride;
-      if (--run_.rows == 0 && ++current_ < count_) run_ = runs_[current_];
+      if (--run_.rows > 0) {
+        run_.row += run_.stride;
+      } else if (++current_ < count_) {
+        run_ = runs_[current_];
+      }
     }
   }
 
@@ -99,8 +102,8 @@ struct NextRows {
 
   void add_share(int64_t part, int64_t parts, RowsAhead<T>* ahead) const {
     const int64_t share = (count + parts - 1) / parts;
-    const int64_t begin = min64(part * share, count);
-    ahead->add(first + begin * stride, stride, min64(share, count - begin));
+    const int64_t begin = part * share;
+    if (begin < count) ahead->add(first + begin * stride, stride, min64(share, count - begin));
   }
 };
 
