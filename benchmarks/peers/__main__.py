@@ -57,24 +57,21 @@ def _run(cases: list[Case], seconds: float, json: pathlib.Path) -> int:
         except Failure as failure:
             failures.append(str(failure))
             print(failures[-1], file=sys.stderr, flush=True)
-            continue
-        rows.append(row)
-        best = row.fastest_other
-        print(
-            f"[{time.monotonic() - start:5.0f} s] {row.name}: splitop {row.median['splitop']:.3g} "
-            f"ms, {best} {row.median[best]:.3g} ms",
-            flush=True,
-        )
-        # What there is stays if the run is stopped.
-        results.save(json, facts | limits.describe(), rows)
+        else:
+            rows.append(row)
+            best = row.fastest_other
+            print(
+                f"[{time.monotonic() - start:5.0f} s] {row.name}: splitop "
+                f"{row.median['splitop']:.3g} ms, {best} {row.median[best]:.3g} ms",
+                flush=True,
+            )
+        if rows:  # What there is stays if the run is stopped.
+            results.save(json, facts | limits.describe() | {"not_measured": failures}, rows)
     if rows:
-        results.save(json, facts | limits.describe() | {"not_measured": failures}, rows)
         png = json.with_suffix(".png")
         conditions, rows = results.load(json)
         plot.save(conditions, rows, png)
         print(f"\n{table.text(conditions, rows)}\n\nResults: {json}\nPlot: {png}")
-    if failures:
-        print("\nNot measured:", *failures, sep="\n", file=sys.stderr)
     return 1 if failures else 0
 
 

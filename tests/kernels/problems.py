@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from splitop.lib import _kernels
 from tests import oracle
-from tests.accuracy import PRECISIONS, Precision
+from tests.accuracy import PRECISIONS, Precision, results
 from tests.state import HYPER, make_slots
 
 ALPHA = 0.2
@@ -131,3 +131,14 @@ def _copy(layer: oracle.Layer) -> oracle.Layer:
         kernel_slots=tuple(slot.copy() for slot in layer.kernel_slots),
         bias_slots=tuple(slot.copy() for slot in layer.bias_slots),
     )
+
+
+def assert_same_bits_whatever_the_thread_count(
+    problem: Problem, run: Callable[..., Any] = run_kernel
+) -> None:
+    """Compares all results of `run(problem, num_threads=...)`."""
+    once = results(*run(problem, num_threads=1))
+    for num_threads in (1, 2, 3, 7, 16):
+        again = results(*run(problem, num_threads=num_threads))
+        for name, value in once.items():
+            assert value.tobytes() == again[name].tobytes(), f"{name}, {num_threads} threads"

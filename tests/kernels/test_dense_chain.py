@@ -11,7 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from tests import oracle
 from tests.accuracy import PRECISIONS, assert_accurate, few_ulp, results
 from tests.kernels import plain
-from tests.kernels.problems import Problem, make_problem, problems, run_kernel
+from tests.kernels.problems import (
+    Problem,
+    assert_same_bits_whatever_the_thread_count,
+    make_problem,
+    problems,
+    run_kernel,
+)
 
 STEPS = 5
 SHORT = ("bfloat16", "float16")
@@ -105,14 +111,6 @@ def test_same_bits_whatever_the_thread_count(isa: str, dtype, rule: str) -> None
     activations = ["relu", "sigmoid", "linear"]
     problem = make_problem(dtype, 130, (515, 301, 203, 77), activations, [True] * 3, rule)
     assert_same_bits_whatever_the_thread_count(problem)
-
-
-def assert_same_bits_whatever_the_thread_count(problem: Problem) -> None:
-    once = results(*run_kernel(problem, num_threads=1))
-    for num_threads in (1, 2, 3, 7, 16):
-        again = results(*run_kernel(problem, num_threads=num_threads))
-        for name, value in once.items():
-            assert value.tobytes() == again[name].tobytes(), f"{name}, {num_threads} threads"
 
 
 @pytest.mark.parametrize("precision", SHORT)

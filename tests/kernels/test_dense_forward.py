@@ -10,7 +10,13 @@ import pytest
 from tests import oracle
 from tests.accuracy import FEW, PRECISIONS, assert_accurate, few_ulp, results
 from tests.kernels import plain
-from tests.kernels.problems import ALPHA, Problem, make_problem, run_kernel
+from tests.kernels.problems import (
+    ALPHA,
+    Problem,
+    assert_same_bits_whatever_the_thread_count,
+    make_problem,
+    run_kernel,
+)
 
 STEPS = 3
 
@@ -127,7 +133,7 @@ def test_a_kernel_that_no_cache_holds(isa: str, cache_ways: int, dtype, batch: i
     """From 8 MB on, batches of fewer than 128 rows ask for the rows of W that come next."""
     problem = make_problem(dtype, batch, (1024, 2100), ["relu"], [True], "sgd")
     assert_steps_accurate(problem)
-    assert_same_bits_whatever_the_thread_count(problem)
+    assert_same_bits_whatever_the_thread_count(problem, run_forward)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -135,15 +141,7 @@ def test_a_kernel_that_no_cache_holds(isa: str, cache_ways: int, dtype, batch: i
 def test_same_bits_whatever_the_thread_count(isa: str, dtype, batch: int) -> None:
     activations = ["relu", "gelu" if dtype is np.float32 else "silu", "linear"]
     problem = make_problem(dtype, batch, (515, 301, 203, 77), activations, [True] * 3, "adam")
-    assert_same_bits_whatever_the_thread_count(problem)
-
-
-def assert_same_bits_whatever_the_thread_count(problem: Problem) -> None:
-    once = results(*run_forward(problem, num_threads=1))
-    for num_threads in (1, 2, 3, 7, 16):
-        again = results(*run_forward(problem, num_threads=num_threads))
-        for name, value in once.items():
-            assert value.tobytes() == again[name].tobytes(), f"{name}, {num_threads} threads"
+    assert_same_bits_whatever_the_thread_count(problem, run_forward)
 
 
 def values_of(activation: str, z: np.ndarray) -> np.ndarray:

@@ -207,7 +207,7 @@ void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t 
   constexpr int64_t kCols = kTileCols<T>;
   const Gradient<E>& g = *job.gradient;
   const KernelBlock<T> w = kernel_block(job, begin, end, first, width, scratch);
-  const int64_t tiles = (end - begin + kTileRows - 1) / kTileRows;
+  const int64_t tiles = tiles_of(end - begin);
   for (int64_t row = 0; row < g.batch; row += kCols) {
     T* const out = job.below->by_column + row * job.inputs;
     for (int64_t d = 0; d < width; d += kDepthBlock) {
@@ -294,7 +294,7 @@ void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t
                      int64_t width, const T* packed, const WillRead& will_read, T* gradient) {
   constexpr int64_t kCols = kTileCols<T>;
   const Gradient<E>& g = *job.gradient;
-  const int64_t tiles = (end - begin + kTileRows - 1) / kTileRows;
+  const int64_t tiles = tiles_of(end - begin);
   for (int64_t k = 0; k < g.batch; k += kDepthBlock) {
     const int64_t depth = min64(kDepthBlock, g.batch - k);
     for (int64_t j = 0; j < width; j += kCols) {

@@ -145,7 +145,7 @@ void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k,
                    int64_t in_making) {
   constexpr int64_t kCols = kTileCols<T>;
   const ForwardJob<T>& job = block.job;
-  const int64_t tiles = (block.rows + kTileRows - 1) / kTileRows;
+  const int64_t tiles = tiles_of(block.rows);
   alignas(kVectorBytes) T copy[kTileRows * kDepthBlock];
   for (int64_t d = 0; d < depth; d += kDepthBlock) {
     const int64_t steps = min64(kDepthBlock, depth - d);
