@@ -134,11 +134,13 @@ def _copy(layer: oracle.Layer) -> oracle.Layer:
 
 
 def assert_same_bits_whatever_the_thread_count(
-    problem: Problem, run: Callable[..., Any] = run_kernel
+    problem: Problem,
+    run: Callable[..., Any] = run_kernel,
+    counts: Sequence[int] = (1, 2, 3, 7, 16),
 ) -> None:
-    """Compares all results of `run(problem, num_threads=...)`."""
+    """Compares all results of `run(problem, num_threads=...)` with those of one thread."""
     once = results(*run(problem, num_threads=1))
-    for num_threads in (1, 2, 3, 7, 16):
+    for num_threads in counts:
         again = results(*run(problem, num_threads=num_threads))
         for name, value in once.items():
             assert value.tobytes() == again[name].tobytes(), f"{name}, {num_threads} threads"

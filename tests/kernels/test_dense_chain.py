@@ -23,10 +23,10 @@ STEPS = 5
 SHORT = ("bfloat16", "float16")
 
 
-def assert_steps_accurate(problem: Problem, **options) -> None:
-    """Five steps in a row, each compared from the state that the kernel's last one left."""
+def assert_steps_accurate(problem: Problem, steps: int = STEPS, **options) -> None:
+    """Steps in a row, each compared from the state that the kernel's last one left."""
     layers = problem.layers
-    for _ in range(STEPS):
+    for _ in range(steps):
         step = (problem.seed, layers, problem.rule, problem.hyper)
         received, gradient = run_kernel(problem, layers, **options)
         assert_accurate(
@@ -64,7 +64,7 @@ def test_odd_sizes(isa: str, dtype, batch: int, widths: tuple[int, ...]) -> None
     )
 
 
-@pytest.mark.parametrize("rule", oracle.RULES)
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "amsgrad"])
 def test_a_large_layer(isa: str, rule: str) -> None:
     problem = make_problem(np.float32, 67, (1021, 2053), ["relu"], [True], rule)
     assert_steps_accurate(problem, num_threads=2)
@@ -88,13 +88,13 @@ def test_a_kernel_that_no_cache_holds(isa: str, precision: str, outputs: int, ba
     problem = make_problem(
         PRECISIONS[precision], batch, (40, 1030, outputs), ["relu"] * 2, [True] * 2, "momentum"
     )
-    assert_steps_accurate(problem, num_threads=2)
-    assert_same_bits_whatever_the_thread_count(problem)
+    assert_steps_accurate(problem, steps=2, num_threads=2)
+    assert_same_bits_whatever_the_thread_count(problem, counts=[3])
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64", *SHORT])
 @pytest.mark.parametrize("outputs", [1100, 2048])
-@pytest.mark.parametrize("batch", [300, 600, 1100])
+@pytest.mark.parametrize("batch", [300, 1100])
 def test_input_gradients_of_several_blocks(
     isa: str, precision: str, outputs: int, batch: int
 ) -> None:
@@ -102,7 +102,7 @@ def test_input_gradients_of_several_blocks(
     problem = make_problem(
         PRECISIONS[precision], batch, (20, 50, outputs), ["tanh"] * 2, [True] * 2, "amsgrad"
     )
-    assert_steps_accurate(problem, num_threads=2)
+    assert_steps_accurate(problem, steps=2, num_threads=2)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -31,8 +31,8 @@ OPTIMIZERS = {
 Batches = list[tuple[Arrays, np.ndarray]]
 
 # Building it takes ten times as long as building all others, and one op updates all of its
-# variables: rules without a slot and with most; those between are the small CNN's.
-MOBILENET = ("sgd", "amsgrad")
+# variables: the rule with most slots; all others are the small CNN's.
+MOBILENET = ("amsgrad",)
 # Slices of an id that is repeated are taken one by one, which no fused step does for these.
 ONE_BY_ONE = ("adadelta", "adamax")
 # Its rule is for tables, and not fused with the backward pass of dense layers.
