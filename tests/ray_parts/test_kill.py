@@ -85,7 +85,7 @@ def assert_same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("staleness", "seed"), [(0, 1), (1, 3)])
+@pytest.mark.parametrize(("staleness", "seed"), [(0, 1), (0, 2), (1, 3), (1, 4)])
 def test_parts_that_are_killed(
     server: ForkServer,
     tmp_path: pathlib.Path,
