@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 
 from tests import oracle
 from tests.accuracy import PRECISIONS, assert_accurate, few_ulp, results
@@ -41,8 +41,13 @@ def assert_steps_accurate(problem: Problem, steps: int = STEPS, **options) -> No
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(problem=problems(("float32", "float64", *SHORT)))
 def test_any_chain(problem: Problem) -> None:
-    # Of some, float32 overflows after more steps, the plain path too.
-    assert_steps_accurate(problem, steps=2, num_threads=2)
+    try:
+        assert_steps_accurate(problem, num_threads=2)
+    except RuntimeWarning as warning:
+        # Of a few chains the weights grow until NumPy's float32 overflows, in the plain path.
+        if "overflow encountered in matmul" not in str(warning):
+            raise
+        reject()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
