@@ -68,12 +68,13 @@ def build_step(path: str, split: Split, optimizers: tuple[Any, Any] | None) -> S
     step = Step(_dense(joint, split.variables), _dense(parts, split.variables), None)
     if optimizers is None:
         return step
-    # TF1's reference variables give their memory to who reads them.
-    gradients = [tensor.op for tensor in (*seeds, *step.joint, *step.split)]
+    # TF1's reference variables give their memory to who reads them, and a loss that is not waited
+    # for may read a bias after its update: the gradient of such a bias needs no forward pass.
+    before = [tensor.op for tensor in (split.loss, *seeds, *step.joint, *step.split)]
     if path == JOINT:
         count = len(split.second)
         pairs = list(zip(joint, (item.given for item in split.variables), strict=True))
-        with tf.control_dependencies(gradients):
+        with tf.control_dependencies(before):
             updates = [
                 _own_step(optimizers[0], pairs[count:]),
                 _own_step(optimizers[1], pairs[:count]),
@@ -90,7 +91,7 @@ def build_step(path: str, split: Split, optimizers: tuple[Any, Any] | None) -> S
         check_call(ys, [item.given for item in reached[1]], grad_ys, "verify"),
         backend=path,
     )
-    with tf.control_dependencies(gradients):
+    with tf.control_dependencies(before):
         updates = [first.apply(), second.apply()]
     return dataclasses.replace(step, run=tf.group(*updates), plans=(first, second))
 
