@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 import splitop
-from benchmarks.cases import FUSED, IN_XLA, KERAS, LAZY, REFERENCE, XLA, EmbeddingCase
-from benchmarks.steps import AGREEMENT, apply_keras
+from benchmarks.cases import FUSED, KERAS, LAZY, REFERENCE, XLA, EmbeddingCase
+from benchmarks.steps import AGREEMENT, apply_keras, function_of
 
 BATCHES = 8  # of ids, in turn, so that no row is in the cache from the step before
 RATE = 0.01
@@ -46,7 +46,7 @@ class EmbeddingStep:
         variables = self._model.trainable_variables
         update = _update(path, case.optimizer, variables)
 
-        @tf.function(autograph=False, jit_compile=path in IN_XLA)
+        @function_of(path)
         def step(ids: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             with tf.control_dependencies([update(self._model(ids), seed)]):
                 return tf.identity(variables[-1].value[0])

@@ -15,8 +15,8 @@ import tensorflow as tf
 
 import splitop
 from benchmarks import second_parts
-from benchmarks.cases import FUSED, FUSED_XLA, IN_XLA, PATHS, REFERENCE, ModelCase
-from benchmarks.steps import CHECKED_STEPS, apply_keras
+from benchmarks.cases import FUSED, FUSED_XLA, PATHS, REFERENCE, ModelCase
+from benchmarks.steps import CHECKED_STEPS, apply_keras, function_of
 
 LEARNING_RATE = 1e-3
 # Large enough for gradients that are zero but for rounding, those of an attention's key biases.
@@ -45,7 +45,7 @@ class ModelStep:
         variables = self.model.trainable_variables
         update = _update(path, variables)
 
-        @tf.function(autograph=False, jit_compile=path in IN_XLA)
+        @function_of(path)
         def step(inputs: list[tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
             iv = second_parts.forward(self.model, inputs)
             with tf.control_dependencies([update(iv, seed)]):

@@ -1,7 +1,8 @@
-"""The step that is timed: the whole second part given the seed, in one tf.function.
+"""The step that is timed: the whole second part given the seed, in one function.
 
 Every path runs the same forward, on a Keras model with the same weights, and ends with the
-same small read, which can't be had before the updates are done.
+same small read, which can't be had before the updates are done. The fused paths are called as a
+`splitop.function`, the others as a tf.function.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import splitop
-from benchmarks.cases import FUSED, FUSED_XLA, IN_XLA, KERAS, PATHS, REFERENCE, XLA, Case
+from benchmarks.cases import FUSED, FUSED_XLA, IN_XLA, KERAS, LAZY, PATHS, REFERENCE, XLA, Case
 
 LEARNING_RATE = 1e-3
 EPSILON = 1e-7
@@ -55,6 +56,13 @@ def build_steps(case: Case, paths: Sequence[str] = PATHS) -> dict[str, Step]:
     return {path: _step(path, model, x, seed) for path, model in models.items()}
 
 
+def function_of(path: str) -> Any:
+    """What a path's step is decorated with."""
+    own = path in (FUSED, FUSED_XLA, LAZY)
+    make = splitop.function if own else tf.function
+    return make(autograph=False, jit_compile=path in IN_XLA)
+
+
 def check_agreement(steps: dict[str, Step]) -> None:
     """Runs a few steps and asserts that they move the weights alike on all paths.
 
@@ -89,7 +97,7 @@ def _step(path: str, model: Any, x: tf.Tensor, seed: tf.Tensor) -> Step:
     variables = model.trainable_variables
     update = _keras_update(variables) if path in (KERAS, XLA) else _splitop_update(path, variables)
 
-    @tf.function(autograph=False, jit_compile=path in IN_XLA)
+    @function_of(path)
     def function(x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([update(model(x), seed)]):
             return tf.identity(variables[-1].value[0])

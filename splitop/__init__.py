@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from splitop._src.build_info import BuildInfo, build_info
     from splitop._src.checkpoint.checkpoint import Checkpoint
     from splitop._src.checkpoint.steps import common_step
+    from splitop._src.function import function
     from splitop._src.micro_batches import MicroBatches
     from splitop._src.minimize import minimize, plan
     from splitop._src.planner import Plan, PlannedChain, PlannedLayer, PlannedTable
@@ -77,6 +78,7 @@ __all__ = [
     "build_info",
     "cluster",
     "common_step",
+    "function",
     "keras",
     "minimize",
     "multi_worker_strategy",
@@ -101,6 +103,7 @@ _LAZY = {
     "VerifyReport": "verify.report",
     "build_info": "build_info",
     "common_step": "checkpoint.steps",
+    "function": "function",
     "minimize": "minimize",
     "multi_worker_strategy": "worker_strategy",
     "plan": "minimize",

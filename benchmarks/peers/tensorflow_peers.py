@@ -31,14 +31,16 @@ Update = Callable[[Any, Any], Any]
 
 
 class TensorFlowPeer(Peer):
-    """A tf.function that ends with a small read of a variable behind the updates."""
+    """A function that ends with a small read of a variable behind the updates."""
+
+    _function = staticmethod(tf.function)
 
     def __init__(self, part: Part, rule: str, jit_compile: bool = False) -> None:
         model = MODELS[type(part)](part)
         variables = model.trainable_variables
         update = self._update(part, rule, variables)
 
-        @tf.function(autograph=False, jit_compile=jit_compile)
+        @self._function(autograph=False, jit_compile=jit_compile)
         def step(x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             with tf.control_dependencies([update(model(x, training=True), seed)]):
                 return tf.reshape(variables[-1].value, [-1])[0]
@@ -64,7 +66,9 @@ class TensorFlowPeer(Peer):
 
 
 class Splitop(TensorFlowPeer):
-    """The fused path, for a Keras optimizer."""
+    """The fused path, for a Keras optimizer, in a `splitop.function`."""
+
+    _function = staticmethod(splitop.function)
 
     def _update(self, part: Part, rule: str, variables: list[Any]) -> Update:
         own = _keras_optimizer(rule, variables)

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from splitop._src.function import function
 from splitop._src.graph import reach
 from splitop._src.graph.devices import on_host_of
 from splitop._src.graph.handover import Handover, hand_over
@@ -79,7 +80,7 @@ class SecondRun:
         weakref.finalize(self, self._stash.clear_now).atexit = False
         seeds = [tf.TensorSpec(seed.shape, seed.dtype) for seed in self._seeds]
         # As relaxed as the forward pass: not a graph for each shape.
-        self.step = tf.function(self._step, input_signature=[seeds], autograph=False)
+        self.step = function(self._step, input_signature=[seeds], autograph=False)
 
     def forward(self, inputs: Sequence[Any]) -> list[Any]:
         """Adds the forward pass to the current graph, and keeps what the step needs.

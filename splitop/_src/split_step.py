@@ -11,6 +11,7 @@ import tensorflow as tf
 from splitop._src import backend as backends
 from splitop._src.errors import SplitError, StashError
 from splitop._src.forward_pass import ForwardPass, Origins
+from splitop._src.function import function
 from splitop._src.joint_step import (
     JointStep,
     Options,
@@ -134,9 +135,9 @@ class SplitStep:
         self._options = Options(backend, sparse, skip_nonfinite, check_numerics)
         self._runs: list[SecondRun] = []
         shared = {"reduce_retracing": reduce_retracing}
-        self._forward = tf.function(self._build_forward, autograph=False, **shared)
-        self._one = tf.function(self._build_first, **shared)
-        self._both = tf.function(self._build_both, **shared)
+        self._forward = function(self._build_forward, autograph=False, **shared)
+        self._one = function(self._build_first, **shared)
+        self._both = function(self._build_both, **shared)
         self._pending: ForwardPass | None = None
         self._origins = Origins()
         self._first_plan: Plan | None = None

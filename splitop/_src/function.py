@@ -1,0 +1,159 @@
+"""`splitop.function`: a tf.function whose calls cost less Python."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.eager import context, record
+
+_Call = Callable[[list[Any]], Any]
+
+_EagerTensor = type(tf.constant(0))
+# What tf.function traces as a constant, and tells apart by its value.
+_CONSTANTS = (bool, int, float, str, type(None))
+
+
+def function(python_function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """A tf.function for small steps: it does the same, and a call costs a few µs of Python.
+
+        @splitop.function
+        def step(x, seed):
+            splitop.minimize(optimizer, second(x), second.trainable_variables, seed)
+
+    A tf.function takes a call's arguments apart and compares them with all that it was traced for.
+    This one looks their dtypes and shapes up, and calls what was traced for them, where all are
+    positional: tensors, Python constants, tuples, lists and dicts of them. All other calls are the
+    tf.function's own: with NumPy arrays or keywords; inside of another function, a GradientTape, a
+    tf.distribute strategy or a tf.device block.
+
+    Args:
+        python_function: What to trace; None: gives a decorator.
+        options: Those of tf.function.
+
+    Returns:
+        What can be called, is a method in a class, and has the attributes of a tf.function.
+    """
+    if python_function is None:
+        return functools.partial(function, **options)
+    return Function(tf.function(python_function, **options), bool(options.get("jit_compile")))
+
+
+class Function:
+    """A tf.function, and a short way to what it has traced."""
+
+    def __init__(self, traces: Any, compiled: bool):
+        """Traces nothing yet.
+
+        Args:
+            traces: The tf.function.
+            compiled: Whether it is XLA that runs it.
+        """
+        self._function = traces
+        self._compiled = compiled
+        self._calls: dict[Hashable, _Call | None] = {}
+        self._bound: weakref.WeakKeyDictionary[Any, Function] = weakref.WeakKeyDictionary()
+        functools.update_wrapper(self, traces.python_function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Does what the tf.function does."""
+        signature = None if kwargs or not _plain() else _signature(args)
+        if signature is None:
+            return self._function(*args, **kwargs)
+        if signature not in self._calls:
+            # The first call may make variables: nothing is traced before that can be called again.
+            result = self._function(*args)
+            self._calls[signature] = self._short_call(args)
+            return result
+        call = self._calls[signature]
+        return self._function(*args) if call is None else call(_tensors(args))
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """The method of an object."""
+        if instance is None:
+            return self
+        if instance not in self._bound:
+            traces = self._function.__get__(instance, owner)
+            self._bound[instance] = Function(traces, self._compiled)
+        return self._bound[instance]
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the tf.function's own."""
+        if name.startswith("__") or name == "_function":
+            raise AttributeError(name)
+        return getattr(self._function, name)
+
+    def _short_call(self, args: tuple[Any, ...]) -> _Call | None:
+        """What calls the function traced for such arguments; None: only the tf.function can."""
+        traced = self._function.get_concrete_function(*args)
+        crossing = [*_tensors(args), *traced.outputs]
+        special = any(tensor.dtype in (tf.resource, tf.variant) for tensor in crossing)
+        if special or traced.graph.deferred_external_captures:
+            return None
+        if self._compiled or _accelerated():
+            return _call_by_name(traced)
+        return _call_as_op(traced)
+
+
+def _call_by_name(traced: Any) -> _Call:
+    """Calls a function as tf.function does: each of its ops is where it was placed."""
+    inner, captured, count = traced._inference_function, traced.captured_inputs, len(traced.outputs)
+    pack = traced.function_type.pack_output
+
+    def call(tensors: list[Any]) -> Any:
+        return pack(context.context().call_function(inner.name, tensors + captured, count) or [])
+
+    return call
+
+
+def _call_as_op(traced: Any) -> _Call:
+    """Calls a function as one op, whose kernel TensorFlow finds sooner, all on one device."""
+    captured, dtypes = traced.captured_inputs, [tensor.dtype for tensor in traced.outputs]
+    config = context.context().function_call_options.config_proto_serialized
+    pack = traced.function_type.pack_output
+
+    def call(tensors: list[Any]) -> Any:
+        outputs = tf.raw_ops.StatefulPartitionedCall(
+            args=tensors + captured, Tout=dtypes, f=traced, config_proto=config
+        )
+        return pack(outputs or [])
+
+    return call
+
+
+def _plain() -> bool:
+    """Whether nothing around a call changes what it does."""
+    return (
+        tf.executing_eagerly()
+        and not tf.config.functions_run_eagerly()
+        and not record.could_possibly_record()
+        and not context.context().device_name
+        and not tf.distribute.has_strategy()
+    )
+
+
+def _accelerated() -> bool:
+    return any(device.device_type != "CPU" for device in tf.config.list_logical_devices())
+
+
+def _signature(value: Any) -> Hashable | None:
+    """What a function is traced for; None: it is not known here."""
+    kind = type(value)
+    if kind is _EagerTensor:
+        return value.dtype, value.shape
+    if kind in _CONSTANTS:
+        return kind, value
+    if kind is dict:
+        inner = _signature(tuple(value.values()))
+        return None if inner is None else (tuple(value), inner)
+    if kind not in (tuple, list):
+        return None
+    inside = tuple(_signature(each) for each in value)
+    return None if None in inside else (kind, inside)
+
+
+def _tensors(args: tuple[Any, ...]) -> list[Any]:
+    return [each for each in tf.nest.flatten(args) if type(each) is _EagerTensor]

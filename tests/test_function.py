@@ -1,0 +1,343 @@
+"""`splitop.function` does what tf.function does, whatever it is called with and wherever."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import threading
+import weakref
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import splitop
+from splitop._src import function as short_calls
+from splitop._src.function import Function
+
+
+@pytest.fixture(params=["as an op", "by name"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Both ways of calling what was traced; counts the calls that take it."""
+    name = "_call_as_op" if request.param == "as an op" else "_call_by_name"
+    make, calls = getattr(short_calls, name), []
+
+    def counted(traced: Any) -> Any:
+        call = make(traced)
+        return lambda tensors: (calls.append(None), call(tensors))[1]
+
+    monkeypatch.setattr(short_calls, "_call_as_op", counted)
+    monkeypatch.setattr(short_calls, "_call_by_name", counted)
+    return calls
+
+
+def x(rows: int = 2, value: float = 1.0) -> tf.Tensor:
+    return tf.fill([rows, 3], value)
+
+
+class TestArguments:
+    def test_a_tensor(self, way: Any) -> None:
+        double = splitop.function(lambda a: a + a)
+        results = [double(x(value=value)) for value in (1.0, 2.0, 3.0)]
+        assert [float(result[0, 0]) for result in results] == [2.0, 4.0, 6.0]
+        assert len(way) == 2  # The first call was tf.function's own.
+
+    def test_shapes_and_dtypes_have_functions_of_their_own(self, way: Any) -> None:
+        double = splitop.function(lambda a: a + a)
+        for _ in range(3):
+            for value in (x(2), x(5), tf.cast(x(2), tf.float64), tf.constant(1), x(0)):
+                result = double(value)
+                assert result.dtype == value.dtype
+                assert result.shape == value.shape
+                np.testing.assert_array_equal(result, 2 * value.numpy())
+        assert len(way) == 10
+
+    def test_reduced_retracing(self, way: Any) -> None:
+        double = splitop.function(lambda a: a + a, reduce_retracing=True)
+        for rows in (2, 3, 4, 5, 2, 3, 4, 5):
+            np.testing.assert_array_equal(double(x(rows)), 2 * x(rows).numpy())
+        assert double.experimental_get_tracing_count() == 2
+        assert len(way) == 4
+
+    def test_an_input_signature(self, way: Any) -> None:
+        spec = tf.TensorSpec([None, 3], tf.float32)
+        double = splitop.function(lambda a: a + a, input_signature=[spec])
+        for rows in (2, 3, 2, 3):
+            np.testing.assert_array_equal(double(x(rows)), 2 * x(rows).numpy())
+        assert len(way) == 2
+        with pytest.raises(TypeError):
+            double(tf.zeros([3, 2]))
+
+    def test_structures(self, way: Any) -> None:
+        @splitop.function
+        def step(batch: Any, pair: Any, scale: float, flag: bool = False) -> Any:
+            a, (b, c) = batch["a"], pair
+            return {"sum": (a - b) * scale, "rest": [c, None, flag]}
+
+        for first in (1.0, 2.0):
+            for batch in ({"z": x(3), "a": x(value=first)}, {"a": x(value=first), "z": x(3)}):
+                result = step(batch, (x(value=5.0), x(4)), 2.0, True)
+                assert float(result["sum"][0, 0]) == (first - 5) * 2
+                assert result["rest"][0].shape == [4, 3]
+                assert result["rest"][1] is None
+        assert len(way) == 2
+
+    def test_constants_are_told_apart(self, way: Any) -> None:
+        described = splitop.function(lambda a, constant: tf.constant(repr(constant)))
+        for _ in range(2):
+            for constant in (1, 2.5, False, "1", None):
+                assert described(x(), constant).numpy().decode() == repr(constant)
+        assert len(way) == 5
+
+    def test_a_list_is_no_tuple(self, way: Any) -> None:
+        described = splitop.function(lambda a: tf.constant(type(a).__name__))
+        for _ in range(2):
+            assert described([x()]) == "list"
+            assert described((x(),)) == "tuple"
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda f: f(np.ones((2, 3), np.float32)),
+            lambda f: f(a=x()),
+            lambda f: f(tf.RaggedTensor.from_tensor(x())),
+            lambda f: f(tf.Variable(x())),
+        ],
+        ids=["array", "keyword", "composite", "variable"],
+    )
+    def test_tf_functions_own_calls(self, way: Any, call: Any) -> None:
+        double = splitop.function(lambda a: a + a)
+        for _ in range(3):
+            result = call(double)
+            dense = result.to_tensor() if isinstance(result, tf.RaggedTensor) else result
+            np.testing.assert_array_equal(dense, np.full((2, 3), 2.0))
+        assert not way
+
+    def test_a_handle_is_not_taken_for_another_one(self) -> None:
+        variables = [tf.Variable(1.0), tf.Variable([2.0, 3.0])]
+
+        @splitop.function
+        def read(handle: Any) -> Any:
+            return tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)
+
+        for _ in range(2):
+            for variable in variables:
+                np.testing.assert_array_equal(read(variable.handle), variable)
+
+    def test_nothing_is_returned(self, way: Any) -> None:
+        counter = tf.Variable(0.0)
+
+        @splitop.function
+        def step(by: Any) -> None:
+            counter.assign_add(by)
+
+        assert [step(tf.constant(2.0)) for _ in range(3)] == [None] * 3
+        assert float(counter) == 6.0
+        assert len(way) == 2
+
+
+class TestSurroundings:
+    def test_inside_of_a_function(self, way: Any) -> None:
+        double = splitop.function(lambda a: a + a)
+        double(x()), double(x())
+        outer = tf.function(lambda a: double(a) + 1)
+        assert float(outer(x())[0, 0]) == 3.0
+        assert len(way) == 1
+
+    def test_in_a_graph(self) -> None:
+        double = splitop.function(lambda a: a + a)
+        double(x())
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            assert session.run(double(x()))[0, 0] == 2.0
+
+    def test_a_tape_sees_it(self, way: Any) -> None:
+        weight = tf.Variable(3.0)
+        square = splitop.function(lambda a: tf.reduce_sum(weight * a * a))
+        a = tf.constant([1.0, 2.0])
+        for _ in range(2):
+            square(a)
+        with tf.GradientTape() as tape:
+            tape.watch(a)
+            y = square(a)
+        gradients = tape.gradient(y, [a, weight])
+        np.testing.assert_array_equal(gradients[0], [6.0, 12.0])
+        assert float(gradients[1]) == 5.0
+        assert len(way) == 1
+
+    def test_eagerly(self, way: Any) -> None:
+        seen = []
+
+        def keep(a: Any) -> Any:
+            seen.append(tf.executing_eagerly())
+            return a + a
+
+        double = splitop.function(keep)
+        double(x())
+        tf.config.run_functions_eagerly(True)
+        try:
+            double(x())
+        finally:
+            tf.config.run_functions_eagerly(False)
+        assert seen == [False, True]
+        assert not way
+
+    def test_on_a_device_and_in_a_strategy(self, way: Any) -> None:
+        double = splitop.function(lambda a: a + a)
+        double(x())
+        with tf.device("/CPU:0"):
+            assert float(double(x())[0, 0]) == 2.0
+        with tf.distribute.OneDeviceStrategy("/CPU:0").scope():
+            assert float(double(x())[0, 0]) == 2.0
+        assert not way
+
+    def test_threads(self, way: Any) -> None:
+        total = tf.Variable(0.0)
+        results = []
+
+        @splitop.function
+        def add(by: Any) -> Any:
+            total.assign_add(by)
+            return by * 2
+
+        def work() -> None:
+            results.extend(float(add(tf.constant(float(n)))) for n in range(50))
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(results) == sorted(2.0 * n for n in range(50) for _ in range(4))
+        assert float(total) == 4 * sum(range(50))
+
+
+class TestFunctions:
+    def test_a_decorator_with_options(self) -> None:
+        @splitop.function(autograph=False)
+        def named(a: Any) -> Any:
+            """Doubles."""
+            return a + a
+
+        assert named.__name__ == "named"
+        assert named.__doc__ == "Doubles."
+        assert named.get_concrete_function(x()).outputs[0].shape == [2, 3]
+
+    def test_unknown_options(self) -> None:
+        with pytest.raises(TypeError, match="nonsense"):
+            splitop.function(lambda a: a, nonsense=1)
+
+    def test_methods(self, way: Any) -> None:
+        class Counter:
+            def __init__(self, start: float):
+                self.value = tf.Variable(start)
+
+            @splitop.function
+            def add(self, by: Any) -> Any:
+                return self.value.assign_add(by)
+
+        counters = Counter(0.0), Counter(10.0)
+        for _ in range(3):
+            for counter in counters:
+                counter.add(tf.constant(1.0))
+        assert [float(counter.value) for counter in counters] == [3.0, 13.0]
+        assert len(way) == 4
+        assert isinstance(Counter.add, Function)
+
+    def test_a_function_that_makes_variables(self, way: Any) -> None:
+        made: list[Any] = []
+
+        @splitop.function
+        def count(by: Any) -> Any:
+            if not made:
+                made.append(tf.Variable(0.0))
+            return made[0].assign_add(by)
+
+        assert [float(count(tf.constant(1.0))) for _ in range(4)] == [1.0, 2.0, 3.0, 4.0]
+        assert len(way) == 3
+
+    def test_what_it_keeps_goes_with_it(self) -> None:
+        variable = tf.Variable(1.0)
+        kept = weakref.ref(variable)
+        read = splitop.function(functools.partial(tf.add, variable))
+        del variable
+        for _ in range(2):
+            read(tf.constant(1.0))
+        del read
+        gc.collect()
+        assert kept() is None
+
+    def test_compiled(self) -> None:
+        double = splitop.function(lambda a: a + a, jit_compile=True)
+        for value in (1.0, 2.0):
+            assert float(double(x(value=value))[0, 0]) == 2 * value
+        # XLA has no strings.
+        broken = splitop.function(lambda a: tf.strings.as_string(a), jit_compile=True)
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            broken(x())
+
+    def test_random_numbers_are_new_in_each_call(self, way: Any) -> None:
+        draw = splitop.function(lambda a: tf.random.uniform([4]) + a)
+        draws = {tuple(draw(tf.constant(0.0)).numpy()) for _ in range(4)}
+        assert len(draws) == 4
+        assert len(way) == 3
+
+
+class TestErrors:
+    def test_an_error_is_tf_functions_own_kind_and_names_the_op(self, way: Any) -> None:
+        @splitop.function
+        def check(a: Any) -> Any:
+            tf.debugging.assert_positive(a, message="a must be positive")
+            return a * 2
+
+        check(x()), check(x())
+        with pytest.raises(tf.errors.InvalidArgumentError, match="a must be positive"):
+            check(x(value=-1.0))
+        assert float(check(x())[0, 0]) == 2.0
+        assert len(way) == 3
+
+    def test_a_step_that_fails_moves_nothing(self, way: Any) -> None:
+        dense = keras.layers.Dense(3)
+        dense.build([None, 3])
+        optimizer = keras.optimizers.Adam()
+
+        @splitop.function
+        def step(a: Any, seed: Any) -> None:
+            splitop.minimize(
+                optimizer, dense(a), dense.trainable_variables, seed, check_numerics=True
+            )
+
+        step(x(), x()), step(x(), x())
+        before = [v.numpy() for v in (*dense.variables, *optimizer.variables)]
+        with pytest.raises(tf.errors.InvalidArgumentError, match="seed"):
+            step(x(), x(value=float("nan")))
+        for value, old in zip((*dense.variables, *optimizer.variables), before, strict=True):
+            np.testing.assert_array_equal(value, old)
+        step(x(), x())
+        assert len(way) == 3
+
+
+class TestTraining:
+    @pytest.mark.parametrize("jit_compile", [False, True])
+    def test_twenty_steps_are_those_of_a_tf_function(self, jit_compile: bool) -> None:
+        inputs = [tf.random.stateless_normal([7, 5], [0, n]) for n in range(20)]
+        seeds = [tf.random.stateless_normal([7, 3], [1, n]) for n in range(20)]
+        results = []
+        for wrap in (tf.function, splitop.function):
+            keras.utils.set_random_seed(0)
+            part = keras.Sequential(
+                [keras.Input((5,)), keras.layers.Dense(6, "relu"), keras.layers.Dense(3)]
+            )
+            optimizer = keras.optimizers.Adam(0.1)
+
+            def step(a: Any, seed: Any, part: Any = part, optimizer: Any = optimizer) -> None:
+                splitop.minimize(optimizer, part(a), part.trainable_variables, seed)
+
+            train = wrap(step, jit_compile=jit_compile)
+            for a, seed in zip(inputs, seeds, strict=True):
+                train(a, seed)
+            assert int(optimizer.iterations) == 20
+            results.append([v.numpy() for v in (*part.variables, *optimizer.variables)])
+        for ours, theirs in zip(*results, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
