@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import splitop
 from benchmarks import second_parts
-from benchmarks.cases import FUSED, FUSED_XLA, PATHS, REFERENCE, ModelCase
+from benchmarks.cases import FUSED, FUSED_XLA, IN_XLA, PATHS, REFERENCE, ModelCase
 from benchmarks.steps import CHECKED_STEPS, apply_keras, function_of
 
 LEARNING_RATE = 1e-3
