@@ -30,11 +30,13 @@ struct WantedActivations {
   int count() const { return z + y; }
 };
 
-// How a layer's activations are shared out: in blocks of columns, as wide as leaves tasks for all
-// workers, and of rows: where the former are too few, and at most forward_rows.
+// How a layer's activations are shared out: in blocks of columns as wide as may be, for the wider
+// they are, the less often x is read, and of as many rows as leave tasks for all workers. Where a
+// batch is too short for that, the columns are fewer.
 template <typename E>
 struct ForwardTasks {
   static constexpr int64_t kTasksPerWorker = 4;
+  static constexpr int64_t kFewestRows = 192;  // that are worth making panels of W for
 
   int64_t cols;  // of a block
   int64_t rows;
@@ -44,14 +46,14 @@ struct ForwardTasks {
   ForwardTasks(const DenseChainKernels<E>& kernels, int64_t batch, int64_t outputs,
                int32_t num_workers) {
     const int64_t wanted = kTasksPerWorker * num_workers;
-    const int64_t fewest_of_rows = ceil_div(batch, kernels.forward_rows);
-    const int64_t wanted_of_cols = ceil_div(wanted, fewest_of_rows);
-    const int64_t share = round_up(ceil_div(outputs, wanted_of_cols), kernels.tile_cols);
-    cols = std::min(share, kernels.forward_cols);
-    blocks_of_cols = ceil_div(outputs, cols);
-    const int64_t tall = ceil_div(batch, ceil_div(wanted, blocks_of_cols));
-    rows = std::min(round_up(tall, kernels.max_row_block), kernels.forward_rows);
+    const int64_t widest = ceil_div(outputs, kernels.forward_cols);
+    const int64_t most_of_rows = std::max<int64_t>(batch / kFewestRows, 1);
+    rows = ceil_div(batch, std::min(ceil_div(wanted, widest), most_of_rows));
+    rows = std::min(round_up(rows, kernels.tile_cols), kernels.forward_rows);
     blocks_of_rows = ceil_div(batch, rows);
+    const int64_t share = ceil_div(outputs, ceil_div(wanted, blocks_of_rows));
+    cols = std::min(round_up(share, kernels.tile_cols), kernels.forward_cols);
+    blocks_of_cols = ceil_div(outputs, cols);
   }
 
   int64_t count() const { return blocks_of_cols * blocks_of_rows; }

@@ -56,19 +56,29 @@ ScratchLayout scratch_layout(const DenseChainKernels<E>& kernels, const splitop_
   return layout;
 }
 
-// The size of a task's block: the one that leaves the busiest worker the least (a short last
-// block counts as a whole one), the larger one where two are equal.
-inline int64_t block_size(int64_t count, int64_t unit, int64_t largest, int32_t workers) {
-  if (workers == 1) return largest;
-  const auto busiest = [&](int64_t block) {
-    return ceil_div(ceil_div(count, block), workers) * block;
-  };
-  int64_t best = largest;
-  for (int64_t block = largest - unit; block >= unit; block -= unit) {
-    if (busiest(block) < busiest(best)) best = block;
+// [0, count) in blocks of whole units, of at most `largest`, as equal as can be. The larger they are,
+// the less often G is read: as few for each worker as there may be, or up to twice as many, where
+// that makes them equal.
+class EqualBlocks {
+ public:
+  EqualBlocks(int64_t count, int64_t unit, int64_t largest, int32_t workers)
+      : count_(count), unit_(unit), units_(ceil_div(count, unit)) {
+    const int64_t fewest = ceil_div(units_, workers * (largest / unit));
+    int64_t each = fewest;
+    while (each < 2 * fewest && units_ % (workers * each) != 0) ++each;
+    if (units_ % (workers * each) != 0) each = fewest;
+    number_ = std::min(units_, workers * each);
   }
-  return best;
-}
+
+  int64_t number() const { return number_; }
+  int64_t begin(int64_t block) const { return std::min(units_ * block / number_ * unit_, count_); }
+
+ private:
+  int64_t count_;
+  int64_t unit_;
+  int64_t units_;
+  int64_t number_;
+};
 
 // Derived says what a layer's gradient is for, gradient_of(l), and what is done with it,
 // layer(l, job, flops).
@@ -118,12 +128,11 @@ class ChainWalk {
   // Runs body(begin, end, worker) for blocks of [0, count).
   template <typename Body>
   void parallel_blocks(int64_t count, double flops, const Body& body) const {
-    const int64_t block =
-        block_size(count, kernels_.tile_cols, kernels_.max_row_block, layout_.num_workers);
-    parallel_tasks(executor_, layout_.num_workers, ceil_div(count, block), flops,
+    const EqualBlocks blocks(count, kernels_.tile_cols, kernels_.max_row_block,
+                             layout_.num_workers);
+    parallel_tasks(executor_, layout_.num_workers, blocks.number(), flops,
                    [&](int64_t task, int32_t worker) {
-                     const int64_t begin = task * block;
-                     body(begin, std::min(begin + block, count), worker);
+                     body(blocks.begin(task), blocks.begin(task + 1), worker);
                    });
   }
 
