@@ -56,9 +56,9 @@ ScratchLayout scratch_layout(const DenseChainKernels<E>& kernels, const splitop_
   return layout;
 }
 
-// [0, count) in blocks of whole units, of at most `largest`, as equal as can be. The larger they are,
-// the less often G is read: as few for each worker as there may be, or up to twice as many, where
-// that makes them equal.
+// [0, count) in blocks of whole units, of at most `largest`, as equal as can be. The larger they
+// are, the less often G is read: as few for each worker as there may be, or up to twice as many,
+// where that makes them equal.
 class EqualBlocks {
  public:
   EqualBlocks(int64_t count, int64_t unit, int64_t largest, int32_t workers)

@@ -199,11 +199,25 @@ KernelBlock<T> kernel_block(const LayerJob<E>& job, int64_t begin, int64_t end, 
   return {{copy, stride, 1}, kTileRows * stride};
 }
 
+// A tile's rows of W from `first` on: the columns that are worked on next.
+template <typename E, typename T>
+void add_next_columns(const LayerJob<E>& job, int64_t row, int64_t rows, int64_t first,
+                      RowsAhead<T>* ahead) {
+  if constexpr (!kIsShort<E>) {
+    const int64_t width = min64(kColBlock, job.outputs - first);
+    for (int64_t r = row; width > 0 && r < row + rows; ++r) {
+      ahead->add(job.read_kernel + r * job.outputs + first, kTileCols<T>,
+                 (width + kTileCols<T> - 1) / kTileCols<T>);
+    }
+  }
+}
+
 // What the columns [first, first + width) of W add to columns [begin, end) of dL/dx, transposed:
-// below.by_column = W G^T. scratch: room for that block of W.
+// below.by_column = W G^T. scratch: room for that block of W. waits: whether the columns after
+// these are asked for.
 template <typename E, typename T = Accumulator<E>>
 void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
-                    int64_t width, T* scratch) {
+                    int64_t width, bool waits, T* scratch) {
   constexpr int64_t kCols = kTileCols<T>;
   const Gradient<E>& g = *job.gradient;
   const KernelBlock<T> w = kernel_block(job, begin, end, first, width, scratch);
@@ -221,12 +235,13 @@ void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t 
       }
       for (int64_t t = 0; t < tiles; ++t) {
         const int64_t i = begin + t * kTileRows;
+        const int rows = static_cast<int>(min64(kTileRows, end - i));
         TileRows<T> a = w.rows;
         a.data += t * w.tile_stride + d;
         RowsAhead<T> ahead;
+        if (waits && row == 0) add_next_columns(job, i, rows, first + width, &ahead);
         next.add_share(t, tiles, &ahead);
-        tile<T>(static_cast<int>(min64(kTileRows, end - i)), depth, a, panel, out + i * kCols,
-                kCols, first + d > 0, ahead);
+        tile<T>(rows, depth, a, panel, out + i * kCols, kCols, first + d > 0, ahead);
       }
     }
   }
@@ -254,16 +269,6 @@ const T* pack_input(const LayerJob<E>& job, int64_t begin, int64_t end, T* packe
     }
   }
   return packed;
-}
-
-// What the update of a tile will read and write, from element `offset` on.
-template <typename T>
-void add_updated_rows(const splitop_variable& variable, int32_t num_slots, int64_t rows,
-                      int64_t stride, int64_t offset, RowsAhead<T>* ahead) {
-  ahead->add(static_cast<const T*>(variable.value) + offset, stride, rows);
-  for (int32_t s = 0; s < num_slots; ++s) {
-    ahead->add(static_cast<const T*>(variable.slots[s]) + offset, stride, rows);
-  }
 }
 
 // The panel of by_batch after the one of steps [k, k + depth) and column j of [first, first +
@@ -339,7 +344,7 @@ void input_gradient_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* 
   // A copied block has all of the scratch.
   const int64_t fitting = (kColBlock + job.gradient->batch) / kColBlock * kColBlock;
   for_column_blocks(job, min64(kWidest, fitting), [&](int64_t first, int64_t width) {
-    input_gradient(job, begin, end, first, width, scratch);
+    input_gradient(job, begin, end, first, width, /*waits=*/false, scratch);
   });
   finish_columns<E>(*job.below, nullptr, begin, end, job.rule, job.hyper);
 }
@@ -347,17 +352,21 @@ void input_gradient_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* 
 template <typename E, typename T = Accumulator<E>>
 void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
   const int32_t num_slots = splitop_num_slots(job.rule);
+  const T* const value = static_cast<const T*>(job.kernel.value);
   // A short copy of W is not what is updated.
   const bool in_one_pass = !kIsShort<E> && job.below != nullptr &&
                            waits_for_kernel<T>(job.gradient->batch, job.inputs, job.outputs);
   if (job.below != nullptr && !in_one_pass) input_gradient_rows(job, begin, end, scratch);
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
   for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {
-    if (in_one_pass) input_gradient(job, begin, end, first, width, scratch);
+    if (in_one_pass) input_gradient(job, begin, end, first, width, /*waits=*/true, scratch);
     weight_gradient(
         job, begin, end, first, width, packed,
         [&](int rows, int64_t element, RowsAhead<T>* ahead) {
-          add_updated_rows(job.kernel, num_slots, rows, job.outputs, element, ahead);
+          if (!in_one_pass) ahead->add(value + element, job.outputs, rows);
+          for (int32_t s = 0; s < num_slots; ++s) {
+            ahead->add(static_cast<const T*>(job.kernel.slots[s]) + element, job.outputs, rows);
+          }
         },
         scratch);
     for (int64_t i = begin; i < end; ++i) {

@@ -86,7 +86,7 @@ class RowsAhead {
     int64_t rows;
   };
 
-  static constexpr int kMost = 2 + SPLITOP_MAX_SLOTS;  // a variable, its slots, a panel
+  static constexpr int kMost = kTileRows + SPLITOP_MAX_SLOTS;
 
   Run runs_[kMost];
   Run run_;  // that is being asked for
