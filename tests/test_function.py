@@ -18,18 +18,16 @@ from splitop._src import function as short_calls
 from splitop._src.function import Function
 
 
-@pytest.fixture(params=["as an op", "by name"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Both ways of calling what was traced; counts the calls that take it."""
-    name = "_call_as_op" if request.param == "as an op" else "_call_by_name"
-    make, calls = getattr(short_calls, name), []
+@pytest.fixture
+def way(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Counts the calls that go the short way."""
+    make, calls = short_calls._by_name, []
 
     def counted(traced: Any) -> Any:
         call = make(traced)
         return lambda tensors: (calls.append(None), call(tensors))[1]
 
-    monkeypatch.setattr(short_calls, "_call_as_op", counted)
-    monkeypatch.setattr(short_calls, "_call_by_name", counted)
+    monkeypatch.setattr(short_calls, "_by_name", counted)
     return calls
 
 

@@ -39,21 +39,19 @@ def function(python_function: Callable[..., Any] | None = None, **options: Any) 
     """
     if python_function is None:
         return functools.partial(function, **options)
-    return Function(tf.function(python_function, **options), bool(options.get("jit_compile")))
+    return Function(tf.function(python_function, **options))
 
 
 class Function:
     """A tf.function, and a short way to what it has traced."""
 
-    def __init__(self, traces: Any, compiled: bool):
+    def __init__(self, traces: Any):
         """Traces nothing yet.
 
         Args:
             traces: The tf.function.
-            compiled: Whether it is XLA that runs it.
         """
         self._function = traces
-        self._compiled = compiled
         self._calls: dict[Hashable, _Call | None] = {}
         self._bound: weakref.WeakKeyDictionary[Any, Function] = weakref.WeakKeyDictionary()
         functools.update_wrapper(self, traces.python_function)
@@ -76,8 +74,7 @@ class Function:
         if instance is None:
             return self
         if instance not in self._bound:
-            traces = self._function.__get__(instance, owner)
-            self._bound[instance] = Function(traces, self._compiled)
+            self._bound[instance] = Function(self._function.__get__(instance, owner))
         return self._bound[instance]
 
     def __getattr__(self, name: str) -> Any:
@@ -93,33 +90,16 @@ class Function:
         special = any(tensor.dtype in (tf.resource, tf.variant) for tensor in crossing)
         if special or traced.graph.deferred_external_captures:
             return None
-        if self._compiled or _accelerated():
-            return _call_by_name(traced)
-        return _call_as_op(traced)
+        return _by_name(traced)
 
 
-def _call_by_name(traced: Any) -> _Call:
-    """Calls a function as tf.function does: each of its ops is where it was placed."""
+def _by_name(traced: Any) -> _Call:
+    """Has TensorFlow run a function in the way in which a tf.function does it in the end."""
     inner, captured, count = traced._inference_function, traced.captured_inputs, len(traced.outputs)
     pack = traced.function_type.pack_output
 
     def call(tensors: list[Any]) -> Any:
         return pack(context.context().call_function(inner.name, tensors + captured, count) or [])
-
-    return call
-
-
-def _call_as_op(traced: Any) -> _Call:
-    """Calls a function as one op, whose kernel TensorFlow finds sooner, all on one device."""
-    captured, dtypes = traced.captured_inputs, [tensor.dtype for tensor in traced.outputs]
-    config = context.context().function_call_options.config_proto_serialized
-    pack = traced.function_type.pack_output
-
-    def call(tensors: list[Any]) -> Any:
-        outputs = tf.raw_ops.StatefulPartitionedCall(
-            args=tensors + captured, Tout=dtypes, f=traced, config_proto=config
-        )
-        return pack(outputs or [])
 
     return call
 
@@ -133,10 +113,6 @@ def _plain() -> bool:
         and not context.context().device_name
         and not tf.distribute.has_strategy()
     )
-
-
-def _accelerated() -> bool:
-    return any(device.device_type != "CPU" for device in tf.config.list_logical_devices())
 
 
 def _signature(value: Any) -> Hashable | None:
