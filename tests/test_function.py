@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 from typing import Any
@@ -186,8 +188,10 @@ class TestSurroundings:
         double(x())
         with tf.device("/CPU:0"):
             assert float(double(x())[0, 0]) == 2.0
-        with tf.distribute.OneDeviceStrategy("/CPU:0").scope():
+        strategy = tf.distribute.OneDeviceStrategy("/CPU:0")
+        with strategy.scope():
             assert float(double(x())[0, 0]) == 2.0
+        assert float(strategy.run(double, (x(),))[0, 0]) == 2.0
         assert not way
 
     def test_threads(self, way: Any) -> None:
@@ -243,6 +247,58 @@ class TestFunctions:
         assert len(way) == 4
         assert isinstance(Counter.add, Function)
 
+    @pytest.mark.parametrize(
+        "default",
+        [tf.constant(2.0), np.float32(2.0), tf.Variable(2.0)],
+        ids=lambda d: type(d).__name__,
+    )
+    def test_a_default_that_is_a_tensor(self, default: Any) -> None:
+        def product(a: Any, b: Any = default) -> Any:
+            return a * b
+
+        multiply = splitop.function(product)
+        for _ in range(3):
+            assert float(multiply(tf.constant(3.0))) == 6.0
+            assert float(multiply(tf.constant(3.0), tf.constant(5.0))) == 15.0
+
+    def test_a_saved_model_has_it(self, tmp_path: Any) -> None:
+        class Scaled(tf.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.scale = tf.Variable(2.0)
+
+            @splitop.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+            def method(self, a: Any) -> Any:
+                return self.scale * a
+
+        module = Scaled()
+        module.call = splitop.function(lambda a: module.scale + a)
+        for _ in range(2):
+            assert float(module.call(tf.constant(3.0))) == 5.0
+        tf.saved_model.save(module, tmp_path / "saved", signatures={"s": module.method})
+        loaded = tf.saved_model.load(tmp_path / "saved")
+        assert loaded.method(tf.constant([3.0])).numpy() == [6.0]
+        assert float(loaded.call(tf.constant(3.0))) == 5.0
+        assert loaded.signatures["s"](a=tf.constant([3.0]))
+
+    def test_a_train_step_of_keras(self) -> None:
+        class Model(keras.Model):
+            def __init__(self) -> None:
+                super().__init__()
+                self.dense = keras.layers.Dense(1)
+
+            def call(self, a: Any) -> Any:
+                return self.dense(a)
+
+            @splitop.function
+            def train_step(self, data: Any) -> Any:
+                return super().train_step(data)
+
+        model = Model()
+        model.compile("sgd", "mse")
+        model.fit(np.ones([4, 3]), np.ones([4, 1]), verbose=0)
+        assert int(model.optimizer.iterations) == 1
+
     def test_a_function_that_makes_variables(self, way: Any) -> None:
         made: list[Any] = []
 
@@ -280,6 +336,14 @@ class TestFunctions:
         draws = {tuple(draw(tf.constant(0.0)).numpy()) for _ in range(4)}
         assert len(draws) == 4
         assert len(way) == 3
+
+    def test_to_make_one_starts_nothing(self) -> None:
+        program = """
+import splitop, tensorflow as tf
+splitop.function(lambda a: a)
+tf.config.threading.set_intra_op_parallelism_threads(1)
+"""
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
 class TestErrors:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable, Hashable
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import context, record
+from tensorflow.python.eager.polymorphic_function.polymorphic_function import (
+    Function as TensorFlowFunction,
+)
+from tensorflow.python.framework.ops import EagerTensor
 
 _Call = Callable[[list[Any]], Any]
 
-_EagerTensor = type(tf.constant(0))
 # What tf.function traces as a constant, and tells apart by its value.
 _CONSTANTS = (bool, int, float, str, type(None))
 
@@ -35,60 +37,39 @@ def function(python_function: Callable[..., Any] | None = None, **options: Any) 
         options: Those of tf.function.
 
     Returns:
-        What can be called, is a method in a class, and has the attributes of a tf.function.
+        A tf.function.
     """
     if python_function is None:
         return functools.partial(function, **options)
-    return Function(tf.function(python_function, **options))
+    made = tf.function(python_function, **options)
+    made.__class__ = Function  # tf.function itself says what its options mean.
+    return made
 
 
-class Function:
+class Function(TensorFlowFunction):
     """A tf.function, and a short way to what it has traced."""
 
-    def __init__(self, traces: Any):
-        """Traces nothing yet.
-
-        Args:
-            traces: The tf.function.
-        """
-        self._function = traces
-        self._calls: dict[Hashable, _Call | None] = {}
-        self._bound: weakref.WeakKeyDictionary[Any, Function] = weakref.WeakKeyDictionary()
-        functools.update_wrapper(self, traces.python_function)
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Does what the tf.function does."""
+        """Does what a tf.function does."""
         signature = None if kwargs or not _plain() else _signature(args)
         if signature is None:
-            return self._function(*args, **kwargs)
-        if signature not in self._calls:
+            return super().__call__(*args, **kwargs)
+        calls = self.__dict__.setdefault("_short_calls", {})
+        if signature not in calls:
             # The first call may make variables: nothing is traced before that can be called again.
-            result = self._function(*args)
-            self._calls[signature] = self._short_call(args)
+            result = super().__call__(*args)
+            calls[signature] = self._short_call(args)
             return result
-        call = self._calls[signature]
-        return self._function(*args) if call is None else call(_tensors(args))
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        """The method of an object."""
-        if instance is None:
-            return self
-        if instance not in self._bound:
-            self._bound[instance] = Function(self._function.__get__(instance, owner))
-        return self._bound[instance]
-
-    def __getattr__(self, name: str) -> Any:
-        """All else is the tf.function's own."""
-        if name.startswith("__") or name == "_function":
-            raise AttributeError(name)
-        return getattr(self._function, name)
+        call = calls[signature]
+        return super().__call__(*args) if call is None else call(_tensors(args))
 
     def _short_call(self, args: tuple[Any, ...]) -> _Call | None:
-        """What calls the function traced for such arguments; None: only the tf.function can."""
-        traced = self._function.get_concrete_function(*args)
-        crossing = [*_tensors(args), *traced.outputs]
-        special = any(tensor.dtype in (tf.resource, tf.variant) for tensor in crossing)
-        if special or traced.graph.deferred_external_captures:
+        """What calls the function traced for such arguments; None: only a tf.function can."""
+        traced, tensors = self.get_concrete_function(*args), _tensors(args)
+        has_defaults = len(traced.inputs) != len(tensors) + len(traced.captured_inputs)
+        crossing = [*tensors, *traced.outputs]
+        has_handles = any(tensor.dtype in (tf.resource, tf.variant) for tensor in crossing)
+        if has_defaults or has_handles or traced.graph.deferred_external_captures:
             return None
         return _by_name(traced)
 
@@ -118,7 +99,7 @@ def _plain() -> bool:
 def _signature(value: Any) -> Hashable | None:
     """What a function is traced for; None: it is not known here."""
     kind = type(value)
-    if kind is _EagerTensor:
+    if kind is EagerTensor:
         return value.dtype, value.shape
     if kind in _CONSTANTS:
         return kind, value
@@ -132,4 +113,4 @@ def _signature(value: Any) -> Hashable | None:
 
 
 def _tensors(args: tuple[Any, ...]) -> list[Any]:
-    return [each for each in tf.nest.flatten(args) if type(each) is _EagerTensor]
+    return [each for each in tf.nest.flatten(args) if type(each) is EagerTensor]
