@@ -213,6 +213,7 @@ class TestSurroundings:
             thread.join()
         assert sorted(results) == sorted(2.0 * n for n in range(50) for _ in range(4))
         assert float(total) == 4 * sum(range(50))
+        assert len(way) >= 4 * 49
 
 
 class TestFunctions:
@@ -229,6 +230,31 @@ class TestFunctions:
     def test_unknown_options(self) -> None:
         with pytest.raises(TypeError, match="nonsense"):
             splitop.function(lambda a: a, nonsense=1)
+
+    def test_of_a_function_that_is_one(self, way: Any) -> None:
+        double = splitop.function(lambda a: a + a)
+        double(x())
+
+        @splitop.function
+        @functools.wraps(double)
+        def more(a: Any) -> Any:
+            return double(a) + 1
+
+        compiled = splitop.function(double, jit_compile=True)
+        for _ in range(3):
+            assert float(more(x())[0, 0]) == 3.0
+            assert float(compiled(x())[0, 0]) == 2.0
+        assert compiled.experimental_get_tracing_count() == 1
+        assert len(way) == 4
+
+    @pytest.mark.parametrize("spec", [None, tf.TensorSpec([])], ids=["NaN", "signature"])
+    def test_no_call_is_kept_that_never_comes_again(self, way: Any, spec: Any) -> None:
+        signature = spec and [tf.TensorSpec([2, 3]), spec]
+        scaled = splitop.function(lambda a, by: a * by, input_signature=signature)
+        for step in range(5):
+            scaled(x(), 0.1 * step if spec else float("nan"))
+        assert not way
+        assert not scaled._short_calls
 
     def test_methods(self, way: Any) -> None:
         class Counter:
@@ -252,7 +278,7 @@ class TestFunctions:
         [tf.constant(2.0), np.float32(2.0), tf.Variable(2.0)],
         ids=lambda d: type(d).__name__,
     )
-    def test_a_default_that_is_a_tensor(self, default: Any) -> None:
+    def test_a_default_that_is_a_tensor(self, way: Any, default: Any) -> None:
         def product(a: Any, b: Any = default) -> Any:
             return a * b
 
@@ -260,6 +286,7 @@ class TestFunctions:
         for _ in range(3):
             assert float(multiply(tf.constant(3.0))) == 6.0
             assert float(multiply(tf.constant(3.0), tf.constant(5.0))) == 15.0
+        assert len(way) == 2
 
     def test_a_saved_model_has_it(self, tmp_path: Any) -> None:
         class Scaled(tf.Module):
@@ -322,10 +349,11 @@ class TestFunctions:
         gc.collect()
         assert kept() is None
 
-    def test_compiled(self) -> None:
+    def test_compiled(self, way: Any) -> None:
         double = splitop.function(lambda a: a + a, jit_compile=True)
         for value in (1.0, 2.0):
             assert float(double(x(value=value))[0, 0]) == 2 * value
+        assert len(way) == 1
         # XLA has no strings.
         broken = splitop.function(lambda a: tf.strings.as_string(a), jit_compile=True)
         with pytest.raises(tf.errors.InvalidArgumentError):
@@ -343,7 +371,7 @@ import splitop, tensorflow as tf
 splitop.function(lambda a: a)
 tf.config.threading.set_intra_op_parallelism_threads(1)
 """
-        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-c", program], check=True)
 
 
 class TestErrors:
@@ -354,8 +382,10 @@ class TestErrors:
             return a * 2
 
         check(x()), check(x())
-        with pytest.raises(tf.errors.InvalidArgumentError, match="a must be positive"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="a must be positive") as error:
             check(x(value=-1.0))
+        assert "Detected at node" in error.value.message
+        assert "test_function.py" in error.value.message
         assert float(check(x())[0, 0]) == 2.0
         assert len(way) == 3
 
@@ -382,7 +412,7 @@ class TestErrors:
 
 class TestTraining:
     @pytest.mark.parametrize("jit_compile", [False, True])
-    def test_twenty_steps_are_those_of_a_tf_function(self, jit_compile: bool) -> None:
+    def test_twenty_steps_are_those_of_a_tf_function(self, way: Any, jit_compile: bool) -> None:
         inputs = [tf.random.stateless_normal([7, 5], [0, n]) for n in range(20)]
         seeds = [tf.random.stateless_normal([7, 3], [1, n]) for n in range(20)]
         results = []
@@ -403,3 +433,4 @@ class TestTraining:
             results.append([v.numpy() for v in (*part.variables, *optimizer.variables)])
         for ours, theirs in zip(*results, strict=True):
             np.testing.assert_array_equal(ours, theirs)
+        assert len(way) == 19

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import context, record
+from tensorflow.python.eager.polymorphic_function.atomic_function import InterpolateRuntimeError
 from tensorflow.python.eager.polymorphic_function.polymorphic_function import (
     Function as TensorFlowFunction,
 )
@@ -43,18 +44,26 @@ def function(python_function: Callable[..., Any] | None = None, **options: Any) 
         return functools.partial(function, **options)
     made = tf.function(python_function, **options)
     made.__class__ = Function  # tf.function itself says what its options mean.
+    made._short_calls = {}  # Of a function that is wrapped, what it has would be taken over.
     return made
 
 
 class Function(TensorFlowFunction):
     """A tf.function, and a short way to what it has traced."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As TensorFlow makes one for each object of a class with methods."""
+        super().__init__(*args, **kwargs)
+        self._short_calls: dict[Hashable, _Call | None] = {}
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Does what a tf.function does."""
-        signature = None if kwargs or not _plain() else _signature(args)
+        # An input signature makes tensors of constants, whatever their value.
+        constants = _CONSTANTS if self.input_signature is None else ()
+        signature = None if kwargs or not _plain() else _signature(args, constants)
         if signature is None:
             return super().__call__(*args, **kwargs)
-        calls = self.__dict__.setdefault("_short_calls", {})
+        calls = self._short_calls
         if signature not in calls:
             # The first call may make variables: nothing is traced before that can be called again.
             result = super().__call__(*args)
@@ -66,10 +75,10 @@ class Function(TensorFlowFunction):
     def _short_call(self, args: tuple[Any, ...]) -> _Call | None:
         """What calls the function traced for such arguments; None: only a tf.function can."""
         traced, tensors = self.get_concrete_function(*args), _tensors(args)
-        has_defaults = len(traced.inputs) != len(tensors) + len(traced.captured_inputs)
+        has_other_inputs = len(traced.inputs) != len(tensors) + len(traced.captured_inputs)
         crossing = [*tensors, *traced.outputs]
         has_handles = any(tensor.dtype in (tf.resource, tf.variant) for tensor in crossing)
-        if has_defaults or has_handles or traced.graph.deferred_external_captures:
+        if has_other_inputs or has_handles or traced.graph.deferred_external_captures:
             return None
         return _by_name(traced)
 
@@ -80,7 +89,9 @@ def _by_name(traced: Any) -> _Call:
     pack = traced.function_type.pack_output
 
     def call(tensors: list[Any]) -> Any:
-        return pack(context.context().call_function(inner.name, tensors + captured, count) or [])
+        with InterpolateRuntimeError(inner):  # Tells where in the user's code an op comes from.
+            outputs = context.context().call_function(inner.name, tensors + captured, count)
+        return pack(outputs or [])
 
     return call
 
@@ -96,19 +107,19 @@ def _plain() -> bool:
     )
 
 
-def _signature(value: Any) -> Hashable | None:
+def _signature(value: Any, constants: tuple[type, ...]) -> Hashable | None:
     """What a function is traced for; None: it is not known here."""
     kind = type(value)
     if kind is EagerTensor:
         return value.dtype, value.shape
-    if kind in _CONSTANTS:
+    if kind in constants and value == value:  # NaN would never be found again.
         return kind, value
     if kind is dict:
-        inner = _signature(tuple(value.values()))
+        inner = _signature(tuple(value.values()), constants)
         return None if inner is None else (tuple(value), inner)
     if kind not in (tuple, list):
         return None
-    inside = tuple(_signature(each) for each in value)
+    inside = tuple(_signature(each, constants) for each in value)
     return None if None in inside else (kind, inside)
 
 

@@ -57,15 +57,15 @@ ScratchLayout scratch_layout(const DenseChainKernels<E>& kernels, const splitop_
 }
 
 // [0, count) in blocks of whole units, of at most `largest`, as equal as can be. The larger they
-// are, the less often G is read: as few for each worker as there may be, or up to twice as many,
-// where that makes them equal.
+// are, the less often G is read: so as few for each worker as there may be, or up to twice as many
+// where that makes them equal, for a worker that waits for another one costs more.
 class EqualBlocks {
  public:
   EqualBlocks(int64_t count, int64_t unit, int64_t largest, int32_t workers)
       : count_(count), unit_(unit), units_(ceil_div(count, unit)) {
-    const int64_t fewest = ceil_div(units_, workers * (largest / unit));
+    const int64_t fewest = std::max<int64_t>(ceil_div(units_, workers * (largest / unit)), 1);
     int64_t each = fewest;
-    while (each < 2 * fewest && units_ % (workers * each) != 0) ++each;
+    while (workers > 1 && each < 2 * fewest && units_ % (workers * each) != 0) ++each;
     if (units_ % (workers * each) != 0) each = fewest;
     number_ = std::min(units_, workers * each);
   }

@@ -213,11 +213,11 @@ void add_next_columns(const LayerJob<E>& job, int64_t row, int64_t rows, int64_t
 }
 
 // What the columns [first, first + width) of W add to columns [begin, end) of dL/dx, transposed:
-// below.by_column = W G^T. scratch: room for that block of W. waits: whether the columns after
-// these are asked for.
+// below.by_column = W G^T. scratch: room for that block of W. asks_ahead: for the columns after
+// these.
 template <typename E, typename T = Accumulator<E>>
 void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
-                    int64_t width, bool waits, T* scratch) {
+                    int64_t width, bool asks_ahead, T* scratch) {
   constexpr int64_t kCols = kTileCols<T>;
   const Gradient<E>& g = *job.gradient;
   const KernelBlock<T> w = kernel_block(job, begin, end, first, width, scratch);
@@ -239,7 +239,7 @@ void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t 
         TileRows<T> a = w.rows;
         a.data += t * w.tile_stride + d;
         RowsAhead<T> ahead;
-        if (waits && row == 0) add_next_columns(job, i, rows, first + width, &ahead);
+        if (asks_ahead && row == 0) add_next_columns(job, i, rows, first + width, &ahead);
         next.add_share(t, tiles, &ahead);
         tile<T>(rows, depth, a, panel, out + i * kCols, kCols, first + d > 0, ahead);
       }
@@ -344,7 +344,7 @@ void input_gradient_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* 
   // A copied block has all of the scratch.
   const int64_t fitting = (kColBlock + job.gradient->batch) / kColBlock * kColBlock;
   for_column_blocks(job, min64(kWidest, fitting), [&](int64_t first, int64_t width) {
-    input_gradient(job, begin, end, first, width, /*waits=*/false, scratch);
+    input_gradient(job, begin, end, first, width, /*asks_ahead=*/false, scratch);
   });
   finish_columns<E>(*job.below, nullptr, begin, end, job.rule, job.hyper);
 }
@@ -359,7 +359,7 @@ void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) 
   if (job.below != nullptr && !in_one_pass) input_gradient_rows(job, begin, end, scratch);
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
   for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {
-    if (in_one_pass) input_gradient(job, begin, end, first, width, /*waits=*/true, scratch);
+    if (in_one_pass) input_gradient(job, begin, end, first, width, /*asks_ahead=*/true, scratch);
     weight_gradient(
         job, begin, end, first, width, packed,
         [&](int rows, int64_t element, RowsAhead<T>* ahead) {

@@ -86,7 +86,9 @@ class RowsAhead {
     int64_t rows;
   };
 
+  // A tile's rows of W and a panel; or a variable, its slots and a panel.
   static constexpr int kMost = kTileRows + SPLITOP_MAX_SLOTS;
+  static_assert(kTileRows >= 2 && SPLITOP_MAX_SLOTS >= 1);
 
   Run runs_[kMost];
   Run run_;  // that is being asked for
