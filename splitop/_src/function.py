@@ -58,16 +58,16 @@ class Function(TensorFlowFunction):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Does what a tf.function does."""
-        # An input signature makes tensors of constants, whatever their value.
-        constants = _CONSTANTS if self.input_signature is None else ()
-        signature = None if kwargs or not _plain() else _signature(args, constants)
+        signature = None if kwargs or not _plain() else _signature(args)
         if signature is None:
             return super().__call__(*args, **kwargs)
         calls = self._short_calls
         if signature not in calls:
             # The first call may make variables: nothing is traced before that can be called again.
             result = super().__call__(*args)
-            calls[signature] = self._short_call(args)
+            # An input signature makes tensors of constants, whatever their value.
+            if self.input_signature is None or len(_tensors(args)) == len(tf.nest.flatten(args)):
+                calls[signature] = self._short_call(args)
             return result
         call = calls[signature]
         return super().__call__(*args) if call is None else call(_tensors(args))
@@ -107,19 +107,19 @@ def _plain() -> bool:
     )
 
 
-def _signature(value: Any, constants: tuple[type, ...]) -> Hashable | None:
+def _signature(value: Any) -> Hashable | None:
     """What a function is traced for; None: it is not known here."""
     kind = type(value)
     if kind is EagerTensor:
         return value.dtype, value.shape
-    if kind in constants and value == value:  # NaN would never be found again.
+    if kind in _CONSTANTS and value == value:  # NaN would never be found again.
         return kind, value
     if kind is dict:
-        inner = _signature(tuple(value.values()), constants)
+        inner = _signature(tuple(value.values()))
         return None if inner is None else (tuple(value), inner)
     if kind not in (tuple, list):
         return None
-    inside = tuple(_signature(each, constants) for each in value)
+    inside = tuple(_signature(each) for each in value)
     return None if None in inside else (kind, inside)
 
 
