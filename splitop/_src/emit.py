@@ -97,7 +97,7 @@ class Emission:
                 self._replaced[bottom.ref()] = chain
         self._below = self._find_below()
         self._seeded_by_op = self._find_chain_that_checks_the_seed()
-        self._order = WriteOrder(call, reference, gradients, self._needed, self._given())
+        self._order: WriteOrder  # of what runs, which is settled by the time of `run`
         self._tensors: dict[Any, Any] = {}
         self._operations: dict[Any, Any] = {}
         self._swept: list[SweptLayer] = []
@@ -155,6 +155,10 @@ class Emission:
                 "Received: another graph."
             )
         self._check_not_written()
+        replaced = [bottom.deref() for bottom in self._replaced]
+        self._order = WriteOrder(
+            self.call, self._reference, self._gradients, self._needed, self._given(), replaced
+        )
         self._adapter.prepare([item.given for item in self.call.variables])
         with tf.name_scope("splitop/fused"):
             id_checks = self._guard_ids()
@@ -255,9 +259,13 @@ class Emission:
 
     def _given(self) -> list[Any]:
         """What the fused ops take of the graph, in the words of the reference."""
-        layers = [layer for chain in self._chains for layer in chain]
-        read = [tensor for layer in layers for tensor in layer.forward_tensors]
-        return read + [tensor for _, table in self._tables for tensor in table.tensors]
+        given = [tensor for _, table in self._tables for tensor in table.tensors]
+        for chain in self._chains:
+            if self.runs_forward(chain):
+                given.append(chain[-1].x)
+            else:
+                given += [tensor for layer in chain for tensor in layer.forward_tensors]
+        return given
 
     def _fused(self) -> Updates:
         assert self._updates is not None

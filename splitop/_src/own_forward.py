@@ -11,7 +11,6 @@ from splitop._src.graph.forward import Forward, match_forward
 from splitop._src.graph.gradient_graph import GradientGraph
 from splitop._src.graph.layers import DenseLayer
 from splitop._src.validate import Call
-from splitop._src.xla import in_xla
 
 Chain = Sequence[DenseLayer]
 
@@ -35,7 +34,7 @@ def own_forward(
     """
     if alone is False or (alone is None and not _may_be_alone(call)):
         return False
-    if in_xla(call.graph) or not all(_fits(layer, call) for layer in chain):
+    if not all(_fits(layer, call) for layer in chain):
         return False
     forward = match_forward(chain, lambda index: reach.handle(call.graph, _variable(call, index)))
     if forward is None or not forward.ops or _may_be_stale(forward, chain, call):

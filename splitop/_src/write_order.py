@@ -29,6 +29,7 @@ class WriteOrder:
         gradients: GradientGraph,
         needed: frozenset[Any],
         given: Iterable[Any],
+        replaced: Iterable[Any],
     ):
         """Collects what the step may run besides its updates: the forward pass, the gradients.
 
@@ -38,6 +39,7 @@ class WriteOrder:
             gradients: The graph of these.
             needed: The gradient ops that have to run.
             given: What the fused ops take.
+            replaced: Tensors of the plain gradients that fused ops compute instead.
         """
         self._graph = call.graph
         self._guards = list(gradients.guards)
@@ -49,7 +51,7 @@ class WriteOrder:
             # Its order is that of values alone: the forward pass has to be named, too, as far as it
             # has to run.
             inputs = [tensor for op in self._running for tensor in op.inputs]
-            self._running |= reach.ancestors([*given, *inputs]).keys()
+            self._running |= reach.ancestors([*given, *inputs], stop=replaced).keys()
 
     def add_guards(self, ops: Sequence[Any]) -> None:
         """Has further ops that may fail run before any variable is written."""
