@@ -19,6 +19,7 @@ set(SPLITOP_KERNEL_SOURCES
   csrc/kernels/cpu/dense_sweep.cpp
   csrc/kernels/cpu/multi_tensor_update.cpp
   csrc/kernels/cpu/squared_norms.cpp
+  csrc/kernels/cpu/table_lookup.cpp
   csrc/kernels/cpu/table_update.cpp
 )
 set(SPLITOP_KERNEL_DEFINITIONS)

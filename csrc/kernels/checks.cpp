@@ -154,4 +154,16 @@ bool valid(const splitop_multi_table_update* update) {
                      });
 }
 
+bool valid(const splitop_table_lookup* lookup) {
+  if (lookup == nullptr || lookup->num_ids < 0 || !known(lookup->id_type)) return false;
+  if (!valid_matrix(lookup->rows, lookup->row_bytes, 1) ||
+      !valid_matrix(lookup->num_ids, lookup->row_bytes, 1)) {
+    return false;
+  }
+  if (lookup->num_ids == 0) return true;
+  if (lookup->ids == nullptr) return false;
+  return lookup->row_bytes == 0 ||
+         (lookup->result != nullptr && (lookup->rows == 0 || lookup->table != nullptr));
+}
+
 }  // namespace splitop

@@ -5,6 +5,7 @@
 #include "splitop/dense_chain.h"
 #include "splitop/dense_sweep.h"
 #include "splitop/multi_tensor_update.h"
+#include "splitop/table_lookup.h"
 #include "splitop/table_update.h"
 
 namespace splitop {
@@ -19,6 +20,9 @@ bool valid(const splitop_multi_tensor_update* update);
 
 // All but what is in ids and gradient_row.
 bool valid(const splitop_multi_table_update* update);
+
+// All but what is in ids.
+bool valid(const splitop_table_lookup* lookup);
 
 // The chain whose gradients are swept. It has no slots, and is never updated.
 splitop_dense_chain swept_chain(const splitop_dense_sweep& sweep);

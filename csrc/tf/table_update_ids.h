@@ -5,27 +5,12 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "splitop/executor.h"
 #include "splitop/table_update.h"
-#include "tensorflow/core/framework/types.h"
+#include "tf/ids.h"
 #include "tf/table_update_attrs.h"
 
 namespace splitop {
-
-template <typename Tensor>
-int64_t IndexAt(const Tensor& tensor, int64_t position) {
-  return tensor.dtype() == tensorflow::DT_INT32
-             ? static_cast<const int32_t*>(tensor.data())[position]
-             : static_cast<const int64_t*>(tensor.data())[position];
-}
-
-inline absl::Status OutOfRange(const char* what, const TableAttrs& table, int64_t end,
-                               int64_t received, int64_t position) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("splitop: SplitError: ", what, " of \"", table.name, "\" must be in [0, ", end,
-                   ")", ". Received: ", received, " at position ", position, "."));
-}
 
 // Puts the user's words to what the C function has refused, if it was for ids in host memory.
 template <typename Inputs>  // OpKernelContext, or what else has input(index)
@@ -39,11 +24,11 @@ absl::Status ExplainBadIds(Inputs* inputs, const TableUpdateAttrs& attrs,
   const TableAttrs& attrs_of_table = attrs.tables[t];
   const int64_t id = IndexAt(inputs->input(attrs.IdsInput(t)), position);
   if (id < 0 || id >= table.rows) {
-    return OutOfRange("the ids", attrs_of_table, table.rows, id, position);
+    return IdOutOfRange("the ids", attrs_of_table.name, table.rows, id, position);
   }
   const auto& rows = inputs->input(attrs.GradientRowInput(attrs_of_table.gradient_row));
-  return OutOfRange("the gradient rows", attrs_of_table, table.gradient_rows,
-                    IndexAt(rows, position), position);
+  return IdOutOfRange("the gradient rows", attrs_of_table.name, table.gradient_rows,
+                      IndexAt(rows, position), position);
 }
 
 }  // namespace splitop

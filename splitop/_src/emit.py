@@ -31,8 +31,10 @@ from splitop._src.ops import LayerArgs
 from splitop._src.optimizers import Accumulation, OptimizerAdapter, UpdateRule
 from splitop._src.optimizers.rules import SGD
 from splitop._src.own_forward import own_forward
+from splitop._src.own_lookup import OwnLookups, own_lookups
 from splitop._src.reference import Reference
 from splitop._src.replicas import Replicas
+from splitop._src.table_lookup import table_lookup
 from splitop._src.updates import Pair, SweptLayer, Updates, by_place
 from splitop._src.validate import Call, Trainable, current_graph
 from splitop._src.write_order import WriteOrder
@@ -120,16 +122,24 @@ class Emission:
         self._in_two_passes = (
             clipping.norms != NONE or self._accumulated is not None or replicas is not None
         )
-        self._forward: set[Chain] = set()  # those whose forward pass the op runs
+        # Those whose forward pass the op runs, with the lookups that are made for them alone.
+        self._forward: dict[Chain, OwnLookups | None] = {}
         if not self._in_two_passes:
             for chain in self._chains:
                 running = self._needed | self._before_chain(chain)
                 if own_forward(chain, call, gradients, running, alone):
-                    self._forward.add(chain)
+                    self._forward[chain] = own_lookups(
+                        chain[-1].x, call, gradients, running, self._below, alone
+                    )
 
     def runs_forward(self, chain: Chain) -> bool:
         """Whether the fused op runs the forward pass of a chain itself."""
         return chain in self._forward
+
+    def looks_up(self, index: int) -> bool:
+        """Whether an op of the step's own looks rows of a table up."""
+        lookups = [lookup for own in self._own_lookups() for lookup in own.lookups]
+        return any(lookup.table == index for lookup in lookups)
 
     def emits_input_gradient(self, chain: Chain) -> bool:
         """Whether something outside the chain needs the gradient of its input."""
@@ -157,11 +167,18 @@ class Emission:
         self._check_not_written()
         replaced = [bottom.deref() for bottom in self._replaced]
         self._order = WriteOrder(
-            self.call, self._reference, self._gradients, self._needed, self._given(), replaced
+            self.call,
+            self._reference,
+            self._gradients,
+            self._needed,
+            self._given(),
+            replaced,
+            idle={op for own in self._own_lookups() for op in own.idle},
         )
         self._adapter.prepare([item.given for item in self.call.variables])
         with tf.name_scope("splitop/fused"):
             id_checks = self._guard_ids()
+            self._look_up()
             needs_norms = self._clipping.norms != NONE
             if not needs_norms:
                 self._clipping.resolve(self._norms)
@@ -192,10 +209,12 @@ class Emission:
         for index in self._read_by_ops():
             for op in self._writers(index) & added:
                 raise SplitError(_written(self._variable(index).name, op))
-        for chain in list(self._forward):
-            variables = [index for layer in chain for index in layer.variables]
-            if any(self._writers(index) & added for index in variables):
-                self._forward.remove(chain)
+        for chain, own in list(self._forward.items()):
+            read = [index for layer in chain for index in layer.variables]
+            if own is not None:
+                read += [lookup.table for lookup in own.lookups]
+            if any(self._writers(index) & added for index in read):
+                del self._forward[chain]
 
     def _writers(self, index: int) -> set[Any]:
         handle = reach.handle(self.call.graph, self._variable(index).variable)
@@ -271,6 +290,24 @@ class Emission:
         assert self._updates is not None
         return self._updates
 
+    def _own_lookups(self) -> list[OwnLookups]:
+        return [own for own in self._forward.values() if own is not None]
+
+    def _look_up(self) -> None:
+        """Emits the lookups of the step's own, and copies of what comes after them."""
+        for own in self._own_lookups():
+            for lookup in own.lookups:
+                item = self._variable(lookup.table)
+                with on_device_of(self.call.graph, item.variable):
+                    rows = table_lookup(
+                        item.variable, lookup.ids, table_name=item.name, name="table_lookup"
+                    )
+                rows.set_shape(lookup.op.outputs[0].shape)
+                self._tensors[lookup.op.outputs[0].ref()] = rows
+                self._order.add_guards([rows.op])
+            for op in own.between:
+                self._copy(op)
+
     def _emit_chains(self) -> list[tf.Operation]:
         """Emits chains and copies in an order that has all inputs ready.
 
@@ -318,7 +355,8 @@ class Emission:
                 fused = [operation]
             if bottom is not None and input_gradient is not None:
                 if not chain[-1].input_gradient_is_matrix:
-                    input_gradient = tf.reshape(input_gradient, tf.shape(chain[-1].x))
+                    x = self._now(chain[-1].x)
+                    input_gradient = tf.reshape(input_gradient, tf.shape(x))
                 self._tensors[bottom.ref()] = input_gradient
         return fused
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from splitop._src.graph import reach
@@ -39,8 +39,7 @@ def own_forward(
     forward = match_forward(chain, lambda index: reach.handle(call.graph, _variable(call, index)))
     if forward is None or not forward.ops or _may_be_stale(forward, chain, call):
         return False
-    ends = None if alone else {iv.op for iv in call.ivs}
-    return _is_idle(forward, gradients, running | gradients.kept, ends)
+    return is_idle(forward.ops, call, gradients, running, alone)
 
 
 def _may_be_alone(call: Call) -> bool:
@@ -53,21 +52,28 @@ def _may_be_alone(call: Call) -> bool:
     return call.graph.building_function and all(seed is not None for seed in call.seeds)
 
 
-def _is_idle(
-    forward: Forward, gradients: GradientGraph, running: frozenset[Any], ends: set[Any] | None
+def is_idle(
+    ops: Iterable[Any],
+    call: Call,
+    gradients: GradientGraph,
+    running: frozenset[Any],
+    alone: bool | None,
 ) -> bool:
-    """Whether nothing that is computed from the forward pass has to run.
+    """Whether nothing that is computed from operations of the forward pass has to run.
 
     Args:
-        forward: The forward pass.
+        ops: The operations.
+        call: The step.
         gradients: The plain gradients.
-        running: The operations that have to run.
-        ends: What else may be computed from the forward pass at the end of all, besides names of
-            tensors; None: anything, as it does not run.
+        running: The operations that have to run: of the plain gradients, and before the fused ops.
+        alone: Whether the forward pass is run for this step only; None: the graph tells.
     """
+    running |= gradients.kept
+    # What else may be computed from them at the end of all, besides names of tensors.
+    ends = {iv.op for iv in call.ivs}
     seen: set[Any] = set()
     # An Identity computes nothing: what is below the chain may have another name, too.
-    stack = [op for op in forward.ops if op.type not in ("Identity", "IdentityN")]
+    stack = [op for op in ops if op.type not in ("Identity", "IdentityN")]
     while stack:
         op = stack.pop()
         if op in running:
@@ -76,7 +82,7 @@ def _is_idle(
             continue
         seen.add(op)
         users = _users(op)
-        if not users and ends is not None and op not in ends and op.type != "Identity":
+        if not users and not alone and op not in ends and op.type != "Identity":
             return False
         stack += users
     return True

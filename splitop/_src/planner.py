@@ -96,17 +96,21 @@ class PlannedTable:
         combiner: How the rows of a bag are combined, "sum", "mean" or "sqrtn", where the op takes
             one gradient for a bag; None: one for each id.
         all_rows: Whether a step updates every row, as the optimizer does; else those looked up.
+        forward: Whether the step looks the rows up by an op of its own, too: on CPUs, below a chain
+            whose forward pass is run by the op, if nothing else is seen to read the rows.
     """
 
     table: str
     combiner: str | None
     all_rows: bool
+    forward: bool = False
 
     def __str__(self) -> str:
         """A few words for the plan's table."""
         rows = "all rows" if self.all_rows else "the rows looked up"
         bags = "" if self.combiner is None else ", one gradient a bag"
-        return f"table, {rows}{bags}"
+        passes = ", both passes" if self.forward else ""
+        return f"table, {rows}{bags}{passes}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -267,6 +271,7 @@ def make_plan(
                 table=names[index],
                 combiner=table.combiner if table.in_bags else None,
                 all_rows=emission.updates_all_rows(index),
+                forward=emission.looks_up(index),
             )
             for index, table in sorted(found.tables.items())
         ),

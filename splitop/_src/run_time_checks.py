@@ -8,16 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src import replicas
+from splitop._src.graph.shapes import shape_of
 from splitop._src.names import tensor_name
 from splitop._src.xla import Check, in_xla, passed
-
-# Ops whose output has the shape of their first input.
-_SAME_SHAPE = frozenset(
-    {
-        "BiasAdd", "Elu", "Identity", "LeakyRelu", "Relu", "Relu6", "Selu", "Sigmoid",
-        "Softplus", "Tanh",
-    }
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,24 +93,6 @@ def check_seeds(
     )
 
 
-def shape_of(tensor: Any) -> Any:
-    """The shape of a tensor, taken from what it is computed from where that is enough.
-
-    The last layer before the intermediate vector need not run only to tell its batch size.
-    """
-    if tensor.shape.is_fully_defined():
-        return tf.constant(tensor.shape.as_list(), tf.int32)
-    op = tensor.op
-    if op.type in _SAME_SHAPE:
-        return shape_of(op.inputs[0])
-    if op.type in ("Add", "AddV2") and _broadcasts_into(op.inputs[1].shape, op.inputs[0].shape):
-        return shape_of(op.inputs[0])
-    columns = tensor.shape[-1] if tensor.shape.rank else None
-    if op.type == "MatMul" and columns is not None and not op.get_attr("transpose_a"):
-        return tf.stack([shape_of(op.inputs[0])[0], columns])
-    return tf.shape(tensor)
-
-
 def _check_shape(iv: Any, seed: Any, name: str) -> Check:
     expected = shape_of(iv)
     shape = tf.shape(seed)
@@ -144,14 +119,3 @@ def _only_batch_is_open(seed: tf.TensorShape, iv: tf.TensorShape) -> bool:
     if not seed.rank or not iv.rank:
         return False
     return seed[1:].is_fully_defined() and iv[1:].is_fully_defined()
-
-
-def _broadcasts_into(small: tf.TensorShape, large: tf.TensorShape) -> bool:
-    """Whether adding the two surely keeps the shape of the larger one."""
-    if small.rank is None or not large.rank or small.rank >= large.rank:
-        return False
-    trailing = large[large.rank - small.rank :]
-    return all(
-        extent is not None and extent in (1, other)
-        for extent, other in zip(small, trailing, strict=True)
-    )

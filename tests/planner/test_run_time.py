@@ -327,6 +327,28 @@ class TestShapeOf:
         row = tf1.placeholder(tf.float32, [None])
         assert self.shape(x + row, {x: np.ones([4, 1]), row: np.ones([3])}) == [4, 3]
 
+    def test_rows_that_are_looked_up(self) -> None:
+        ids = tf1.placeholder(tf.int32, [None, 3])
+        rows = tf.gather(tf.convert_to_tensor(tf1.get_variable("t", [9, 2])), ids)
+        feed = {ids: np.zeros([5, 3])}
+        assert self.shape(rows, feed) == [5, 3, 2]
+        assert self.shape(tf.reshape(rows, [-1, 6]), feed) == [5, 6]
+        assert self.shape(tf.reshape(rows, [3, -1, 2]), feed) == [3, 5, 2]
+        assert self.shape(tf.reshape(rows, [tf.shape(rows)[0], 6]), feed) == [5, 6]
+        assert self.shape(tf.reduce_mean(rows, 1), feed) == [5, 2]
+        assert self.shape(tf.reduce_sum(rows, [1, -1]), feed) == [5]
+        assert self.shape(tf.concat([rows, rows], 1), feed) == [5, 6, 2]
+
+    def test_rows_that_are_put_together(self) -> None:
+        """The first extent is then not that of the first input."""
+        x = tf1.placeholder(tf.float32, [None, 3])
+        feed = {x: np.ones([4, 3])}
+        assert self.shape(tf.concat([x, x], 0), feed) == [8, 3]
+        assert self.shape(tf.concat([x, x], -2), feed) == [8, 3]
+        assert self.shape(tf.reduce_sum(x[..., None], 0), feed) == [3, 1]
+        assert self.shape(tf.reduce_sum(x, -2, keepdims=True), feed) == [1, 3]
+        assert self.shape(tf.gather(x, [1, 2], axis=1), feed) == [4, 2]
+
     def test_a_transposed_product(self) -> None:
         x = tf1.placeholder(tf.float32, [3, None])
         iv = tf.matmul(x, tf.ones([3, 2]), transpose_a=True)

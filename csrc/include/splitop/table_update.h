@@ -15,18 +15,13 @@
 #include "splitop/dtype.h"
 #include "splitop/executor.h"
 #include "splitop/export.h"
+#include "splitop/index_type.h"
 #include "splitop/status.h"
 #include "splitop/update_rule.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-typedef enum splitop_index_type {
-  SPLITOP_INT32 = 0,
-  SPLITOP_INT64 = 1,
-  SPLITOP_NUM_INDEX_TYPES = 2
-} splitop_index_type;
 
 // How the forward pass has combined the rows of a bag of n ids; factor_p is id_weights[p] (1
 // without id_weights) times this. TensorFlow divides by sums of weights where there are weights:
@@ -43,9 +38,6 @@ typedef enum splitop_row_scope {
   SPLITOP_ALL_ROWS = 1,        // the rule is applied to them too, with g = 0
   SPLITOP_NUM_ROW_SCOPES = 2
 } splitop_row_scope;
-
-// "int32", "int64"; NULL for an unknown one.
-SPLITOP_API const char* splitop_index_type_name(splitop_index_type type);
 
 // "sum", "mean", "sqrtn"; NULL for an unknown one.
 SPLITOP_API const char* splitop_combiner_name(splitop_combiner combiner);

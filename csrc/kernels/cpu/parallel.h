@@ -19,6 +19,9 @@ constexpr double kFlopsPerWorker = 1e6;
 // What updating an element costs, most of it moving data, in arithmetic.
 constexpr double kFlopsPerElement = 20;
 
+// An access to a row of a table, which no cache holds, the same way.
+constexpr double kFlopsPerRow = 500;
+
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 inline bool valid(const splitop_executor* executor) {

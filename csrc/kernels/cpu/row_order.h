@@ -12,6 +12,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/indices.h"
 #include "kernels/cpu/parallel.h"
 #include "splitop/table_update.h"
 
@@ -25,29 +26,6 @@ constexpr int32_t kMaxDigitBits = 12;  // the counts of a chunk stay in the firs
 // Bits that the values in [0, count) take.
 inline int32_t bits_below(int64_t count) {
   return count <= 1 ? 0 : 64 - __builtin_clzll(static_cast<uint64_t>(count - 1));
-}
-
-// Calls f(ids as a pointer to their type).
-template <typename F>
-auto with_indices(splitop_index_type type, const void* indices, const F& f) {
-  return type == SPLITOP_INT32 ? f(static_cast<const int32_t*>(indices))
-                               : f(static_cast<const int64_t*>(indices));
-}
-
-// The position of the first index in [begin, end) that is not in [0, limit); end if there is none.
-template <typename Index>
-int64_t first_out_of_range(const Index* indices, int64_t begin, int64_t end, int64_t limit) {
-  const auto in_range = [limit](Index index) {
-    return static_cast<uint64_t>(int64_t{index}) < static_cast<uint64_t>(limit);
-  };
-  return std::find_if_not(indices + begin, indices + end, in_range) - indices;
-}
-
-// The first of [begin, end) whose index is not below `limit`, or `end`.
-template <typename Index>
-int64_t first_too_large(const Index* indices, int64_t begin, int64_t end, int64_t limit) {
-  const auto is_below = [limit](Index index) { return int64_t{index} < limit; };
-  return std::find_if_not(indices + begin, indices + end, is_below) - indices;
 }
 
 class RowOrder {

@@ -9,6 +9,7 @@
 
 #include "kernels/checks.h"
 #include "kernels/cpu/dense_chain_kernels.h"
+#include "kernels/cpu/indices.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/row_order.h"
 
@@ -20,7 +21,6 @@ constexpr int64_t kTaskIds = 1 << 11;       // at most
 constexpr int64_t kCheckedIds = 1 << 16;    // a task of the search for a bad id
 
 // What moving data costs, in arithmetic.
-constexpr double kFlopsPerRow = 500;       // an access to any row
 constexpr double kFlopsPerSortedId = 100;  // half a pass of the sort
 
 bool has_bag_sizes(const splitop_table_update& table) {

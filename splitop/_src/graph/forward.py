@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from splitop._src.graph import reach
 from splitop._src.graph.activations import Activation
 from splitop._src.graph.expressions import Input, find, output_of
 from splitop._src.graph.layers import DenseLayer
@@ -70,7 +71,7 @@ def match_forward(chain: Sequence[DenseLayer], handle: Callable[[int], Any]) -> 
         if not walk.takes(layer, y):
             return None
         y = layer.x
-    if any(op.control_inputs or op._get_control_flow_context() for op in walk.ops | walk.reads):
+    if not all(reach.is_plain(op) for op in walk.ops | walk.reads):
         return None
     return Forward(frozenset(walk.ops), frozenset(walk.reads))
 

@@ -106,6 +106,12 @@ def descendants(tensors: Iterable[Any]) -> set[Any]:
     return found
 
 
+def is_plain(op: Any) -> bool:
+    """Whether an op runs as soon as its inputs are there: in no loop, and waiting for no other."""
+    context = op._get_control_flow_context()
+    return not op.control_inputs and (context is None or context.IsXLAContext())
+
+
 def passes_gradient(op: Any) -> bool:
     """Whether TensorFlow's gradient of this op goes on to its inputs."""
     if op.type in _ROUNDING:

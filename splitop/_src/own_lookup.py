@@ -1,0 +1,150 @@
+"""Which lookups of rows an op of its own makes, in the place of TensorFlow's gather."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Container
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src.graph import reach
+from splitop._src.graph.copy import calls_functions
+from splitop._src.graph.devices import may_be_on_gpu
+from splitop._src.graph.gradient_graph import GradientGraph
+from splitop._src.own_forward import is_idle
+from splitop._src.validate import Call, Trainable
+from splitop._src.xla import in_xla
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Lookup:
+    """Rows of a table that are looked up for one step only.
+
+    Attributes:
+        op: TensorFlow's gather.
+        table: Index of the table.
+        ids: The rows looked up, of any shape.
+    """
+
+    op: Any
+    table: int
+    ids: Any
+
+    @property
+    def read(self) -> Any:
+        """The operation that reads the table."""
+        return self.op.inputs[0].op
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OwnLookups:
+    """The lookups that a tensor is computed from.
+
+    Attributes:
+        lookups: At least one.
+        between: The operations from them to the tensor, and those of the gradients on shapes of
+            what these compute, inputs first.
+        idle: What has no longer to run on the way from the tables.
+    """
+
+    lookups: tuple[Lookup, ...]
+    between: tuple[Any, ...]
+    idle: frozenset[Any]
+
+
+def own_lookups(
+    x: Any,
+    call: Call,
+    gradients: GradientGraph,
+    running: frozenset[Any],
+    copied: Container[Any],
+    alone: bool | None,
+) -> OwnLookups | None:
+    """The lookups that x is computed from, as far as nothing else needs TensorFlow's.
+
+    Args:
+        x: The input of a chain whose forward pass the op runs.
+        call: The step.
+        gradients: The plain gradients.
+        running: The operations that have to run: of the plain gradients, and before the fused ops.
+        copied: Those of them that run as copies, on other inputs.
+        alone: Whether the forward pass is run for this step only; None: the graph tells.
+    """
+    if in_xla(call.graph):  # XLA's own gather is a part of what it fuses.
+        return None
+    before = reach.ancestors([x])
+    tables = {reach.handle(call.graph, item.variable).ref(): index for index, item in _tables(call)}
+    found = [lookup for op in before if (lookup := _match(op, tables)) is not None]
+    shapes = _shapes_for(copied, running, gradients)
+    lookups = [
+        lookup
+        for lookup in found
+        if is_idle([lookup.op], call, gradients, running - shapes, alone)
+        and not reach.may_be_stale(lookup.read, x)
+    ]
+    if not lookups:
+        return None
+    after = reach.descendants([output for lookup in lookups for output in lookup.op.outputs])
+    between = [
+        op for op in call.graph.get_operations() if op in after and (op in before or op in shapes)
+    ]
+    if not all(_can_be_copied(op) for op in between):
+        return None
+    ops = {lookup.op for lookup in lookups}
+    reads = {lookup.read for lookup in lookups}
+    idle = ops | {read for read in reads if ops.issuperset(read.outputs[0].consumers())}
+    return OwnLookups(tuple(lookups), tuple(between), frozenset(idle))
+
+
+def _tables(call: Call) -> list[tuple[int, Trainable]]:
+    """What may be a table."""
+    return [
+        (index, item)
+        for index, item in enumerate(call.variables)
+        if reach.is_resource(item.variable)
+        and item.variable.dtype in (tf.float32, tf.float64)
+        and not may_be_on_gpu(item.variable)
+    ]
+
+
+def _match(op: Any, tables: dict[Any, int]) -> Lookup | None:
+    """A gather of a table's rows, or None.
+
+    Not a ResourceGather: writes of the table wait for it, so that a tf.function runs it anyway.
+    """
+    if op.type != "GatherV2" or not reach.is_plain(op):
+        return None
+    params, ids, axis = op.inputs
+    read = params.op
+    if read.type != "ReadVariableOp" or not reach.is_plain(read):
+        return None
+    if tf.get_static_value(axis) != 0 or op.get_attr("batch_dims") != 0:
+        return None
+    if read.inputs[0].ref() not in tables or ids.dtype not in (tf.int32, tf.int64):
+        return None
+    return Lookup(op, tables[read.inputs[0].ref()], ids)
+
+
+def _shapes_for(
+    copied: Container[Any], running: frozenset[Any], gradients: GradientGraph
+) -> frozenset[Any]:
+    """The gradients' operations on shapes that serve none but operations that are copied."""
+    shapes: set[Any] = set()
+    for op in gradients.in_order(running):
+        made_of_shapes = any(tensor.op in shapes for tensor in op.inputs)
+        if op.type in ("Shape", "ShapeN") or (made_of_shapes and _takes_integers(op)):
+            shapes.add(op)
+    for op in reversed(gradients.in_order(shapes)):
+        users = [user for tensor in op.outputs for user in tensor.consumers() if user in running]
+        if any(user not in copied and user not in shapes for user in users):
+            shapes.remove(op)
+    return frozenset(shapes)
+
+
+def _takes_integers(op: Any) -> bool:
+    return all(tensor.dtype.is_integer for tensor in op.inputs)
+
+
+def _can_be_copied(op: Any) -> bool:
+    return reach.is_plain(op) and not op.op_def.is_stateful and not calls_functions(op)
