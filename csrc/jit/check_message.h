@@ -27,6 +27,7 @@ class CheckMessage {
 
   std::string Finish() {
     StartPart();
+    if (text_.empty() || text_.back() != '.') text_ += '.';
     return text_;
   }
 

@@ -125,11 +125,12 @@ class Emission:
         # Those whose forward pass the op runs, with the lookups that are made for them alone.
         self._forward: dict[Chain, OwnLookups | None] = {}
         if not self._in_two_passes:
+            trained = fused | set(updated) | tables.keys()
             for chain in self._chains:
                 running = self._needed | self._before_chain(chain)
                 if own_forward(chain, call, gradients, running, alone):
                     self._forward[chain] = own_lookups(
-                        chain[-1].x, call, gradients, running, self._below, alone
+                        chain, call, trained, gradients, running, self._below, alone
                     )
 
     def runs_forward(self, chain: Chain) -> bool:
@@ -173,7 +174,6 @@ class Emission:
             self._needed,
             self._given(),
             replaced,
-            idle={op for own in self._own_lookups() for op in own.idle},
         )
         self._adapter.prepare([item.given for item in self.call.variables])
         with tf.name_scope("splitop/fused"):
@@ -201,7 +201,7 @@ class Emission:
     def _check_not_written(self) -> None:
         """The op multiplies by the kernels as they are then, so they must be those planned for.
 
-        Where the op would also run the forward pass, TensorFlow's is used.
+        Where the op would also run the forward pass, or look rows up, TensorFlow's is used.
         """
         if not self.call.graph.building_function:
             return
@@ -210,10 +210,9 @@ class Emission:
             for op in self._writers(index) & added:
                 raise SplitError(_written(self._variable(index).name, op))
         for chain, own in list(self._forward.items()):
-            read = [index for layer in chain for index in layer.variables]
-            if own is not None:
-                read += [lookup.table for lookup in own.lookups]
-            if any(self._writers(index) & added for index in read):
+            if own is not None and any(self._writers(each.table) & added for each in own.lookups):
+                self._forward[chain] = None
+            if any(self._writers(index) & added for layer in chain for index in layer.variables):
                 del self._forward[chain]
 
     def _writers(self, index: int) -> set[Any]:

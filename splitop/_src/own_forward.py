@@ -7,7 +7,7 @@ from typing import Any
 
 from splitop._src.graph import reach
 from splitop._src.graph.devices import may_be_on_gpu
-from splitop._src.graph.forward import Forward, match_forward
+from splitop._src.graph.forward import match_forward
 from splitop._src.graph.gradient_graph import GradientGraph
 from splitop._src.graph.layers import DenseLayer
 from splitop._src.validate import Call
@@ -37,7 +37,7 @@ def own_forward(
     if not all(_fits(layer, call) for layer in chain):
         return False
     forward = match_forward(chain, lambda index: reach.handle(call.graph, _variable(call, index)))
-    if forward is None or not forward.ops or _may_be_stale(forward, chain, call):
+    if forward is None or not forward.ops or may_be_stale(forward.reads, chain, call):
         return False
     return is_idle(forward.ops, call, gradients, running, alone)
 
@@ -80,6 +80,8 @@ def is_idle(
             return False
         if op in seen or op in gradients:
             continue
+        if op.op_def.is_stateful and call.graph.building_function:
+            return False  # An assertion, say, which a tf.function runs in any case.
         seen.add(op)
         users = _users(op)
         if not users and not alone and op not in ends and op.type != "Identity":
@@ -97,13 +99,13 @@ def _variable(call: Call, index: int) -> Any:
     return call.variables[index].variable
 
 
-def _may_be_stale(forward: Forward, chain: Chain, call: Call) -> bool:
-    """Whether a variable may be written between the forward pass and the op.
+def may_be_stale(reads: Iterable[Any], chain: Chain, call: Call) -> bool:
+    """Whether a variable may be written between the forward pass's reads and the op.
 
     In a run that starts from a seed that is fed, the forward pass up to IV has been run before.
     """
     given = (*chain[0].tops, chain[-1].x, *call.ivs)
-    return any(reach.may_be_stale(read, tensor) for read in forward.reads for tensor in given)
+    return any(reach.may_be_stale(read, tensor) for read in reads for tensor in given)
 
 
 def _users(op: Any) -> list[Any]:

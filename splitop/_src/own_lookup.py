@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -12,8 +12,8 @@ from splitop._src.graph import reach
 from splitop._src.graph.copy import calls_functions
 from splitop._src.graph.devices import may_be_on_gpu
 from splitop._src.graph.gradient_graph import GradientGraph
-from splitop._src.own_forward import is_idle
-from splitop._src.validate import Call, Trainable
+from splitop._src.own_forward import Chain, is_idle, may_be_stale
+from splitop._src.validate import Call
 from splitop._src.xla import in_xla
 
 
@@ -45,27 +45,27 @@ class OwnLookups:
         lookups: At least one.
         between: The operations from them to the tensor, and those of the gradients on shapes of
             what these compute, inputs first.
-        idle: What has no longer to run on the way from the tables.
     """
 
     lookups: tuple[Lookup, ...]
     between: tuple[Any, ...]
-    idle: frozenset[Any]
 
 
 def own_lookups(
-    x: Any,
+    chain: Chain,
     call: Call,
+    fused: Container[int],
     gradients: GradientGraph,
     running: frozenset[Any],
     copied: Container[Any],
     alone: bool | None,
 ) -> OwnLookups | None:
-    """The lookups that x is computed from, as far as nothing else needs TensorFlow's.
+    """The lookups that a chain's input is computed from, as far as nothing else needs TensorFlow's.
 
     Args:
-        x: The input of a chain whose forward pass the op runs.
+        chain: A chain whose forward pass the op runs.
         call: The step.
+        fused: Indices of the variables that fused ops update: those are where such ops run.
         gradients: The plain gradients.
         running: The operations that have to run: of the plain gradients, and before the fused ops.
         copied: Those of them that run as copies, on other inputs.
@@ -73,39 +73,44 @@ def own_lookups(
     """
     if in_xla(call.graph):  # XLA's own gather is a part of what it fuses.
         return None
+    x = chain[-1].x
     before = reach.ancestors([x])
-    tables = {reach.handle(call.graph, item.variable).ref(): index for index, item in _tables(call)}
+    tables = {
+        reach.handle(call.graph, item.variable).ref(): index
+        for index, item in enumerate(call.variables)
+        if index in fused and _may_be_table(item.variable)
+    }
     found = [lookup for op in before if (lookup := _match(op, tables)) is not None]
     shapes = _shapes_for(copied, running, gradients)
     lookups = [
         lookup
         for lookup in found
         if is_idle([lookup.op], call, gradients, running - shapes, alone)
-        and not reach.may_be_stale(lookup.read, x)
+        and not may_be_stale([lookup.read], chain, call)
     ]
-    if not lookups:
-        return None
-    after = reach.descendants([output for lookup in lookups for output in lookup.op.outputs])
+    # Ids that are made of other rows come from a gather that is copied, as all after these rows is.
+    after = _after(lookups)
+    lookups = [lookup for lookup in lookups if lookup.op not in after]
+    after = _after(lookups)
     between = [
         op for op in call.graph.get_operations() if op in after and (op in before or op in shapes)
     ]
-    if not all(_can_be_copied(op) for op in between):
+    if not lookups or not all(_can_be_copied(op) for op in between):
         return None
-    ops = {lookup.op for lookup in lookups}
-    reads = {lookup.read for lookup in lookups}
-    idle = ops | {read for read in reads if ops.issuperset(read.outputs[0].consumers())}
-    return OwnLookups(tuple(lookups), tuple(between), frozenset(idle))
+    return OwnLookups(tuple(lookups), tuple(between))
 
 
-def _tables(call: Call) -> list[tuple[int, Trainable]]:
-    """What may be a table."""
-    return [
-        (index, item)
-        for index, item in enumerate(call.variables)
-        if reach.is_resource(item.variable)
-        and item.variable.dtype in (tf.float32, tf.float64)
-        and not may_be_on_gpu(item.variable)
-    ]
+def _may_be_table(variable: Any) -> bool:
+    return (
+        reach.is_resource(variable)
+        and variable.dtype in (tf.float32, tf.float64)
+        and not may_be_on_gpu(variable)
+    )
+
+
+def _after(lookups: Iterable[Lookup]) -> set[Any]:
+    """The operations that use the rows."""
+    return reach.descendants([output for lookup in lookups for output in lookup.op.outputs])
 
 
 def _match(op: Any, tables: dict[Any, int]) -> Lookup | None:

@@ -30,7 +30,6 @@ class WriteOrder:
         needed: frozenset[Any],
         given: Iterable[Any],
         replaced: Iterable[Any],
-        idle: Container[Any] = (),
     ):
         """Collects what the step may run besides its updates: the forward pass, the gradients.
 
@@ -41,11 +40,9 @@ class WriteOrder:
             needed: The gradient ops that have to run.
             given: What the fused ops take.
             replaced: Tensors of the plain gradients that fused ops compute instead.
-            idle: Readers that have not to run.
         """
         self._graph = call.graph
         self._guards = list(gradients.guards)
-        self._idle = idle
         self._running = needed | gradients.kept
         raw = [seed.raw for seed in reference.checked.seeds]
         forward = reach.ancestors([*call.ivs, *raw], control=True)
@@ -66,9 +63,7 @@ class WriteOrder:
         return [
             op
             for op in reach.handle(self._graph, variable).consumers()
-            if op in self._step
-            and op not in self._idle
-            and op._get_control_flow_context() is context
+            if op in self._step and op._get_control_flow_context() is context
         ]
 
     def readings(self, variable: Any) -> list[Any]:

@@ -14,6 +14,8 @@ import tensorflow as tf
 import splitop
 from tests.planner.models import DTYPE, Weights, dense
 
+tf1 = tf.compat.v1
+
 BATCH, LENGTH, ROWS, WIDTH, UNITS = 6, 3, 11, 4, 5
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.1),
@@ -237,6 +239,76 @@ def test_random_operations_run_once() -> None:
     assert Step(random_between, OPTIMIZERS["sgd"]()).forward == [False]
 
 
+def test_a_table_that_the_optimizer_updates_itself() -> None:
+    """Its place need not be one where splitop's ops run."""
+
+    def build(w: Weights, ids: Any) -> Any:
+        table(w)._constraint = tf.nn.relu
+        return value(w, ids)
+
+    step = assert_same_step(build, "sgd")
+    assert "table:0" in step.plan.declined
+    assert "Splitop>TableLookup" not in step.needed()
+
+
+def test_ids_that_are_made_of_other_rows() -> None:
+    def build(w: Weights, ids: Any) -> Any:
+        rows = rows_of(w, ids[:, 0])
+        more = tf.cast(tf.abs(tf.stop_gradient(rows[:, 0])) * 7, tf.int32) % ROWS
+        others = tf.stop_gradient(rows_of(w, more, "other"))
+        penalty = tf.reduce_sum(table(w, "other") ** 2)
+        return top(w, tf.concat([rows, others], 1), 2 * WIDTH) + penalty
+
+    for static in (True, False):
+        assert_same_step(build, static=static)
+
+
+def test_an_assertion_runs_in_any_case() -> None:
+    def build(w: Weights, ids: Any) -> Any:
+        rows = rows_of(w, ids)
+        tf.debugging.assert_less(rows, tf.constant(100, DTYPE))
+        return top(w, rows)
+
+    assert assert_same_step(build, static=True).forward == [False]
+
+
+def test_a_tf1_step_is_written_after_what_else_reads_the_table() -> None:
+    """The loss may be fetched in the same run."""
+    with tf.Graph().as_default(), tf.device("/CPU:0"):
+        ids = tf1.placeholder(tf.int32, [BATCH, LENGTH])
+        with tf1.variable_scope("second_part"):
+            rows = tf.gather(tf.convert_to_tensor(tf1.get_variable("t", [ROWS, WIDTH])), ids)
+            kernel = tf1.get_variable("k", [LENGTH * WIDTH, UNITS])
+            iv = tf.nn.relu(tf.matmul(tf.reshape(rows, [-1, LENGTH * WIDTH]), kernel))
+        with tf1.variable_scope("first_part"):
+            loss = tf.reduce_mean((iv * tf1.get_variable("w", [UNITS])) ** 2)
+        make = tf1.train.GradientDescentOptimizer
+        splitop.split_minimize(loss, iv, first_optimizer=make(0.1), second_optimizer=make(0.1))
+        graph = tf1.get_default_graph()
+        lookups, writes = (
+            [op for op in graph.get_operations() if op.type == f"Splitop>Table{kind}"]
+            for kind in ("Lookup", "Update")
+        )
+        assert lookups
+        reads = {op for op in lookups[0].inputs[0].consumers() if op.type == "ReadVariableOp"}
+        for write in writes:
+            before = _before(write)
+            assert before.issuperset(read for read in reads if read.outputs[0].consumers())
+        assert any(not _before(write).isdisjoint(lookups) for write in writes)
+
+
+def _before(op: Any) -> set[Any]:
+    """All that an operation waits for."""
+    found: set[Any] = set()
+    stack = [op]
+    while stack:
+        op = stack.pop()
+        if op not in found:
+            found.add(op)
+            stack += [*(tensor.op for tensor in op.inputs), *op.control_inputs]
+    return found
+
+
 def test_the_plan_says_so() -> None:
     text = str(Step(value, OPTIMIZERS["sgd"]()).plan)
     assert "table, the rows looked up, both passes" in text
@@ -248,8 +320,9 @@ def test_a_write_between_plan_and_apply() -> None:
     def write(w: Weights) -> None:
         table(w).assign_add(tf.ones([ROWS, WIDTH], DTYPE))
 
-    step = assert_same_step(value, "sgd", between=write)
+    step = assert_same_step(value, "sgd", static=True, between=write)
     assert "Splitop>TableLookup" not in step.needed()
+    assert "MatMul" not in step.needed()  # The chain's own variables were not written.
 
 
 def test_a_write_before_the_step() -> None:

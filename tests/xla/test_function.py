@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import splitop
+from splitop._src import library
 from splitop._src.multi_tensor_update import UpdateArgs, multi_tensor_update
 from splitop._src.ops import LayerArgs, dense_chain
 from tests.planner.models import dense
@@ -161,3 +162,44 @@ def test_a_loop_of_steps() -> None:
         return kernel.numpy()
 
     np.testing.assert_allclose(after(True), after(False), rtol=1e-6)
+
+
+def test_a_step_that_was_traced_outside() -> None:
+    """XLA then compiles what the planner asks for outside, too: lookups, the forward pass."""
+    library.load_xla()
+    random = np.random.default_rng(0)
+    ids = tf.constant(random.integers(0, 11, size=(6, 3)), tf.int32)
+    seed = tf.constant(random.normal(size=(6, 5)).astype(np.float32))
+    after = []
+    for jit in (True, False):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((3,), dtype="int32", batch_size=6),
+                keras.layers.Embedding(11, 4),
+                keras.layers.Flatten(),
+                keras.layers.Dense(5, "relu"),
+            ]
+        )
+        step = _step(model)
+        types = {op.type for op in step.graph.get_operations()}
+        assert {"Splitop>TableLookup", "Splitop>DenseChain"} <= types
+        outer = tf.function(step, jit_compile=jit, autograph=False)
+        for _ in range(3):
+            outer(ids, seed)
+        after.append(model.get_weights())
+    for inside, outside in zip(*after, strict=True):
+        np.testing.assert_allclose(inside, outside, 1e-5, 1e-6)
+
+
+def _step(model: Any) -> Any:
+    variables = model.trainable_variables
+    optimizer = keras.optimizers.Adam(0.01)
+    optimizer.build(variables)
+    signature = [tf.TensorSpec([6, 3], tf.int32), tf.TensorSpec([6, 5], tf.float32)]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def step(ids: Any, seed: Any) -> None:
+        splitop.minimize(optimizer, model(ids), variables, seed, backend="fused")
+
+    return step.get_concrete_function()

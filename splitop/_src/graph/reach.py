@@ -16,7 +16,7 @@ _ROUNDING = frozenset({"Ceil", "Floor", "Rint", "Round"})
 _READERS = frozenset(
     {
         "LookupTableFindV2", "LookupTableSizeV2", "ResourceGather", "ResourceGatherNd",
-        "VarIsInitializedOp", "VariableShape",
+        "Splitop>TableLookup", "VarIsInitializedOp", "VariableShape",
     }
 )  # fmt: skip
 
