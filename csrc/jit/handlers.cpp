@@ -15,6 +15,7 @@
 #include "jit/multi_tensor_update.h"
 #include "jit/node_attrs.h"
 #include "jit/squared_norms.h"
+#include "jit/table_lookup.h"
 #include "jit/table_update.h"
 #include "jit/targets.h"
 #include "xla/ffi/api/ffi.h"
@@ -90,7 +91,8 @@ void RegisterAllOnCuda() {
 }
 
 bool Register() {
-  RegisterAllOnHost<DenseChain, DenseSweep, SquaredNorms, MultiTensorUpdate, TableUpdate>();
+  RegisterAllOnHost<DenseChain, DenseSweep, SquaredNorms, MultiTensorUpdate, TableLookup,
+                    TableUpdate>();
   RegisterAllOnCuda<DenseChain, MultiTensorUpdate, TableUpdate>();
   return true;
 }

@@ -5,6 +5,7 @@
 #include "jit/dense_sweep.h"
 #include "jit/multi_tensor_update.h"
 #include "jit/squared_norms.h"
+#include "jit/table_lookup.h"
 #include "jit/table_update.h"
 #include "jit/xla_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
@@ -20,6 +21,7 @@ SPLITOP_REGISTER_XLA(DenseChain);
 SPLITOP_REGISTER_XLA(DenseSweep);
 SPLITOP_REGISTER_XLA(SquaredNorms);
 SPLITOP_REGISTER_XLA(MultiTensorUpdate);
+SPLITOP_REGISTER_XLA(TableLookup);
 SPLITOP_REGISTER_XLA(TableUpdate);
 #undef SPLITOP_REGISTER_XLA
 

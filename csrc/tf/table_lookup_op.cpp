@@ -1,10 +1,8 @@
 // The op Splitop>TableLookup, and its CPU kernel.
-#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "splitop/table_lookup.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
@@ -12,10 +10,9 @@
 #include "tensorflow/core/framework/shape_inference.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/platform/mutex.h"
-#include "tf/ids.h"
-#include "tf/intra_op_executor.h"
 #include "tf/op_kernel.h"
 #include "tf/shapes.h"
+#include "tf/table_lookup_arguments.h"
 
 namespace splitop {
 namespace {
@@ -85,7 +82,9 @@ class TableLookupCpuKernel final : public NoThrowKernel {
     }
     Tensor* rows = nullptr;
     TF_RETURN_IF_ERROR(context->allocate_output(0, shape, &rows));
-    return Run(context, table, ids, rows);
+    const auto lookup = TableLookupArgument(table, table.dtype(), ids, rows->data());
+    const absl::Status status = TableLookupCall<>(context).Run(lookup, nullptr, 0);
+    return ExplainBadId(name_, ids, lookup.rows, status);
   }
 
   absl::Status CheckTable(OpKernelContext* context, const Tensor& table) const {
@@ -97,30 +96,6 @@ class TableLookupCpuKernel final : public NoThrowKernel {
         "splitop: VariableListError: table \"", name_, "\" must be a variable of ",
         tensorflow::DataTypeString(expected), " with a value that has rows. Received: ",
         tensorflow::DataTypeString(table.dtype()), " of shape ", FormatShape(table.shape()), "."));
-  }
-
-  absl::Status Run(OpKernelContext* context, const Tensor& table, const Tensor& ids,
-                   Tensor* rows) const {
-    splitop_table_lookup lookup = {};
-    lookup.rows = table.dim_size(0);
-    lookup.row_bytes = tensorflow::DataTypeSize(table.dtype());
-    for (int d = 1; d < table.dims(); ++d) lookup.row_bytes *= table.dim_size(d);
-    lookup.table = table.data();
-    lookup.num_ids = ids.NumElements();
-    lookup.id_type = ids.dtype() == tensorflow::DT_INT32 ? SPLITOP_INT32 : SPLITOP_INT64;
-    lookup.ids = ids.data();
-    lookup.result = rows->data();
-    const auto& threads = *context->device()->tensorflow_cpu_worker_threads();
-    const IntraOpExecutor executor(threads.workers, threads.num_threads);
-    const splitop_status status = splitop_cpu_table_lookup(&lookup, executor.get());
-    if (status == SPLITOP_OK) return absl::OkStatus();
-    for (int64_t position = 0; position < lookup.num_ids; ++position) {
-      const int64_t id = IndexAt(ids, position);
-      if (id < 0 || id >= lookup.rows) {
-        return IdOutOfRange("the ids", name_, lookup.rows, id, position);
-      }
-    }
-    return KernelError(type_string(), absl::StatusCode::kInternal, splitop_status_message(status));
   }
 
   std::string name_;

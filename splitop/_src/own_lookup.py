@@ -14,7 +14,6 @@ from splitop._src.graph.devices import may_be_on_gpu
 from splitop._src.graph.gradient_graph import GradientGraph
 from splitop._src.own_forward import Chain, is_idle, may_be_stale
 from splitop._src.validate import Call
-from splitop._src.xla import in_xla
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,8 +70,6 @@ def own_lookups(
         copied: Those of them that run as copies, on other inputs.
         alone: Whether the forward pass is run for this step only; None: the graph tells.
     """
-    if in_xla(call.graph):  # XLA's own gather is a part of what it fuses.
-        return None
     x = chain[-1].x
     before = reach.ancestors([x])
     tables = {
