@@ -9,7 +9,6 @@
 #include "tf/cpu_call.h"
 #include "tf/multi_tensor_update_arguments.h"
 #include "tf/multi_tensor_update_attrs.h"
-#include "tf/multi_tensor_update_cpu.h"
 #include "tf/multi_tensor_update_cuda.h"
 
 namespace splitop {
@@ -17,7 +16,8 @@ namespace splitop {
 struct MultiTensorUpdate {
   using Attrs = MultiTensorUpdateAttrs;
   template <typename Pool>
-  using HostCall = CpuCall<splitop_multi_tensor_update, NoScratch, RunMultiTensorUpdate, Pool>;
+  using HostCall =
+      CpuCallWithoutScratch<splitop_multi_tensor_update, splitop_cpu_multi_tensor_update, Pool>;
   using CudaFunction = MultiTensorUpdateCuda;
 
   static constexpr char kName[] = "Splitop>MultiTensorUpdate";

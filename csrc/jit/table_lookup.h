@@ -45,9 +45,7 @@ struct TableLookup {
     for (const auto extent : shapes[1].dim_sizes()) {
       TF_RETURN_IF_ERROR(rows.AddDimWithStatus(extent));
     }
-    for (int d = 1; d < shapes[0].dims(); ++d) {
-      TF_RETURN_IF_ERROR(rows.AddDimWithStatus(shapes[0].dim_size(d)));
-    }
+    TF_RETURN_IF_ERROR(AddRowShape(shapes[0], &rows));
     outputs->push_back({attrs.resources.dtype, rows});
     return absl::OkStatus();
   }

@@ -75,6 +75,21 @@ class CpuCall final : public DeviceCall<Call> {
   const IntraOpExecutor<Pool> executor_;
 };
 
+// The same for a function that needs no scratch.
+template <typename Call>
+size_t NoScratch(const Call*, int32_t) {
+  return 0;
+}
+
+template <typename Call, auto kRun>
+splitop_status RunWithoutScratch(const Call* call, void*, size_t,
+                                 const splitop_executor* executor) {
+  return kRun(call, executor);
+}
+
+template <typename Call, auto kRun, typename Pool = tensorflow::thread::ThreadPool>
+using CpuCallWithoutScratch = CpuCall<Call, NoScratch<Call>, RunWithoutScratch<Call, kRun>, Pool>;
+
 }  // namespace splitop
 
 #endif  // SPLITOP_TF_CPU_CALL_H_

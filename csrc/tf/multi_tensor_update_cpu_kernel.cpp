@@ -3,7 +3,6 @@
 #include "splitop/multi_tensor_update.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tf/cpu_call.h"
-#include "tf/multi_tensor_update_cpu.h"
 #include "tf/multi_tensor_update_kernel.h"
 
 namespace splitop {
@@ -14,7 +13,7 @@ class MultiTensorUpdateCpuKernel final : public MultiTensorUpdateKernel {
   using MultiTensorUpdateKernel::MultiTensorUpdateKernel;
 
  private:
-  using Call = CpuCall<splitop_multi_tensor_update, NoScratch, RunMultiTensorUpdate>;
+  using Call = CpuCallWithoutScratch<splitop_multi_tensor_update, splitop_cpu_multi_tensor_update>;
 
   absl::Status Execute(tensorflow::OpKernelContext* context) const override {
     return Run(context, Call(context));

@@ -2,28 +2,30 @@
 #ifndef SPLITOP_TF_TABLE_LOOKUP_ARGUMENTS_H_
 #define SPLITOP_TF_TABLE_LOOKUP_ARGUMENTS_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
 #include "splitop/table_lookup.h"
+#include "tensorflow/core/framework/tensor_shape.h"
 #include "tensorflow/core/framework/types.h"
+#include "tensorflow/core/platform/errors.h"
 #include "tf/cpu_call.h"
 #include "tf/ids.h"
 
 namespace splitop {
 
-inline size_t TableLookupScratchBytes(const splitop_table_lookup*, int32_t) { return 0; }
-
-inline splitop_status RunTableLookup(const splitop_table_lookup* lookup, void*, size_t,
-                                     const splitop_executor* executor) {
-  return splitop_cpu_table_lookup(lookup, executor);
-}
-
 template <typename Pool = tensorflow::thread::ThreadPool>
-using TableLookupCall =
-    CpuCall<splitop_table_lookup, TableLookupScratchBytes, RunTableLookup, Pool>;
+using TableLookupCall = CpuCallWithoutScratch<splitop_table_lookup, splitop_cpu_table_lookup, Pool>;
+
+// Adds the shape of a row to that of the ids.
+template <typename Shape>
+absl::Status AddRowShape(const Shape& table, tensorflow::TensorShape* rows) {
+  for (int d = 1; d < table.dims(); ++d) {
+    TF_RETURN_IF_ERROR(rows->AddDimWithStatus(table.dim_size(d)));
+  }
+  return absl::OkStatus();
+}
 
 // dtype: that of the table.
 template <typename Tensor>

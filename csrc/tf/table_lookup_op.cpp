@@ -77,9 +77,7 @@ class TableLookupCpuKernel final : public NoThrowKernel {
     const Tensor& ids = context->input(1);
     TF_RETURN_IF_ERROR(CheckTable(context, table));
     TensorShape shape = ids.shape();
-    for (int d = 1; d < table.dims(); ++d) {
-      TF_RETURN_IF_ERROR(shape.AddDimWithStatus(table.dim_size(d)));
-    }
+    TF_RETURN_IF_ERROR(AddRowShape(table.shape(), &shape));
     Tensor* rows = nullptr;
     TF_RETURN_IF_ERROR(context->allocate_output(0, shape, &rows));
     const auto lookup = TableLookupArgument(table, table.dtype(), ids, rows->data());

@@ -108,10 +108,11 @@ class Emission:
         self._accumulated: Accumulated | None = None
         self._replicas = replicas
         self._checks: list[Check] = []  # inside XLA: what no operation of the graph does
+        trained = fused | set(updated) | tables.keys()  # by fused ops
         updated_by: OptimizerAdapter | Accumulation = adapter
         accumulation = None if rule is None else adapter.accumulation()
         if rule is not None and accumulation is not None:
-            indices = sorted(fused | set(updated) | tables.keys())
+            indices = sorted(trained)
             self._accumulated = Accumulated(adapter, rule, accumulation, clipping, call, indices)
             updated_by, rule, lazy = accumulation, SGD, False
             clipping = clipping.before_accumulation()
@@ -125,7 +126,6 @@ class Emission:
         # Those whose forward pass the op runs, with the lookups that are made for them alone.
         self._forward: dict[Chain, OwnLookups | None] = {}
         if not self._in_two_passes:
-            trained = fused | set(updated) | tables.keys()
             for chain in self._chains:
                 running = self._needed | self._before_chain(chain)
                 if own_forward(chain, call, gradients, running, alone):
@@ -301,8 +301,8 @@ class Emission:
                     rows = table_lookup(
                         item.variable, lookup.ids, table_name=item.name, name="table_lookup"
                     )
-                rows.set_shape(lookup.op.outputs[0].shape)
-                self._tensors[lookup.op.outputs[0].ref()] = rows
+                rows.set_shape(lookup.rows.shape)
+                self._tensors[lookup.rows.ref()] = rows
                 self._order.add_guards([rows.op])
             for op in own.between:
                 self._copy(op)

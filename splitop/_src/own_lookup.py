@@ -23,12 +23,20 @@ class Lookup:
     Attributes:
         op: TensorFlow's gather.
         table: Index of the table.
-        ids: The rows looked up, of any shape.
     """
 
     op: Any
     table: int
-    ids: Any
+
+    @property
+    def rows(self) -> Any:
+        """What it returns."""
+        return self.op.outputs[0]
+
+    @property
+    def ids(self) -> Any:
+        """The rows looked up, of any shape."""
+        return self.op.inputs[1]
 
     @property
     def read(self) -> Any:
@@ -78,6 +86,8 @@ def own_lookups(
         if index in fused and _may_be_table(item.variable)
     }
     found = [lookup for op in before if (lookup := _match(op, tables)) is not None]
+    if not found:
+        return None
     shapes = _shapes_for(copied, running, gradients)
     lookups = [
         lookup
@@ -107,7 +117,7 @@ def _may_be_table(variable: Any) -> bool:
 
 def _after(lookups: Iterable[Lookup]) -> set[Any]:
     """The operations that use the rows."""
-    return reach.descendants([output for lookup in lookups for output in lookup.op.outputs])
+    return reach.descendants(lookup.rows for lookup in lookups)
 
 
 def _match(op: Any, tables: dict[Any, int]) -> Lookup | None:
@@ -125,7 +135,7 @@ def _match(op: Any, tables: dict[Any, int]) -> Lookup | None:
         return None
     if read.inputs[0].ref() not in tables or ids.dtype not in (tf.int32, tf.int64):
         return None
-    return Lookup(op, tables[read.inputs[0].ref()], ids)
+    return Lookup(op, tables[read.inputs[0].ref()])
 
 
 def _shapes_for(

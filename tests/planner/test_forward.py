@@ -14,6 +14,7 @@ import tensorflow as tf
 import splitop
 from tests import oracle
 from tests.op.buffers import addresses
+from tests.planner.walks import all_before, of_type
 
 tf1 = tf.compat.v1
 layers = keras.layers
@@ -124,13 +125,8 @@ def test_the_plan_says_so() -> None:
 
 def test_nothing_of_the_forward_pass_is_left() -> None:
     step = Step(dense_model("relu", "tanh"), static=True)
-    needed: set[str] = set()
-    stack = [op for op in step.run.graph.get_operations() if op.type == "Splitop>DenseChain"]
-    (chain,) = stack
-    while stack:
-        op = stack.pop()
-        needed.add(op.type)
-        stack += [*(tensor.op for tensor in op.inputs), *op.control_inputs]
+    (chain,) = of_type(step.run.graph, "Splitop>DenseChain")
+    needed = {op.type for op in all_before(chain)}
     assert not needed & {"MatMul", "BiasAdd", "Relu", "Tanh"}
     assert chain.get_attr("forward")
 

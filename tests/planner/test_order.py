@@ -13,6 +13,7 @@ import tensorflow as tf
 import splitop
 from splitop._src.graph import reach
 from tests.planner.training import plain_names
+from tests.planner.walks import all_before
 
 tf1 = tf.compat.v1
 
@@ -150,23 +151,12 @@ def test_steps_one_after_the_other_in_a_graph(apply_under: bool) -> None:
                 plan = steps.plan(y)
                 last = plan.apply() if apply_under else None
             last = last or plan.apply()
-            assert first in _before(last)
+            assert first in all_before(last)
             session.run(tf1.global_variables_initializer())
             session.run(last)
             results.append(session.run(variables))
     for values, expected in zip(*results, strict=True):
         np.testing.assert_allclose(values, expected, rtol=1e-12, atol=1e-14)
-
-
-def _before(op: Any) -> set[Any]:
-    found: set[Any] = set()
-    stack = [op]
-    while stack:
-        op = stack.pop()
-        if op not in found:
-            found.add(op)
-            stack += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
-    return found
 
 
 def _too_large(gradient: Any) -> Any:
@@ -281,7 +271,7 @@ class TestATrainedInput:
         return splitop.plan(optimizer, iv, tf1.trainable_variables())
 
     def products(self, step: Any) -> int:
-        return sum(op.type == "MatMul" and "reference" in op.name for op in _before(step))
+        return sum(op.type == "MatMul" and "reference" in op.name for op in all_before(step))
 
     def test_gets_its_gradient_from_the_op(self) -> None:
         z = tf1.get_variable("z", [BATCH, 5], use_resource=True)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import splitop
 from tests.planner.models import DTYPE, Weights, dense
+from tests.planner.walks import all_before, of_type
 
 tf1 = tf.compat.v1
 
@@ -180,16 +181,9 @@ class Step:
 
     def needed(self) -> set[str]:
         """The types of the fused ops, and of all that they need but for integers."""
-        stack = [op for op in self.run.graph.get_operations() if op.type.startswith("Splitop>")]
-        found = set()
-        while stack:
-            op = stack.pop()
-            if op not in found:
-                found.add(op)
-                stack += [*(tensor.op for tensor in op.inputs), *op.control_inputs]
         return {
             op.type
-            for op in found
+            for op in all_before(*of_type(self.run.graph, "Splitop>"))
             if op.type.startswith("Splitop>") or any(t.dtype.is_floating for t in op.outputs)
         }
 
@@ -289,28 +283,13 @@ def test_a_tf1_step_is_written_after_what_else_reads_the_table() -> None:
         make = tf1.train.GradientDescentOptimizer
         splitop.split_minimize(loss, iv, first_optimizer=make(0.1), second_optimizer=make(0.1))
         graph = tf1.get_default_graph()
-        lookups, writes = (
-            [op for op in graph.get_operations() if op.type == f"Splitop>Table{kind}"]
-            for kind in ("Lookup", "Update")
-        )
+        lookups, writes = (of_type(graph, f"Splitop>Table{kind}") for kind in ("Lookup", "Update"))
         assert lookups
         reads = {op for op in lookups[0].inputs[0].consumers() if op.type == "ReadVariableOp"}
         for write in writes:
-            before = _before(write)
+            before = all_before(write)
             assert before.issuperset(read for read in reads if read.outputs[0].consumers())
-        assert any(not _before(write).isdisjoint(lookups) for write in writes)
-
-
-def _before(op: Any) -> set[Any]:
-    """All that an operation waits for."""
-    found: set[Any] = set()
-    stack = [op]
-    while stack:
-        op = stack.pop()
-        if op not in found:
-            found.add(op)
-            stack += [*(tensor.op for tensor in op.inputs), *op.control_inputs]
-    return found
+        assert any(not all_before(write).isdisjoint(lookups) for write in writes)
 
 
 def test_the_plan_says_so() -> None:
