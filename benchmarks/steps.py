@@ -129,7 +129,12 @@ def _keras_update(variables: list[Any]) -> Callable[[Any, Any], tf.Operation]:
 
 
 def apply_keras(optimizer: Any, iv: tf.Tensor, seed: tf.Tensor, variables: list[Any]) -> Any:
-    """TensorFlow's gradients and a Keras optimizer's own step."""
+    """TensorFlow's gradients and a Keras optimizer's own step.
+
+    The step waits for all gradients: without that, TensorFlow on a busy machine has been seen to
+    compute one of them from a weight that was updated already, without splitop, too.
+    """
     gradients = tf.gradients(iv, [variable.value for variable in variables], seed)
-    optimizer.apply(gradients, variables)
+    with tf.control_dependencies(gradients):
+        optimizer.apply(gradients, variables)
     return tf.no_op()
