@@ -1,7 +1,7 @@
 """`python -m benchmarks.growth`: what a fused step takes as models grow and as training goes on.
 
 Four tables: time a parameter of dense layers, time a row of embedding tables, the memory of the
-process over 10,000 steps, and the peak memory of a step on the fused and on the reference path.
+process over 10,000 steps, and its peak memory on the fused and on the reference path.
 """
 
 from __future__ import annotations
@@ -72,23 +72,25 @@ def long_runs() -> Iterator[list[str]]:
 
 
 def peaks() -> Iterator[list[str]]:
-    """What the process grows by in its first steps, each path in a process of its own."""
-    yield ["peak of a step of " + PEAK.name, "MiB"]
+    """The peak memory of a process during its first steps, on each path."""
+    yield ["peak of a process with " + PEAK.name, "MiB"]
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # What is freed is given back.
     for path in (REFERENCE, FUSED):
         command = [sys.executable, "-m", "benchmarks.growth", "--peak", path]
         done = subprocess.run(command, stdout=subprocess.PIPE, env=env, text=True, check=True)
         yield [path, f"{json.loads(done.stdout.splitlines()[-1]) / MIB:.0f}"]
+    yield ["the gradients", f"{4 * PEAK.parameters / MIB:.0f}"]
 
 
 def _peak(path: str) -> int:
-    """Bytes of the slots, which appear in the first step, are not counted."""
-    step = _step(PEAK, path)
+    """Of the process: TensorFlow keeps the memory of its temporary tensors after a step."""
+    from benchmarks.steps import build_steps
+
+    step = build_steps(PEAK, [path])[path]
     _reset_peak()
-    before = _status("VmRSS")
     for _ in range(5):
-        step()
-    return _status("VmHWM") - before
+        step.run()
+    return _status("VmHWM")
 
 
 def _step(case: Case | EmbeddingCase, path: str = FUSED) -> Callable[[], object]:
