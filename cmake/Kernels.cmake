@@ -29,9 +29,10 @@ set(SPLITOP_ISAS)
 macro(splitop_add_isa name source)
   list(APPEND SPLITOP_ISAS ${name})
   list(APPEND SPLITOP_KERNEL_SOURCES ${source})
-  # No reassociation: the results must not depend on the compiler's mood.
+  # No reassociation: the results must not depend on the compiler's mood. Loops are aligned, for
+  # where a product's loop happens to start makes 1 to 4% of its speed.
   set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
-    "-O3;-fno-math-errno;-fno-trapping-math;-ffp-contract=fast;${ARGN}")
+    "-O3;-falign-loops=64;-fno-math-errno;-fno-trapping-math;-ffp-contract=fast;${ARGN}")
 endmacro()
 
 option(SPLITOP_WIDE_BASELINE

@@ -227,21 +227,26 @@ void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t 
     for (int64_t d = 0; d < width; d += kDepthBlock) {
       const int64_t depth = min64(kDepthBlock, width - d);
       const T* const panel = g.by_column + row * job.outputs + (first + d) * kCols;
-      NextRows<T> next;
+      NextPanel<T> next{panel, 0};
       if (g.batch >= kLongBatch && d + depth < width) {
-        next = {panel + depth * kCols, kCols, min64(kDepthBlock, width - d - depth)};
+        next = {panel + depth * kCols, min64(kDepthBlock, width - d - depth)};
       } else if (g.batch >= kLongBatch && row + kCols < g.batch) {
-        next = {panel + (job.outputs - d) * kCols, kCols, min64(kDepthBlock, width)};
+        next = {panel + (job.outputs - d) * kCols, min64(kDepthBlock, width)};
       }
       for (int64_t t = 0; t < tiles; ++t) {
         const int64_t i = begin + t * kTileRows;
         const int rows = static_cast<int>(min64(kTileRows, end - i));
         TileRows<T> a = w.rows;
         a.data += t * w.tile_stride + d;
-        RowsAhead<T> ahead;
-        if (asks_ahead && row == 0) add_next_columns(job, i, rows, first + width, &ahead);
-        next.add_share(t, tiles, &ahead);
-        tile<T>(rows, depth, a, panel, out + i * kCols, kCols, first + d > 0, ahead);
+        if (asks_ahead && row == 0) {
+          RowsAhead<T> ahead;
+          add_next_columns(job, i, rows, first + width, &ahead);
+          ahead.start(depth);
+          tile<T>(rows, depth, a, panel, out + i * kCols, kCols, first + d > 0, ahead);
+        } else {
+          BytesAhead ahead = next.bytes(t, tiles, depth);
+          tile<T>(rows, depth, a, panel, out + i * kCols, kCols, first + d > 0, ahead);
+        }
       }
     }
   }
@@ -260,59 +265,79 @@ const T* pack_input(const LayerJob<E>& job, int64_t begin, int64_t end, T* packe
       const int64_t rows = min64(kTileRows, end - i);
       for (int64_t b = first; b < last; ++b) {
         const E* x = job.x + b * job.inputs + i;
-        if (rows == kTileRows) {  // of a known size: without a loop
-          for (int r = 0; r < kTileRows; ++r) panel[b * kTileRows + r] = widen(x[r]);
-        } else {
-          for (int64_t r = 0; r < rows; ++r) panel[b * kTileRows + r] = widen(x[r]);
+        T* const to = panel + b * kTileRows;
+        if constexpr (!kIsShort<E>) {
+          if (rows == kTileRows) {  // of a known size: without a loop
+            __builtin_memcpy(to, x, sizeof(T) * kTileRows);
+            continue;
+          }
         }
+        for (int64_t r = 0; r < rows; ++r) to[r] = widen(x[r]);
       }
     }
   }
   return packed;
 }
 
-// The panel of by_batch after the one of steps [k, k + depth) and column j of [first, first +
+// The panel of by_batch after `panel`, that of steps [k, k + depth) and column j of [first, first +
 // width): all columns come before more steps, and all steps before more columns.
 template <typename E, typename T>
-NextRows<T> next_of_batch(const Gradient<E>& g, int64_t first, int64_t width, int64_t j, int64_t k,
-                          int64_t depth) {
+NextPanel<T> next_of_batch(const Gradient<E>& g, const T* panel, int64_t first, int64_t width,
+                           int64_t j, int64_t k, int64_t depth) {
   constexpr int64_t kCols = kTileCols<T>;
-  if (g.batch < kLongBatch) return {};
-  if (j + kCols < width) {
-    return {g.by_batch + (first + j + kCols) * g.batch + k * kCols, kCols, depth};
-  }
+  if (g.batch < kLongBatch) return {panel, 0};
+  if (j + kCols < width) return {panel + kCols * g.batch, depth};
   if (k + depth < g.batch) {
-    return {g.by_batch + first * g.batch + (k + depth) * kCols, kCols,
+    return {g.by_batch + first * g.batch + (k + depth) * kCols,
             min64(kDepthBlock, g.batch - k - depth)};
   }
   if (first + width < g.cols) {
-    return {g.by_batch + (first + width) * g.batch, kCols, min64(kDepthBlock, g.batch)};
+    return {g.by_batch + (first + width) * g.batch, min64(kDepthBlock, g.batch)};
   }
-  return {};
+  return {panel, 0};
 }
 
+// What has to be fetched from memory for the update of W: some of W and its slots.
+template <typename T>
+struct Fetched {
+  const T* arrays[1 + SPLITOP_MAX_SLOTS];
+  int count = 0;
+
+  void add(const void* array) { arrays[count++] = static_cast<const T*>(array); }
+};
+
 // Rows [begin, end) and columns [first, first + width) of dL/dW = x^T G, [end - begin, kColBlock].
-// packed: those of x. will_read(rows, element, ahead): adds what will be wanted of W and its slots
-// for a tile of so many rows, from that element on.
-template <typename E, typename T, typename WillRead>
+// packed: those of x. fetched: is asked for on the way.
+template <typename E, typename T>
 void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
-                     int64_t width, const T* packed, const WillRead& will_read, T* gradient) {
+                     int64_t width, const T* packed, const Fetched<T>& fetched, T* gradient) {
   constexpr int64_t kCols = kTileCols<T>;
   const Gradient<E>& g = *job.gradient;
   const int64_t tiles = tiles_of(end - begin);
   for (int64_t k = 0; k < g.batch; k += kDepthBlock) {
     const int64_t depth = min64(kDepthBlock, g.batch - k);
+    const bool is_last = k + depth == g.batch;
     for (int64_t j = 0; j < width; j += kCols) {
       const T* const panel = g.by_batch + (first + j) * g.batch + k * kCols;
-      const auto next = next_of_batch<E, T>(g, first, width, j, k, depth);
+      const NextPanel<T> next = next_of_batch(g, panel, first, width, j, k, depth);
       for (int64_t t = 0; t < tiles; ++t) {
         const int64_t i = t * kTileRows;
         const int rows = static_cast<int>(min64(kTileRows, end - begin - i));
-        RowsAhead<T> ahead;
-        if (k + depth == g.batch) will_read(rows, (begin + i) * job.outputs + first + j, &ahead);
-        next.add_share(t, tiles, &ahead);
-        tile<T>(rows, depth, {packed + i * g.batch + k * kTileRows, 1, kTileRows}, panel,
-                gradient + i * kColBlock + j, kColBlock, k > 0, ahead);
+        const TileRows<T> x{packed + i * g.batch + k * kTileRows, 1, kTileRows};
+        T* const to = gradient + i * kColBlock + j;
+        if (is_last && fetched.count > 0) {
+          RowsAhead<T> ahead;
+          const int64_t element = (begin + i) * job.outputs + first + j;
+          for (int a = 0; a < fetched.count; ++a) {
+            ahead.add(fetched.arrays[a] + element, job.outputs, rows);
+          }
+          next.add_rows(t, tiles, &ahead);
+          ahead.start(depth);
+          tile<T>(rows, depth, x, panel, to, kColBlock, k > 0, ahead);
+        } else {
+          BytesAhead ahead = next.bytes(t, tiles, depth);
+          tile<T>(rows, depth, x, panel, to, kColBlock, k > 0, ahead);
+        }
       }
     }
   }
@@ -349,26 +374,30 @@ void input_gradient_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* 
   finish_columns<E>(*job.below, nullptr, begin, end, job.rule, job.hyper);
 }
 
+// What the update of rows of W has to fetch. has_kernel: a cache has them, as dL/dx has read them.
+template <typename E, typename T = Accumulator<E>>
+Fetched<T> fetched_for_update(const LayerJob<E>& job, bool has_kernel) {
+  Fetched<T> fetched;
+  if (!has_kernel) fetched.add(job.kernel.value);
+  const int32_t num_slots = splitop_num_slots(job.rule);
+  for (int32_t s = 0; s < num_slots; ++s) fetched.add(job.kernel.slots[s]);
+  return fetched;
+}
+
 template <typename E, typename T = Accumulator<E>>
 void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
-  const int32_t num_slots = splitop_num_slots(job.rule);
-  const T* const value = static_cast<const T*>(job.kernel.value);
+  constexpr int64_t kCached = (1 << 20) / sizeof(T);
   // A short copy of W is not what is updated.
-  const bool in_one_pass = !kIsShort<E> && job.below != nullptr &&
-                           waits_for_kernel<T>(job.gradient->batch, job.inputs, job.outputs);
+  const bool reads_kernel = !kIsShort<E> && job.below != nullptr;
+  const bool in_one_pass =
+      reads_kernel && waits_for_kernel<T>(job.gradient->batch, job.inputs, job.outputs);
   if (job.below != nullptr && !in_one_pass) input_gradient_rows(job, begin, end, scratch);
+  const bool has_kernel = in_one_pass || (reads_kernel && (end - begin) * job.outputs <= kCached);
+  const Fetched<T> fetched = fetched_for_update(job, has_kernel);
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
   for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {
     if (in_one_pass) input_gradient(job, begin, end, first, width, /*asks_ahead=*/true, scratch);
-    weight_gradient(
-        job, begin, end, first, width, packed,
-        [&](int rows, int64_t element, RowsAhead<T>* ahead) {
-          if (!in_one_pass) ahead->add(value + element, job.outputs, rows);
-          for (int32_t s = 0; s < num_slots; ++s) {
-            ahead->add(static_cast<const T*>(job.kernel.slots[s]) + element, job.outputs, rows);
-          }
-        },
-        scratch);
+    weight_gradient(job, begin, end, first, width, packed, fetched, scratch);
     for (int64_t i = begin; i < end; ++i) {
       update_variable(job.rule, job.kernel, job.hyper, i * job.outputs + first, width,
                       scratch + (i - begin) * kColBlock);
@@ -383,8 +412,7 @@ void weight_squares(const LayerJob<E>& job, int64_t begin, int64_t end, T* scrat
   for (int64_t i = begin; i < end; ++i) squares[i] = 0;
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
   for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {
-    weight_gradient(
-        job, begin, end, first, width, packed, [](int, int64_t, RowsAhead<T>*) {}, scratch);
+    weight_gradient(job, begin, end, first, width, packed, Fetched<T>(), scratch);
     for (int64_t i = begin; i < end; ++i) {
       squares[i] += sum_squares(scratch + (i - begin) * kColBlock, width);
     }

@@ -129,13 +129,16 @@ void finish_tile(const ForwardBlock<T>& block, int64_t i, int rows, int64_t col)
   }
 }
 
-// The rows of W that become panels after those up to row k, in a panel's columns.
+// Tile `part` of `parts` asks for its share of the rows of W that become panels after those up to
+// row k, in a panel's columns.
 template <typename T>
-NextRows<T> next_rows(const ForwardBlock<T>& block, int64_t k, int64_t col) {
+void add_next_rows(const ForwardBlock<T>& block, int64_t k, int64_t col, int64_t part,
+                   int64_t parts, RowsAhead<T>* ahead) {
   const ForwardJob<T>& job = block.job;
-  if (k >= job.inputs) return {};
-  return {job.kernel + k * job.outputs + block.first + col, job.outputs,
-          min64(block.depth, job.inputs - k)};
+  const int64_t rows = min64(block.depth, job.inputs - k);
+  const int64_t begin = rows * part / parts;
+  ahead->add(job.kernel + (k + begin) * job.outputs + block.first + col, job.outputs,
+             rows * (part + 1) / parts - begin);
 }
 
 // A tile's rows of the product get what rows [k, k + depth) of W add to them, and are finished when
@@ -159,7 +162,8 @@ void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k,
         tile<T>(rows, steps, x, b, product, kForwardCols, k + d > 0);
       } else if (block.waits_for_kernel) {
         RowsAhead<T> ahead;
-        next_rows(block, k + depth, j).add_share(i / kTileRows, tiles, &ahead);
+        add_next_rows(block, k + depth, j, i / kTileRows, tiles, &ahead);
+        ahead.start(steps);
         tile<T>(rows, steps, x, panel, product, kForwardCols, k + d > 0, ahead);
       } else {
         tile<T>(rows, steps, x, panel, product, kForwardCols, k + d > 0);

@@ -49,74 +49,86 @@ inline void prefetch_row(const T* row) {
   for (int64_t c = 0; c < kTileCols<T>; c += kLine) __builtin_prefetch(row + c, 0, 2);
 }
 
-// Memory that a tile asks for as it is made: rows of kTileCols elements, a few every some steps.
-// All at once they would fill the queue of misses, and the product would wait for it.
+// What a tile asks for as it is made, to have it in the second-level cache when it is wanted. All
+// at once it would fill the queue of misses, and the product would wait for it. What the loops over
+// the steps have to keep for it costs the product, too: hence three kinds.
+struct NothingAhead {
+  static constexpr int64_t steps = INT64_MAX / 2;  // between two requests
+
+  void step() {}
+  void request() {}
+};
+
+// Contiguous memory, a few bytes at each step.
+class BytesAhead {
+ public:
+  static constexpr int64_t steps = INT64_MAX / 2;
+
+  BytesAhead(const void* first, int64_t bytes, int64_t depth)
+      : next_(static_cast<const char*>(first)), each_((bytes + depth - 1) / depth) {}
+
+  inline __attribute__((always_inline)) void step() {
+    __builtin_prefetch(next_, 0, 2);
+    next_ += each_;
+  }
+  void request() {}
+
+ private:
+  const char* next_;
+  int64_t each_;
+};
+
+// Rows of kTileCols anywhere, a few every some steps.
 template <typename T>
 class RowsAhead {
  public:
-  static constexpr int64_t kSteps = 8;  // between two requests
+  int64_t steps;
 
   void add(const T* first, int64_t stride, int64_t rows) {
-    runs_[count_++] = {first, stride, rows};
-    left_ += rows;
+    for (int64_t r = 0; r < rows; ++r) rows_[count_++] = first + r * stride;
   }
 
+  // When all rows are added, for a tile of so many steps.
   void start(int64_t depth) {
-    each_ = (left_ * kSteps + depth - 1) / depth;
-    if (count_ > 0) run_ = runs_[0];
+    steps = count_ < depth ? depth / (count_ > 0 ? count_ : 1) : 1;
+    each_ = (count_ + depth - 1) / depth;
   }
 
-  void request() {
-    const int64_t now = min64(each_, left_);
-    left_ -= now;
-    for (int64_t i = 0; i < now; ++i) {
-      prefetch_row(run_.row);
-      if (--run_.rows > 0) {
-        run_.row += run_.stride;
-      } else if (++current_ < count_) {
-        run_ = runs_[current_];
-      }
+  void step() {}
+  inline __attribute__((always_inline)) void request() {
+    for (const int64_t end = min64(asked_ + each_, count_); asked_ < end; ++asked_) {
+      prefetch_row(rows_[asked_]);
     }
   }
 
  private:
-  struct Run {
-    const T* row;
-    int64_t stride;
-    int64_t rows;
-  };
+  // A panel's steps; or a tile's rows of W, or of a variable and its slots, and a part of a panel.
+  static constexpr int64_t kMost = 2 * kDepthBlock;
+  static_assert(kTileRows * (kDepthBlock / kTileCols<T>) <= kMost);
+  static_assert(kTileRows * (1 + SPLITOP_MAX_SLOTS) + kDepthBlock <= kMost);
 
-  // A tile's rows of W and a panel; or a variable, its slots and a panel.
-  static constexpr int kMost = kTileRows + SPLITOP_MAX_SLOTS;
-  static_assert(kTileRows >= 2 && SPLITOP_MAX_SLOTS >= 1);
-
-  Run runs_[kMost];
-  Run run_;  // that is being asked for
-  int count_ = 0;
-  int current_ = 0;
-  int64_t left_ = 0;
-  int64_t each_ = 0;
+  const T* rows_[kMost];
+  int64_t count_ = 0;
+  int64_t asked_ = 0;
+  int64_t each_;
 };
 
-// Rows that will be read next, by `parts` tiles' time: each of these asks for a share.
+// A panel that will be read next, when `parts` tiles are made: each asks for its part. Where there
+// is none it has no steps, but an address that is mapped, as the processor looks that up.
 template <typename T>
-struct NextRows {
-  const T* first = nullptr;
-  int64_t stride = 0;
-  int64_t count = 0;
+struct NextPanel {
+  const T* first;
+  int64_t steps;
 
-  void add_share(int64_t part, int64_t parts, RowsAhead<T>* ahead) const {
-    const int64_t share = (count + parts - 1) / parts;
-    const int64_t begin = part * share;
-    if (begin < count) ahead->add(first + begin * stride, stride, min64(share, count - begin));
+  BytesAhead bytes(int64_t part, int64_t parts, int64_t depth) const {
+    const int64_t bytes = steps * kTileCols<T> * static_cast<int64_t>(sizeof(T)) / parts;
+    return {reinterpret_cast<const char*>(first) + part * bytes, bytes, depth};
   }
-};
 
-struct NothingAhead {
-  static constexpr int64_t kSteps = INT64_MAX / 2;
-
-  void start(int64_t) {}
-  void request() {}
+  void add_rows(int64_t part, int64_t parts, RowsAhead<T>* ahead) const {
+    const int64_t begin = steps * part / parts;
+    ahead->add(first + begin * kTileCols<T>, kTileCols<T>, steps * (part + 1) / parts - begin);
+  }
 };
 
 // kTileCols columns of a row-major matrix that are made a panel while they are multiplied by: the
@@ -152,14 +164,14 @@ inline __attribute__((always_inline)) void read_step(PanelInMaking<T> b, int64_t
 template <typename T, int kRows, typename B, typename Ahead>
 inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<T> a, B b, T* c,
                                                         int64_t c_stride, bool accumulate,
-                                                        Ahead ahead) {
+                                                        Ahead& ahead) {
   using V = typename Vector<T>::Type;
   V sum[kRows][2] = {};
-  ahead.start(depth);
   for (int64_t k = 0; k < depth;) {
-    for (const int64_t end = min64(k + Ahead::kSteps, depth); k < end; ++k) {
+    for (const int64_t end = min64(k + ahead.steps, depth); k < end; ++k) {
       V b0, b1;
       read_step(b, k, &b0, &b1);
+      ahead.step();
       const T* column = a.data + k * a.depth_stride;
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
@@ -180,7 +192,7 @@ inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<
 
 template <typename T, int kRows, typename B, typename Ahead>
 __attribute__((noinline)) void shorter_tile(int rows, int64_t depth, TileRows<T> a, B b, T* c,
-                                            int64_t c_stride, bool accumulate, const Ahead& ahead) {
+                                            int64_t c_stride, bool accumulate, Ahead& ahead) {
   if (rows == kRows) return tile_of_rows<T, kRows>(depth, a, b, c, c_stride, accumulate, ahead);
   if constexpr (kRows > 1) {
     shorter_tile<T, kRows - 1>(rows, depth, a, b, c, c_stride, accumulate, ahead);
@@ -189,15 +201,21 @@ __attribute__((noinline)) void shorter_tile(int rows, int64_t depth, TileRows<T>
 
 // b: a panel or a PanelInMaking. c and panels: aligned to a vector. rows: 1 to kTileRows. A whole
 // tile is compiled for each use, with its strides: they take all registers there are.
-template <typename T, typename B, typename Ahead = NothingAhead>
+template <typename T, typename B, typename Ahead>
 inline __attribute__((always_inline)) void tile(int rows, int64_t depth, TileRows<T> a, B b, T* c,
-                                                int64_t c_stride, bool accumulate,
-                                                const Ahead& ahead = Ahead()) {
+                                                int64_t c_stride, bool accumulate, Ahead& ahead) {
   if (rows == kTileRows) {
     tile_of_rows<T, kTileRows>(depth, a, b, c, c_stride, accumulate, ahead);
   } else {
     shorter_tile<T, kTileRows - 1>(rows, depth, a, b, c, c_stride, accumulate, ahead);
   }
+}
+
+template <typename T, typename B>
+inline __attribute__((always_inline)) void tile(int rows, int64_t depth, TileRows<T> a, B b, T* c,
+                                                int64_t c_stride, bool accumulate) {
+  NothingAhead nothing;
+  tile<T>(rows, depth, a, b, c, c_stride, accumulate, nothing);
 }
 
 }  // namespace
