@@ -32,10 +32,12 @@ struct WantedActivations {
 
 // How a layer's activations are shared out: in blocks of columns as wide as may be, for the wider
 // they are, the less often x is read, and of as many rows as leave tasks for all workers. Where a
-// batch is too short for that, the columns are fewer.
+// batch is too short for that, the columns are fewer. Where W is waited for, wide blocks are worth
+// more than many.
 template <typename E>
 struct ForwardTasks {
   static constexpr int64_t kTasksPerWorker = 4;
+  static constexpr int64_t kStreamedTasksPerWorker = 2;
   static constexpr int64_t kFewestRows = 192;  // that are worth making panels of W for
 
   int64_t cols;  // of a block
@@ -43,16 +45,18 @@ struct ForwardTasks {
   int64_t blocks_of_cols;
   int64_t blocks_of_rows;
 
-  ForwardTasks(const DenseChainKernels<E>& kernels, int64_t batch, int64_t outputs,
+  ForwardTasks(const DenseChainKernels<E>& kernels, int64_t batch, int64_t inputs, int64_t outputs,
                int32_t num_workers) {
-    const int64_t wanted = kTasksPerWorker * num_workers;
-    const int64_t widest = ceil_div(outputs, kernels.forward_cols);
+    const bool streamed = kernels.waits_for_kernel(batch, inputs, outputs);
+    const int64_t wanted = (streamed ? kStreamedTasksPerWorker : kTasksPerWorker) * num_workers;
+    const int64_t most_cols = streamed ? kernels.streamed_cols : kernels.forward_cols;
+    const int64_t widest = ceil_div(outputs, most_cols);
     const int64_t most_of_rows = std::max<int64_t>(batch / kFewestRows, 1);
     rows = ceil_div(batch, std::min(ceil_div(wanted, widest), most_of_rows));
     rows = std::min(round_up(rows, kernels.tile_cols), kernels.forward_rows);
     blocks_of_rows = ceil_div(batch, rows);
     const int64_t share = ceil_div(outputs, ceil_div(wanted, blocks_of_rows));
-    cols = std::min(round_up(share, kernels.tile_cols), kernels.forward_cols);
+    cols = std::min(round_up(share, kernels.tile_cols), most_cols);
     blocks_of_cols = ceil_div(outputs, cols);
   }
 
@@ -70,8 +74,9 @@ void add_forward(const DenseChainKernels<E>& kernels, const splitop_dense_chain&
     const splitop_dense_layer& layer = chain.layers[l];
     layout->activations +=
         WantedActivations(chain, l).count() * round_up(chain.batch * layer.outputs, unit);
-    workers = std::max(workers,
-                       ForwardTasks<E>(kernels, chain.batch, layer.outputs, num_workers).count());
+    workers = std::max(
+        workers,
+        ForwardTasks<E>(kernels, chain.batch, layer.inputs, layer.outputs, num_workers).count());
   }
   layout->num_workers = static_cast<int32_t>(std::min<int64_t>(num_workers, workers));
 }
@@ -127,7 +132,7 @@ class ChainForward {
   void multiply(const ForwardJob<T>& job) const {
     const double flops = 2 * static_cast<double>(job.batch) * static_cast<double>(job.inputs) *
                          static_cast<double>(job.outputs);
-    const ForwardTasks<T> tasks(kernels_, job.batch, job.outputs, layout_.num_workers);
+    const ForwardTasks<T> tasks(kernels_, job.batch, job.inputs, job.outputs, layout_.num_workers);
     parallel_tasks(executor_, layout_.num_workers, tasks.count(), flops,
                    [&](int64_t task, int32_t worker) {
                      const int64_t begin = task % tasks.blocks_of_rows * tasks.rows;

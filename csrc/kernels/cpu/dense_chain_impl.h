@@ -22,6 +22,7 @@
 #include "kernels/cpu/rowwise_update.h"
 #include "kernels/cpu/short_floats.h"
 #include "kernels/cpu/squares.h"
+#include "kernels/cpu/streamed_forward.h"
 #include "kernels/cpu/table_rows.h"
 #include "kernels/cpu/transpose.h"
 #include "kernels/cpu/variable_update.h"
@@ -419,25 +420,45 @@ void weight_squares(const LayerJob<E>& job, int64_t begin, int64_t end, T* scrat
   });
 }
 
+// ---- the forward pass ----
+
+template <typename T>
+void forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
+                   int64_t width, T* scratch) {
+  if (waits_for_kernel<T>(job.batch, job.inputs, job.outputs)) {
+    streamed_forward_block(job, first, width, scratch);
+  } else {
+    cached_forward_block(job, begin, end, first, width, scratch);
+  }
+}
+
+template <typename T>
+constexpr int64_t kForwardScratch =
+    kCachedForwardScratch<T> > kStreamedScratch<T> ? kCachedForwardScratch<T> : kStreamedScratch<T>;
+
 // ---- the table ----
 
 template <typename E, typename T = Accumulator<E>>
 constexpr DenseChainKernels<E> kKernels = {
-    kTileCols<T>,       kMaxRowBlock<T>,
-    worker_scratch<T>,  finish_columns<E>,
-    kForwardRows<T>,    kForwardCols,
-    kForwardScratch<T>, forward_block<T>,
-    layer_rows<E>,      input_gradient_rows<E>,
-    weight_squares<E>,  weight_squares_in_double<E>,
-    gram_block<E>,      static_cast<int64_t>(sizeof(GramBuffers)),
-    sum_squares<E>,     update_variable<T>,
-    update_rows<T>,     looked_up_rows<T>,
+    kTileCols<T>,        kMaxRowBlock<T>,
+    worker_scratch<T>,   finish_columns<E>,
+    kForwardRows<T>,     kForwardCols,
+    waits_for_kernel<T>, kStreamedCols<T>,
+    kForwardScratch<T>,  forward_block<T>,
+    layer_rows<E>,       input_gradient_rows<E>,
+    weight_squares<E>,   weight_squares_in_double<E>,
+    gram_block<E>,       static_cast<int64_t>(sizeof(GramBuffers)),
+    sum_squares<E>,      update_variable<T>,
+    update_rows<T>,      looked_up_rows<T>,
     all_rows<T>};
 
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
 static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);
 static_assert(kColBlock % kTileCols<float> == 0);
 static_assert(kForwardCols % kTileCols<float> == 0);
+static_assert(kStreamedCols<float> % kTileCols<float> == 0);
+static_assert(kStreamedCols<double> % kTileCols<double> == 0);
+static_assert(kStreamedBatch <= kForwardRows<double>);
 static_assert(kForwardDepth<float> % kDepthBlock == 0 && kForwardDepth<double> % kDepthBlock == 0);
 
 }  // namespace

@@ -108,8 +108,12 @@ struct DenseChainKernels {
   void (*top_columns)(const Gradient<E>& top, const E* seed, int64_t begin, int64_t end,
                       splitop_update_rule rule, const T* hyper);
 
-  int64_t forward_rows;     // that forward_block makes at most
-  int64_t forward_cols;     // likewise; a multiple of tile_cols
+  int64_t forward_rows;  // that forward_block makes at most
+  int64_t forward_cols;  // likewise; a multiple of tile_cols
+  // Whether a layer's W comes from memory, and that takes longer than to multiply by it; and how
+  // many columns of such a layer's activations forward_block makes at most, of all rows.
+  bool (*waits_for_kernel)(int64_t batch, int64_t inputs, int64_t outputs);
+  int64_t streamed_cols;
   int64_t forward_scratch;  // elements of scratch that it needs
 
   // Makes rows [begin, end) of columns [first, first + width) of a layer's activations.

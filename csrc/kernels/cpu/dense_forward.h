@@ -14,8 +14,8 @@
 namespace splitop {
 namespace {
 
-// Columns and rows of y, at most, that a task makes, and rows of W that are panels at a time, where
-// it isn't waited for: what a second-level cache of 1 MB holds.
+// Columns and rows of y, at most, that a task makes, and rows of W that are panels at a time: what
+// a second-level cache of 1 MB holds.
 constexpr int64_t kForwardCols = 128;
 template <typename T>
 constexpr int64_t kForwardRows = 4096 / sizeof(T);
@@ -23,19 +23,12 @@ template <typename T>
 constexpr int64_t kForwardDepth = 2048 / sizeof(T);
 
 template <typename T>
-constexpr int64_t kForwardScratch = (kForwardDepth<T> + kForwardRows<T>)*kForwardCols;
+constexpr int64_t kCachedForwardScratch = (kForwardDepth<T> + kForwardRows<T>)*kForwardCols;
 
 // Whether W is taken to come from a cache.
 template <typename T>
 bool kernel_is_cached(int64_t inputs, int64_t outputs) {
   return inputs * outputs * int64_t{sizeof(T)} <= 8 << 20;
-}
-
-// Whether W comes from memory, and that takes longer than to multiply by it.
-template <typename T>
-bool waits_for_kernel(int64_t batch, int64_t inputs, int64_t outputs) {
-  constexpr int64_t kFewRows = 128;
-  return batch < kFewRows && !kernel_is_cached<T>(inputs, outputs);
 }
 
 template <typename T>
@@ -44,17 +37,17 @@ struct ForwardBlock {
   int64_t begin, rows;
   int64_t first, width;  // columns
   bool copies_x;         // for its rows push each other out of the first-level cache
-  bool waits_for_kernel;
-  int64_t depth;  // rows of W that are panels at a time
-  T* panels;      // [ceil(width / kTileCols)][kForwardDepth][kTileCols]
-  T* product;     // [rows, kForwardCols]: x W, as long as rows of W are missing
+  T* panels;             // [ceil(width / kTileCols)][kForwardDepth][kTileCols]
+  T* product;            // [rows, kForwardCols]: x W, as long as rows of W are missing
 
   T* panel(int64_t col, int64_t k) const {
     return panels + col * kForwardDepth<T> + k * kTileCols<T>;
   }
 
   // A tile of rows that is finished at once has no memory of its own.
-  T* product_row(int64_t i) const { return product + (job.inputs > depth ? i * kForwardCols : 0); }
+  T* product_row(int64_t i) const {
+    return product + (job.inputs > kForwardDepth<T> ? i * kForwardCols : 0);
+  }
 };
 
 // The first `valid` of kTileCols elements.
@@ -67,7 +60,14 @@ void copy_valid(const T* from, int64_t valid, T* to) {
   }
 }
 
-// Rows [k, k + depth) of W, from a block's column `col` on, as panels; what is missing is 0.
+// The first `valid` of kTileCols columns become a step of a panel; what is missing is 0.
+template <typename T>
+void copy_step(const T* from, int64_t valid, T* to) {
+  copy_valid(from, valid, to);
+  for (int64_t c = valid; c < kTileCols<T>; ++c) to[c] = T(0);
+}
+
+// Rows [k, k + depth) of W, from a block's column `col` on, as panels.
 template <typename T>
 void make_panels(const ForwardBlock<T>& block, int64_t k, int64_t depth, int64_t col) {
   constexpr int64_t kCols = kTileCols<T>;
@@ -78,10 +78,7 @@ void make_panels(const ForwardBlock<T>& block, int64_t k, int64_t depth, int64_t
     const int64_t ahead = min64(kRowsAhead, job.inputs - 1 - (k + i)) * job.outputs;
     for (int64_t j = col; j < block.width; j += kCols) {
       prefetch_row(w + ahead + j);
-      T* const to = block.panel(j, i);
-      const int64_t valid = min64(kCols, block.width - j);
-      copy_valid(w + j, valid, to);
-      for (int64_t c = valid; c < kCols; ++c) to[c] = T(0);
+      copy_step(w + j, min64(kCols, block.width - j), block.panel(j, i));
     }
   }
 }
@@ -99,46 +96,33 @@ TileRows<T> rows_of_x(const ForwardBlock<T>& block, int64_t i, int rows, int64_t
   return {copy, kDepthBlock, 1};
 }
 
-// A tile of x W becomes what is wanted of the activations. All its columns are worked on, also
-// those past y, so that the loops are of a known length.
+// The tile of x W at (row, col), its rows `stride` apart, becomes what is wanted of the
+// activations. All its columns are worked on, also those past y, so that the loops are of a known
+// length.
 template <typename T>
-void finish_tile(const ForwardBlock<T>& block, int64_t i, int rows, int64_t col) {
+void finish_tile(const ForwardJob<T>& job, int64_t row, int rows, int64_t col, int64_t valid,
+                 T* product, int64_t stride) {
   constexpr int64_t kCols = kTileCols<T>;
-  const ForwardJob<T>& job = block.job;
-  const int64_t valid = min64(kCols, block.width - col);
   T bias[kCols] = {};
-  if (job.bias != nullptr) copy_valid(job.bias + block.first + col, valid, bias);
-  const int64_t corner = (block.begin + i) * job.outputs + block.first + col;
-  T* const product = block.product_row(i) + col;
+  if (job.bias != nullptr) copy_valid(job.bias + col, valid, bias);
+  const int64_t corner = row * job.outputs + col;
   for (int r = 0; r < rows; ++r) {
-    T* const z = product + r * kForwardCols;
+    T* const z = product + r * stride;
     for (int64_t j = 0; j < kCols; ++j) z[j] += bias[j];
     if (job.z != nullptr) copy_valid(z, valid, job.z + corner + r * job.outputs);
   }
   if (job.y == nullptr) return;
   with_activation(job.activation, [&](auto tag) {
     for (int r = 0; r < rows; ++r) {
-      T* const z = product + r * kForwardCols;
+      T* const z = product + r * stride;
       for (int64_t j = 0; j < kCols; ++j) {
         z[j] = activation_value<decltype(tag)::kActivation>(z[j], job.alpha);
       }
     }
   });
   for (int r = 0; r < rows; ++r) {
-    copy_valid(product + r * kForwardCols, valid, job.y + corner + r * job.outputs);
+    copy_valid(product + r * stride, valid, job.y + corner + r * job.outputs);
   }
-}
-
-// Tile `part` of `parts` asks for its share of the rows of W that become panels after those up to
-// row k, in a panel's columns.
-template <typename T>
-void add_next_rows(const ForwardBlock<T>& block, int64_t k, int64_t col, int64_t part,
-                   int64_t parts, RowsAhead<T>* ahead) {
-  const ForwardJob<T>& job = block.job;
-  const int64_t rows = min64(block.depth, job.inputs - k);
-  const int64_t begin = rows * part / parts;
-  ahead->add(job.kernel + (k + begin) * job.outputs + block.first + col, job.outputs,
-             rows * (part + 1) / parts - begin);
 }
 
 // A tile's rows of the product get what rows [k, k + depth) of W add to them, and are finished when
@@ -148,7 +132,6 @@ void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k,
                    int64_t in_making) {
   constexpr int64_t kCols = kTileCols<T>;
   const ForwardJob<T>& job = block.job;
-  const int64_t tiles = tiles_of(block.rows);
   alignas(kVectorBytes) T copy[kTileRows * kDepthBlock];
   for (int64_t d = 0; d < depth; d += kDepthBlock) {
     const int64_t steps = min64(kDepthBlock, depth - d);
@@ -156,19 +139,16 @@ void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k,
     for (int64_t j = 0; j < block.width; j += kCols) {
       T* const panel = block.panel(j, d);
       T* const product = block.product_row(i) + j;
-      const T* const w = job.kernel + (k + d) * job.outputs + block.first + j;
       if (j < in_making) {
-        const PanelInMaking<T> b{w, job.outputs, job.inputs - (k + d) - 1, panel};
+        const T* const w = job.kernel + (k + d) * job.outputs + block.first + j;
+        const PanelAsking<T> b{{w, job.outputs, panel}, job.inputs - (k + d) - 1};
         tile<T>(rows, steps, x, b, product, kForwardCols, k + d > 0);
-      } else if (block.waits_for_kernel) {
-        RowsAhead<T> ahead;
-        add_next_rows(block, k + depth, j, i / kTileRows, tiles, &ahead);
-        ahead.start(steps);
-        tile<T>(rows, steps, x, panel, product, kForwardCols, k + d > 0, ahead);
       } else {
         tile<T>(rows, steps, x, panel, product, kForwardCols, k + d > 0);
       }
-      if (k + d + steps == job.inputs) finish_tile(block, i, rows, j);
+      if (k + d + steps < job.inputs) continue;
+      finish_tile(job, block.begin + i, rows, block.first + j, min64(kCols, block.width - j),
+                  product, kForwardCols);
     }
   }
 }
@@ -176,10 +156,9 @@ void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k,
 // Rows [begin, end) of columns [first, first + width) of the layer's activations: at most
 // kForwardRows and kForwardCols.
 template <typename T>
-void forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
-                   int64_t width, T* scratch) {
+void cached_forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
+                          int64_t width, T* scratch) {
   constexpr int64_t kFewRows = 256;  // of x: with more, it pays to make panels before
-  const bool waits = waits_for_kernel<T>(job.batch, job.inputs, job.outputs);
   const bool on_the_way = job.batch <= kFewRows && kernel_is_cached<T>(job.inputs, job.outputs);
   const ForwardBlock<T> block{
       job,
@@ -188,13 +167,11 @@ void forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t
       first,
       width,
       /*copies_x=*/rows_alias<T>(job.inputs) && splitop_cpu_cache_ways() < kTileRows,
-      /*waits_for_kernel=*/waits,
-      /*depth=*/waits ? kDepthBlock : kForwardDepth<T>,
       /*panels=*/scratch,
       /*product=*/scratch + kForwardDepth<T> * kForwardCols};
   const int64_t in_making = on_the_way ? width / kTileCols<T> * kTileCols<T> : 0;
-  for (int64_t k = 0; k < job.inputs; k += block.depth) {
-    const int64_t depth = min64(block.depth, job.inputs - k);
+  for (int64_t k = 0; k < job.inputs; k += kForwardDepth<T>) {
+    const int64_t depth = min64(kForwardDepth<T>, job.inputs - k);
     make_panels(block, k, depth, in_making);
     for (int64_t i = 0; i < block.rows; i += kTileRows) {
       const int rows = static_cast<int>(min64(kTileRows, block.rows - i));

@@ -59,23 +59,30 @@ struct NothingAhead {
   void request() {}
 };
 
-// Contiguous memory, a few bytes at each step.
+// Contiguous memory, or rows of it, a few bytes at each step.
 class BytesAhead {
  public:
-  static constexpr int64_t steps = INT64_MAX / 2;
+  int64_t steps;
 
   BytesAhead(const void* first, int64_t bytes, int64_t depth)
-      : next_(static_cast<const char*>(first)), each_((bytes + depth - 1) / depth) {}
+      : steps(depth), next_(static_cast<const char*>(first)), each_((bytes + depth - 1) / depth) {}
+
+  // rows: 1 or more of so many bytes, `stride` bytes apart, all of which there are steps for.
+  BytesAhead(const void* first, int64_t bytes, int64_t depth, int64_t rows, int64_t stride)
+      : BytesAhead(first, bytes, depth / rows) {
+    jump_ = stride - each_ * steps;
+  }
 
   inline __attribute__((always_inline)) void step() {
     __builtin_prefetch(next_, 0, 2);
     next_ += each_;
   }
-  void request() {}
+  inline __attribute__((always_inline)) void request() { next_ += jump_; }
 
  private:
   const char* next_;
   int64_t each_;
+  int64_t jump_ = 0;
 };
 
 // Rows of kTileCols anywhere, a few every some steps.
@@ -102,7 +109,7 @@ class RowsAhead {
   }
 
  private:
-  // A panel's steps; or a tile's rows of W, or of a variable and its slots, and a part of a panel.
+  // A tile's rows of W, or of a variable and its slots, and a part of a panel.
   static constexpr int64_t kMost = 2 * kDepthBlock;
   static_assert(kTileRows * (kDepthBlock / kTileCols<T>) <= kMost);
   static_assert(kTileRows * (1 + SPLITOP_MAX_SLOTS) + kDepthBlock <= kMost);
@@ -135,12 +142,17 @@ struct NextPanel {
 // multiplications hide the copying.
 template <typename T>
 struct PanelInMaking {
-  static constexpr int64_t kStepsAhead = 64;  // several hundred cycles
-
   const T* rows;  // of any alignment
   int64_t stride;
-  int64_t last;  // of the matrix's rows, from the first one here on
   T* panel;
+};
+
+// The same, which asks for the rows itself.
+template <typename T>
+struct PanelAsking : PanelInMaking<T> {
+  static constexpr int64_t kStepsAhead = 64;  // several hundred cycles
+
+  int64_t last;  // of the matrix's rows, from the first one here on
 };
 
 // Step k of B.
@@ -155,10 +167,14 @@ inline __attribute__((always_inline)) void read_step(PanelInMaking<T> b, int64_t
   const T* const row = b.rows + k * b.stride;
   __builtin_memcpy(b0, row, sizeof(V));
   __builtin_memcpy(b1, row + kTileCols<T> / 2, sizeof(V));
-  prefetch_row(b.rows + min64(k + b.kStepsAhead, b.last) * b.stride);
   V* const step = reinterpret_cast<V*>(b.panel) + 2 * k;
   step[0] = *b0;
   step[1] = *b1;
+}
+template <typename T, typename V>
+inline __attribute__((always_inline)) void read_step(PanelAsking<T> b, int64_t k, V* b0, V* b1) {
+  read_step<T>(static_cast<PanelInMaking<T>>(b), k, b0, b1);
+  prefetch_row(b.rows + min64(k + b.kStepsAhead, b.last) * b.stride);
 }
 
 template <typename T, int kRows, typename B, typename Ahead>
@@ -199,8 +215,9 @@ __attribute__((noinline)) void shorter_tile(int rows, int64_t depth, TileRows<T>
   }
 }
 
-// b: a panel or a PanelInMaking. c and panels: aligned to a vector. rows: 1 to kTileRows. A whole
-// tile is compiled for each use, with its strides: they take all registers there are.
+// b: a panel, a PanelInMaking or a PanelAsking. c and panels: aligned to a vector. rows: 1 to
+// kTileRows. A whole tile is compiled for each use, with its strides: they take all registers there
+// are.
 template <typename T, typename B, typename Ahead>
 inline __attribute__((always_inline)) void tile(int rows, int64_t depth, TileRows<T> a, B b, T* c,
                                                 int64_t c_stride, bool accumulate, Ahead& ahead) {
