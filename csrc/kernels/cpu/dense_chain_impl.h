@@ -200,17 +200,15 @@ KernelBlock<T> kernel_block(const LayerJob<E>& job, int64_t begin, int64_t end, 
   return {{copy, stride, 1}, kTileRows * stride};
 }
 
-// A tile's rows of W from `first` on: the columns that are worked on next.
-template <typename E, typename T>
-void add_next_columns(const LayerJob<E>& job, int64_t row, int64_t rows, int64_t first,
-                      RowsAhead<T>* ahead) {
-  if constexpr (!kIsShort<E>) {
-    const int64_t width = min64(kColBlock, job.outputs - first);
-    for (int64_t r = row; width > 0 && r < row + rows; ++r) {
-      ahead->add(job.read_kernel + r * job.outputs + first, kTileCols<T>,
-                 (width + kTileCols<T> - 1) / kTileCols<T>);
-    }
-  }
+// A tile's rows of W from column `first` on, of which there may be none: those that are worked on
+// next.
+template <typename E>
+BytesAhead next_columns(const LayerJob<E>& job, int64_t row, int64_t rows, int64_t first,
+                        int64_t depth) {
+  constexpr int64_t kBytes = sizeof(E);
+  const int64_t width = min64(kColBlock, job.outputs - first);
+  const E* const w = job.read_kernel + row * job.outputs;
+  return {w + first % job.outputs, width * kBytes, depth, rows, job.outputs * kBytes};
 }
 
 // What the columns [first, first + width) of W add to columns [begin, end) of dL/dx, transposed:
@@ -239,15 +237,10 @@ void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t 
         const int rows = static_cast<int>(min64(kTileRows, end - i));
         TileRows<T> a = w.rows;
         a.data += t * w.tile_stride + d;
-        if (asks_ahead && row == 0) {
-          RowsAhead<T> ahead;
-          add_next_columns(job, i, rows, first + width, &ahead);
-          ahead.start(depth);
-          tile<T>(rows, depth, a, panel, out + i * kCols, kCols, first + d > 0, ahead);
-        } else {
-          BytesAhead ahead = next.bytes(t, tiles, depth);
-          tile<T>(rows, depth, a, panel, out + i * kCols, kCols, first + d > 0, ahead);
-        }
+        BytesAhead ahead = asks_ahead && row == 0
+                               ? next_columns(job, i, min64(rows, depth), first + width, depth)
+                               : next.bytes(t, tiles, depth);
+        tile<T>(rows, depth, a, panel, out + i * kCols, kCols, first + d > 0, ahead);
       }
     }
   }
@@ -385,6 +378,25 @@ Fetched<T> fetched_for_update(const LayerJob<E>& job, bool has_kernel) {
   return fetched;
 }
 
+// The update of rows [begin, end) and columns [first, first + width) of W. packed: these columns of
+// x. Of a W that is waited for a tile's rows at a time: what they fetch is used soon.
+template <typename E, typename T>
+void update_block(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first, int64_t width,
+                  const T* packed, const Fetched<T>& fetched, T* gradient) {
+  const int64_t batch = job.gradient->batch;
+  const bool waits = waits_for_kernel<T>(batch, job.inputs, job.outputs);
+  const int64_t at_a_time = waits ? kTileRows : end - begin;
+  for (int64_t row = begin; row < end; row += at_a_time) {
+    const int64_t row_end = min64(row + at_a_time, end);
+    weight_gradient(job, row, row_end, first, width, packed + (row - begin) * batch, fetched,
+                    gradient);
+    for (int64_t i = row; i < row_end; ++i) {
+      update_variable(job.rule, job.kernel, job.hyper, i * job.outputs + first, width,
+                      gradient + (i - row) * kColBlock);
+    }
+  }
+}
+
 template <typename E, typename T = Accumulator<E>>
 void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
   constexpr int64_t kCached = (1 << 20) / sizeof(T);
@@ -398,11 +410,7 @@ void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) 
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
   for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {
     if (in_one_pass) input_gradient(job, begin, end, first, width, /*asks_ahead=*/true, scratch);
-    weight_gradient(job, begin, end, first, width, packed, fetched, scratch);
-    for (int64_t i = begin; i < end; ++i) {
-      update_variable(job.rule, job.kernel, job.hyper, i * job.outputs + first, width,
-                      scratch + (i - begin) * kColBlock);
-    }
+    update_block(job, begin, end, first, width, packed, fetched, scratch);
   });
   if (in_one_pass) finish_columns<E>(*job.below, nullptr, begin, end, job.rule, job.hyper);
 }
