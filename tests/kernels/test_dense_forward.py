@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests import oracle
-from tests.accuracy import FEW, PRECISIONS, assert_accurate, few_ulp, results
+from tests.accuracy import FEW, PRECISIONS, assert_accurate, results
+from tests.forward_pass import few_ulp_of_both, with_forward
 from tests.kernels import plain
 from tests.kernels.problems import (
     ALPHA,
@@ -19,35 +20,6 @@ from tests.kernels.problems import (
 )
 
 STEPS = 3
-
-
-def with_forward(layers, dtype, off: np.random.Generator | None = None) -> list[oracle.Layer]:
-    """The layers with a forward pass in `dtype` from the bottom layer's x.
-
-    With `off` each z is off by a few ulp of what it is summed up from, and each y by a few ulp.
-    """
-    found: list[oracle.Layer] = []
-    x = layers[-1].x.astype(dtype)
-    for layer in reversed(layers):
-        kernel = layer.kernel.astype(dtype)
-        bias = dtype(0) if layer.bias is None else layer.bias.astype(dtype)
-        activation = oracle.ACTIVATIONS[layer.activation]
-        z = x @ kernel + bias
-        if off is not None:
-            z += few_ulp_of(layer, off, z.shape) * (abs(x) @ abs(kernel) + abs(bias))
-        with np.errstate(over="ignore"):  # where the other side of z is taken
-            y = activation.forward(z, layer.alpha).astype(dtype)
-        if off is not None:
-            y += few_ulp_of(layer, off, y.shape) * abs(y)
-        reference = {"": None, "z": z, "y": y}[activation.reads]
-        found.insert(0, dataclasses.replace(layer, x=x, reference=reference))
-        x = y
-    return found
-
-
-def few_ulp_of(layer: oracle.Layer, random: np.random.Generator, shape) -> np.ndarray:
-    """A few ulp of 1, up or down."""
-    return FEW * np.finfo(layer.kernel.dtype).eps * random.choice([-1, 1], shape)
 
 
 def without_forward(layers) -> list[oracle.Layer]:
@@ -61,21 +33,6 @@ def run_forward(problem: Problem, layers=None, **options):
     return run_kernel(problem, bare, forward=True, **options)
 
 
-def few_ulp_of_both(problem: Problem, layers) -> dict[str, np.ndarray]:
-    """A few ulp of every result, those of the forward pass carried on to it."""
-    rest = (problem.rule, problem.hyper)
-    exact = with_forward(layers, np.float64)
-    errors = few_ulp(problem.seed, exact, *rest, problem.precision)
-    expected = results(*oracle.dense_chain(problem.seed, exact, *rest))
-    random = np.random.default_rng(0)
-    moved = dict.fromkeys(expected, np.float64(0))
-    for _ in range(8):
-        off = with_forward(layers, np.float64, random)
-        for name, value in results(*oracle.dense_chain(problem.seed, off, *rest)).items():
-            moved[name] = np.maximum(moved[name], abs(value - expected[name]))
-    return {name: errors[name] + moved[name] for name in expected}
-
-
 def assert_steps_accurate(problem: Problem, steps: int = STEPS, **options) -> None:
     """Several steps in a row, each compared from the state that the kernel's last one left."""
     dtype, layers = problem.precision.variables, problem.layers
@@ -87,7 +44,7 @@ def assert_steps_accurate(problem: Problem, steps: int = STEPS, **options) -> No
             results(received, gradient),
             results(*plain.dense_chain(problem.seed, with_forward(layers, dtype), *rest)),
             results(*oracle.dense_chain(problem.seed, exact, *rest)),
-            few_ulp_of_both(problem, layers),
+            few_ulp_of_both(problem.seed, layers, *rest, problem.precision),
         )
         x = problem.layers[-1].x
         layers = [*received[:-1], dataclasses.replace(received[-1], x=x)]
