@@ -51,7 +51,7 @@ struct ForwardTasks {
     const int64_t wanted = (streamed ? kStreamedTasksPerWorker : kTasksPerWorker) * num_workers;
     const int64_t most_cols = streamed ? kernels.streamed_cols : kernels.forward_cols;
     const int64_t widest = ceil_div(outputs, most_cols);
-    const int64_t most_of_rows = std::max<int64_t>(batch / kFewestRows, 1);
+    const int64_t most_of_rows = streamed ? 1 : std::max<int64_t>(batch / kFewestRows, 1);
     rows = ceil_div(batch, std::min(ceil_div(wanted, widest), most_of_rows));
     rows = std::min(round_up(rows, kernels.tile_cols), kernels.forward_rows);
     blocks_of_rows = ceil_div(batch, rows);

@@ -203,8 +203,8 @@ KernelBlock<T> kernel_block(const LayerJob<E>& job, int64_t begin, int64_t end, 
 // A tile's rows of W from column `first` on, of which there may be none: those that are worked on
 // next.
 template <typename E>
-BytesAhead next_columns(const LayerJob<E>& job, int64_t row, int64_t rows, int64_t first,
-                        int64_t depth) {
+BytesAhead<> next_columns(const LayerJob<E>& job, int64_t row, int64_t rows, int64_t first,
+                          int64_t depth) {
   constexpr int64_t kBytes = sizeof(E);
   const int64_t width = min64(kColBlock, job.outputs - first);
   const E* const w = job.read_kernel + row * job.outputs;
@@ -237,9 +237,9 @@ void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t 
         const int rows = static_cast<int>(min64(kTileRows, end - i));
         TileRows<T> a = w.rows;
         a.data += t * w.tile_stride + d;
-        BytesAhead ahead = asks_ahead && row == 0
-                               ? next_columns(job, i, min64(rows, depth), first + width, depth)
-                               : next.bytes(t, tiles, depth);
+        BytesAhead<> ahead = asks_ahead && row == 0
+                                 ? next_columns(job, i, min64(rows, depth), first + width, depth)
+                                 : next.bytes(t, tiles, depth);
         tile<T>(rows, depth, a, panel, out + i * kCols, kCols, first + d > 0, ahead);
       }
     }
@@ -329,7 +329,7 @@ void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t
           ahead.start(depth);
           tile<T>(rows, depth, x, panel, to, kColBlock, k > 0, ahead);
         } else {
-          BytesAhead ahead = next.bytes(t, tiles, depth);
+          BytesAhead<> ahead = next.bytes(t, tiles, depth);
           tile<T>(rows, depth, x, panel, to, kColBlock, k > 0, ahead);
         }
       }

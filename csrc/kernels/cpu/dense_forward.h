@@ -1,4 +1,5 @@
-// The forward pass of a dense layer, y = act(x W + b). Compiled once an instruction set.
+// The forward pass of a dense layer, y = act(x W + b), whose W isn't waited for
+// (streamed_forward.h). Compiled once an instruction set.
 //
 // A task owns a block of y. It goes through W, a few hundred rows at a time: those of its columns
 // become panels, by which a tile of rows of x after the other is multiplied. The last time, these

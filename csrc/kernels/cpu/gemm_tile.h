@@ -59,7 +59,9 @@ struct NothingAhead {
   void request() {}
 };
 
-// Contiguous memory, or rows of it, a few bytes at each step.
+// Contiguous memory, or rows of it, a few bytes at each step: all of it up to kLines lines of 64
+// bytes a step.
+template <int kLines = 1>
 class BytesAhead {
  public:
   int64_t steps;
@@ -67,14 +69,14 @@ class BytesAhead {
   BytesAhead(const void* first, int64_t bytes, int64_t depth)
       : steps(depth), next_(static_cast<const char*>(first)), each_((bytes + depth - 1) / depth) {}
 
-  // rows: 1 or more of so many bytes, `stride` bytes apart, all of which there are steps for.
+  // rows: 1 to `depth` of them, of so many bytes, `stride` bytes apart.
   BytesAhead(const void* first, int64_t bytes, int64_t depth, int64_t rows, int64_t stride)
       : BytesAhead(first, bytes, depth / rows) {
     jump_ = stride - each_ * steps;
   }
 
   inline __attribute__((always_inline)) void step() {
-    __builtin_prefetch(next_, 0, 2);
+    for (int line = 0; line < kLines; ++line) __builtin_prefetch(next_ + 64 * line, 0, 2);
     next_ += each_;
   }
   inline __attribute__((always_inline)) void request() { next_ += jump_; }
@@ -109,10 +111,8 @@ class RowsAhead {
   }
 
  private:
-  // A tile's rows of W, or of a variable and its slots, and a part of a panel.
-  static constexpr int64_t kMost = 2 * kDepthBlock;
-  static_assert(kTileRows * (kDepthBlock / kTileCols<T>) <= kMost);
-  static_assert(kTileRows * (1 + SPLITOP_MAX_SLOTS) + kDepthBlock <= kMost);
+  // A tile's rows of a variable and its slots, and a panel.
+  static constexpr int64_t kMost = kTileRows * (1 + SPLITOP_MAX_SLOTS) + kDepthBlock;
 
   const T* rows_[kMost];
   int64_t count_ = 0;
@@ -127,7 +127,7 @@ struct NextPanel {
   const T* first;
   int64_t steps;
 
-  BytesAhead bytes(int64_t part, int64_t parts, int64_t depth) const {
+  BytesAhead<> bytes(int64_t part, int64_t parts, int64_t depth) const {
     const int64_t bytes = steps * kTileCols<T> * static_cast<int64_t>(sizeof(T)) / parts;
     return {reinterpret_cast<const char*>(first) + part * bytes, bytes, depth};
   }

@@ -1,10 +1,10 @@
 // The forward pass of a dense layer whose W comes from memory, which takes longer than to multiply
 // a short batch by it. Compiled once an instruction set.
 //
-// A task owns columns of y, as many as may be: a row of W is in another page than the next one, and
-// to look up where that is takes as long as to multiply by some of it. It goes down W a few rows at
-// a time. While the tiles of one such block are made, they ask for the next one, each for its
-// share; the first tile of rows makes the panels that the others read.
+// A task owns columns of y, and the wider they are, the better: a row of W is in another page than
+// the next one, and to look up where that is takes as long as to multiply by some of it. It goes
+// down W a few rows at a time. While the tiles of one such block are made, they ask for the next
+// one, each for its share; the first tile of rows makes the panels that the others read.
 #ifndef SPLITOP_KERNELS_CPU_STREAMED_FORWARD_H_
 #define SPLITOP_KERNELS_CPU_STREAMED_FORWARD_H_
 
@@ -15,7 +15,8 @@
 namespace splitop {
 namespace {
 
-constexpr int64_t kStreamedBatch = 128;  // is too long
+// From this batch on, to multiply takes longer than to wait.
+constexpr int64_t kStreamedBatch = 128;
 constexpr int64_t kStreamedRows = (kStreamedBatch + kTileRows - 1) / kTileRows * kTileRows;
 constexpr int64_t kStreamedDepth = 64;  // rows of W at a time, at most
 template <typename T>
@@ -46,57 +47,81 @@ void pack_steps(const ForwardJob<T>& job, int64_t k, int64_t depth, T* packed) {
   }
 }
 
-// What tile `part` of `parts` asks for of `rows` rows of `width` columns of W, from w on: whole
-// rows, as many as the others, where there are rows for all. mapped: any address that is.
+// Some rows of W, from w on, and columns that a task owns.
 template <typename T>
-BytesAhead share_of_rows(const T* w, int64_t stride, int64_t rows, int64_t width, int64_t part,
-                         int64_t parts, int64_t depth, const T* mapped) {
-  constexpr int64_t kBytes = sizeof(T);
-  const int64_t begin = rows * part / parts;
-  const int64_t count = min64(rows * (part + 1) / parts - begin, depth);
-  if (count == 0) return {mapped, 0, depth};
-  return {w + begin * stride, width * kBytes, depth, count, stride * kBytes};
+struct StreamedRows {
+  const T* w;
+  int64_t stride;
+  int64_t count;
+  int64_t width;
+
+  // What tile `part` of `parts` asks for: whole rows, or nothing where there are fewer rows than
+  // parts. mapped: an address that may be looked up for that.
+  template <int kLines>
+  BytesAhead<kLines> share(int64_t part, int64_t parts, int64_t depth, const T* mapped) const {
+    constexpr int64_t kBytes = sizeof(T);
+    const int64_t begin = count * part / parts;
+    const int64_t rows = count * (part + 1) / parts - begin;
+    if (rows == 0) return {mapped, 0, depth};
+    return {w + begin * stride, width * kBytes, depth, rows, stride * kBytes};
+  }
+};
+
+// What `rows` add to the columns that are theirs. next: the rows that come after them. kLines: as
+// many as an only tile has to ask for at each step.
+template <int kLines, typename T>
+void multiply_streamed(const ForwardJob<T>& job, int64_t first, const StreamedRows<T>& rows,
+                       const StreamedRows<T>& next, bool accumulate, StreamedScratch<T>* s) {
+  constexpr int64_t kCols = kTileCols<T>;
+  constexpr int64_t kStride = kStreamedCols<T>;
+  const int64_t tiles = tiles_of(job.batch);
+  const int64_t parts = (rows.width + kCols - 1) / kCols * tiles;
+  int64_t part = 0;
+  for (int64_t j = 0; j < rows.width; j += kCols) {
+    const int64_t valid = min64(kCols, rows.width - j);
+    for (int64_t d = 0; valid < kCols && d < rows.count; ++d) {
+      copy_step(rows.w + d * rows.stride + j, valid, s->panel + d * kCols);
+    }
+    for (int64_t i = 0; i < job.batch; i += kTileRows) {
+      const int height = static_cast<int>(min64(kTileRows, job.batch - i));
+      const TileRows<T> x{s->x + i * rows.count, 1, kTileRows};
+      T* const product = s->product + i * kStride + j;
+      auto ahead = next.template share<kLines>(part++, parts, rows.count, rows.w);
+      if (i == 0 && valid == kCols) {
+        const PanelInMaking<T> b{rows.w + j, rows.stride, s->panel};
+        tile<T>(height, rows.count, x, b, product, kStride, accumulate, ahead);
+      } else {
+        tile<T>(height, rows.count, x, s->panel, product, kStride, accumulate, ahead);
+      }
+      if (next.count > 0) continue;
+      finish_tile(job, i, height, first + j, valid, product, kStride);
+    }
+  }
 }
 
 // Columns [first, first + width) of the layer's activations, at most kStreamedCols.
 template <typename T>
 void streamed_forward_block(const ForwardJob<T>& job, int64_t first, int64_t width, T* scratch) {
-  constexpr int64_t kCols = kTileCols<T>;
-  constexpr int64_t kStride = kStreamedCols<T>;
-  StreamedScratch<T>& s = *reinterpret_cast<StreamedScratch<T>*>(scratch);
-  const int64_t tiles = tiles_of(job.batch);
-  const int64_t block = tiles > 1 ? kStreamedDepth : kStreamedDepth / 2;
-  const int64_t parts = (width + kCols - 1) / kCols * tiles;
-  for (int64_t k = 0; k < job.inputs; k += block) {
-    const int64_t depth = min64(block, job.inputs - k);
-    const T* const w = job.kernel + k * job.outputs + first;
-    const T* const next = w + depth * job.outputs;
-    const int64_t next_rows = min64(block, job.inputs - (k + depth));
-    const bool is_last = next_rows == 0;
-    pack_steps(job, k, depth, s.x);
-    for (int64_t j = 0; j < width; j += kCols) {
-      const int64_t valid = min64(kCols, width - j);
-      if (valid < kCols) {
-        for (int64_t d = 0; d < depth; ++d) {
-          copy_step(w + d * job.outputs + j, valid, s.panel + d * kCols);
-        }
-      }
-      for (int64_t t = 0; t < tiles; ++t) {
-        const int64_t i = t * kTileRows;
-        const int rows = static_cast<int>(min64(kTileRows, job.batch - i));
-        const TileRows<T> x{s.x + i * depth, 1, kTileRows};
-        T* const product = s.product + i * kStride + j;
-        BytesAhead ahead = share_of_rows(next, job.outputs, next_rows, width, j / kCols * tiles + t,
-                                         parts, depth, w);
-        if (t == 0 && valid == kCols) {
-          const PanelInMaking<T> b{w + j, job.outputs, s.panel};
-          tile<T>(rows, depth, x, b, product, kStride, k > 0, ahead);
-        } else {
-          tile<T>(rows, depth, x, s.panel, product, kStride, k > 0, ahead);
-        }
-        if (is_last) finish_tile(job, i, rows, first + j, valid, product, kStride);
-      }
+  StreamedScratch<T>* const s = reinterpret_cast<StreamedScratch<T>*>(scratch);
+  const bool one_tile = job.batch <= kTileRows;
+  const int64_t depth = one_tile ? kStreamedDepth / 2 : kStreamedDepth;
+  const auto rows_from = [&](int64_t k) {
+    const int64_t row = min64(k, job.inputs - 1);
+    return StreamedRows<T>{job.kernel + row * job.outputs + first, job.outputs,
+                           min64(depth, job.inputs - k), width};
+  };
+  StreamedRows<T> rows = rows_from(0);
+  for (int64_t k = 0; k < job.inputs; k += depth) {
+    const bool is_last = k + depth >= job.inputs;
+    StreamedRows<T> next = rows_from(k + depth);
+    if (is_last) next.count = 0;
+    pack_steps(job, k, rows.count, s->x);
+    if (one_tile) {
+      multiply_streamed<2>(job, first, rows, next, k > 0, s);
+    } else {
+      multiply_streamed<1>(job, first, rows, next, k > 0, s);
     }
+    rows = next;
   }
 }
 
