@@ -84,24 +84,26 @@ def peaks() -> Iterator[list[str]]:
 
 def _peak(path: str) -> int:
     """Of the process: TensorFlow keeps the memory of its temporary tensors after a step."""
-    from benchmarks.steps import build_steps
-
-    step = build_steps(PEAK, [path])[path]
+    step = _build(PEAK, path)
     _reset_peak()
     for _ in range(5):
-        step.run()
+        step()
     return _status("VmHWM")
 
 
-def _step(case: Case | EmbeddingCase, path: str = FUSED) -> Callable[[], object]:
-    """A step that has been made once."""
+def _step(case: Case | EmbeddingCase) -> Callable[[], object]:
+    """A fused step that has been made once."""
+    step = _build(case, FUSED)
+    step()
+    return step
+
+
+def _build(case: Case | EmbeddingCase, path: str) -> Callable[[], object]:
     from benchmarks.embedding_steps import EmbeddingStep
     from benchmarks.steps import build_steps
 
     dense = isinstance(case, Case)
-    step = build_steps(case, [path])[path].run if dense else EmbeddingStep(case, path)
-    step()
-    return step
+    return build_steps(case, [path])[path].run if dense else EmbeddingStep(case, path)
 
 
 def _medians(steps: dict[str, tuple[Callable[[], object], int]]) -> dict[str, float]:

@@ -26,7 +26,7 @@ constexpr int64_t kDepthBlock = 256;  // steps of a product between two passes o
 inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // How many tiles so many rows make.
-inline int64_t tiles_of(int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
+constexpr int64_t tiles_of(int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
 
 // Whether rows of so many elements start in the same set of the first-level cache.
 template <typename T>

@@ -17,7 +17,7 @@ namespace {
 
 // From this batch on, to multiply takes longer than to wait.
 constexpr int64_t kStreamedBatch = 128;
-constexpr int64_t kStreamedRows = (kStreamedBatch + kTileRows - 1) / kTileRows * kTileRows;
+constexpr int64_t kStreamedRows = tiles_of(kStreamedBatch) * kTileRows;
 constexpr int64_t kStreamedDepth = 64;  // rows of W at a time, at most
 template <typename T>
 constexpr int64_t kStreamedCols = 4096 / sizeof(T);  // a page of W, at most
@@ -105,16 +105,11 @@ void streamed_forward_block(const ForwardJob<T>& job, int64_t first, int64_t wid
   StreamedScratch<T>* const s = reinterpret_cast<StreamedScratch<T>*>(scratch);
   const bool one_tile = job.batch <= kTileRows;
   const int64_t depth = one_tile ? kStreamedDepth / 2 : kStreamedDepth;
-  const auto rows_from = [&](int64_t k) {
-    const int64_t row = min64(k, job.inputs - 1);
-    return StreamedRows<T>{job.kernel + row * job.outputs + first, job.outputs,
-                           min64(depth, job.inputs - k), width};
-  };
-  StreamedRows<T> rows = rows_from(0);
+  StreamedRows<T> rows{job.kernel + first, job.outputs, min64(depth, job.inputs), width};
   for (int64_t k = 0; k < job.inputs; k += depth) {
-    const bool is_last = k + depth >= job.inputs;
-    StreamedRows<T> next = rows_from(k + depth);
-    if (is_last) next.count = 0;
+    StreamedRows<T> next = rows;
+    next.count = min64(depth, job.inputs - k - rows.count);
+    if (next.count > 0) next.w += rows.count * job.outputs;
     pack_steps(job, k, rows.count, s->x);
     if (one_tile) {
       multiply_streamed<2>(job, first, rows, next, k > 0, s);
