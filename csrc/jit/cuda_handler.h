@@ -11,6 +11,7 @@
 #include "jit/handler.h"
 #include "splitop/cuda.h"
 #include "tf/cuda_status.h"
+#include "tf/op_kernel.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace splitop {

@@ -67,11 +67,6 @@ xla::ffi::ErrorOr<std::unique_ptr<CallState<Op>>> Instantiate(std::string_view n
   return state;
 }
 
-inline absl::Status NoMemoryForScratch(size_t bytes) {
-  return absl::ResourceExhaustedError(
-      absl::StrCat("splitop: no memory for scratch. Received: ", bytes, " bytes."));
-}
-
 // What a call does on every device, but for `run(call)`, which runs the C function.
 template <typename Op, typename RunCall>
 xla::ffi::Error ExecuteOp(const CallState<Op>& state, const xla::ffi::RemainingArgs& args,

@@ -3,27 +3,14 @@
 #define SPLITOP_JIT_HOST_HANDLER_H_
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
 
-#include "absl/status/status.h"
 #include "jit/handler.h"
-#include "tensorflow/core/framework/allocator.h"
-#include "tensorflow/core/framework/tensor.h"
 #include "tf/cpu_call.h"
 #include "tf/op_kernel.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace splitop {
-
-template <typename Call>
-absl::Status RunWithHostScratch(const DeviceCall<Call>& device, const Call& call) {
-  const size_t bytes = device.ScratchBytes(call);
-  tensorflow::Tensor scratch(tensorflow::cpu_allocator(), tensorflow::DT_UINT8,
-                             {static_cast<int64_t>(bytes)});
-  if (!scratch.IsInitialized()) return NoMemoryForScratch(bytes);
-  return device.Run(call, scratch.data(), scratch.TotalBytes());
-}
 
 template <typename Op>
 xla::ffi::Error ExecuteOnHost(xla::ffi::ThreadPool pool, CallState<Op>* state,
@@ -32,7 +19,7 @@ xla::ffi::Error ExecuteOnHost(xla::ffi::ThreadPool pool, CallState<Op>* state,
   const auto num_threads = static_cast<int32_t>(std::max<int64_t>(pool.num_threads(), 1));
   const typename Op::template HostCall<xla::ffi::ThreadPool> device(Op::kName, &pool, num_threads);
   return ExecuteOp(*state, args, rets,
-                   [&](const auto& call) { return RunWithHostScratch(device, call); });
+                   [&](const auto& call) { return RunWithScratch(device, call); });
 }
 
 template <typename Op>

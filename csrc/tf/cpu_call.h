@@ -13,6 +13,7 @@
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/platform/threadpool.h"
+#include "tf/host_scratch.h"
 #include "tf/intra_op_executor.h"
 #include "tf/op_kernel.h"
 
@@ -48,8 +49,12 @@ class CpuCall final : public DeviceCall<Call> {
   CpuCall(absl::string_view op, Pool* pool, int32_t num_threads)
       : op_(op), executor_(pool, num_threads) {}
 
-  size_t ScratchBytes(const Call& call) const override {
-    return kScratchBytes(&call, executor_.get()->num_workers);
+  absl::Status AllocateScratch(const Call& call, tensorflow::Tensor* scratch) const override {
+    const size_t bytes = kScratchBytes(&call, executor_.get()->num_workers);
+    *scratch = tensorflow::Tensor(HostScratch::Get(), tensorflow::DT_UINT8,
+                                  tensorflow::TensorShape({static_cast<int64_t>(bytes)}));
+    if (scratch->IsInitialized()) return absl::OkStatus();
+    return NoMemoryForScratch(bytes);
   }
 
   absl::Status Copy(const tensorflow::Tensor& from, tensorflow::Tensor* to) const override {

@@ -35,7 +35,7 @@ class DenseChainGpuKernel final : public DenseChainKernel {
   absl::Status Execute(OpKernelContext* context) const override {
     stream_executor::Stream* stream;
     TF_RETURN_IF_ERROR(GetStream(context, &stream));
-    return Run(context, GpuCall(type_string(), stream, DenseChainCuda(strategy_)));
+    return Run(context, GpuCall(context, stream, DenseChainCuda(strategy_)));
   }
 
   // For tests and benchmarks; from the environment when the kernel is made.

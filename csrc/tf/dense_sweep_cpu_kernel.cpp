@@ -51,7 +51,7 @@ class DenseSweepCpuKernel final : public NoThrowKernel {
           attrs_.NormsOutput(), TensorShape({2, attrs_.chain.num_layers()}), &norms));
       sweep.squared_norms = norms->flat<double>().data();
     }
-    return RunWithScratch(context, Call(context), sweep);
+    return RunWithScratch(Call(context), sweep);
   }
 
   absl::Status AllocateGradients(OpKernelContext* context, const DenseChainDims& dims,

@@ -15,7 +15,6 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
-#include "absl/strings/string_view.h"
 #include "splitop/cuda.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
@@ -42,10 +41,14 @@ class GpuCall final : public DeviceCall<typename Function::Call> {
  public:
   using Call = typename Function::Call;
 
-  GpuCall(absl::string_view op, stream_executor::Stream* stream, Function function = Function())
-      : op_(op), stream_(stream), function_(function) {}
+  GpuCall(tensorflow::OpKernelContext* context, stream_executor::Stream* stream,
+          Function function = Function())
+      : context_(context), stream_(stream), function_(function) {}
 
-  size_t ScratchBytes(const Call& call) const override { return function_.ScratchBytes(call); }
+  absl::Status AllocateScratch(const Call& call, tensorflow::Tensor* scratch) const override {
+    const auto bytes = static_cast<int64_t>(function_.ScratchBytes(call));
+    return context_->allocate_temp(tensorflow::DT_UINT8, tensorflow::TensorShape({bytes}), scratch);
+  }
 
   absl::Status Copy(const tensorflow::Tensor& from, tensorflow::Tensor* to) const override {
     const uint64_t bytes = from.TotalBytes();
@@ -57,11 +60,12 @@ class GpuCall final : public DeviceCall<typename Function::Call> {
   absl::Status Run(const Call& call, void* scratch, size_t bytes) const override {
     auto* const stream =
         static_cast<splitop_cuda_stream>(stream_->platform_specific_handle().stream);
-    return CudaStatus(op_, function_.Run(call, scratch, bytes, stream), function_.Details());
+    return CudaStatus(context_->op_kernel().type_string_view(),
+                      function_.Run(call, scratch, bytes, stream), function_.Details());
   }
 
  private:
-  const absl::string_view op_;
+  tensorflow::OpKernelContext* const context_;
   stream_executor::Stream* const stream_;
   const Function function_;
 };

@@ -16,7 +16,7 @@ class MultiTensorUpdateGpuKernel final : public MultiTensorUpdateKernel {
   absl::Status Execute(tensorflow::OpKernelContext* context) const override {
     stream_executor::Stream* stream;
     TF_RETURN_IF_ERROR(GetStream(context, &stream));
-    return Run(context, GpuCall<MultiTensorUpdateCuda>(type_string(), stream));
+    return Run(context, GpuCall<MultiTensorUpdateCuda>(context, stream));
   }
 };
 

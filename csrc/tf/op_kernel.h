@@ -20,24 +20,20 @@ template <typename Call>
 class DeviceCall {
  public:
   virtual ~DeviceCall() = default;
-  virtual size_t ScratchBytes(const Call& call) const = 0;
+  virtual absl::Status AllocateScratch(const Call& call, tensorflow::Tensor* scratch) const = 0;
   virtual absl::Status Copy(const tensorflow::Tensor& from, tensorflow::Tensor* to) const = 0;
   virtual absl::Status Run(const Call& call, void* scratch, size_t bytes) const = 0;
 };
 
-// Memory for a call's scratch.
-template <typename Call>
-absl::Status AllocateScratch(tensorflow::OpKernelContext* context, const DeviceCall<Call>& device,
-                             const Call& call, tensorflow::Tensor* scratch) {
-  const auto bytes = static_cast<int64_t>(device.ScratchBytes(call));
-  return context->allocate_temp(tensorflow::DT_UINT8, tensorflow::TensorShape({bytes}), scratch);
+inline absl::Status NoMemoryForScratch(size_t bytes) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("splitop: no memory for scratch. Received: ", bytes, " bytes."));
 }
 
 template <typename Call>
-absl::Status RunWithScratch(tensorflow::OpKernelContext* context, const DeviceCall<Call>& device,
-                            const Call& call) {
+absl::Status RunWithScratch(const DeviceCall<Call>& device, const Call& call) {
   tensorflow::Tensor scratch;
-  TF_RETURN_IF_ERROR(AllocateScratch(context, device, call, &scratch));
+  TF_RETURN_IF_ERROR(device.AllocateScratch(call, &scratch));
   return device.Run(call, scratch.data(), scratch.TotalBytes());
 }
 

@@ -65,7 +65,7 @@ class SquaredNormsCpuKernel final : public NoThrowKernel {
     norms.counts = counts.data();
     norms.tensors = tensors.data();
     norms.squared_norms = squared_norms->flat<double>().data();
-    return RunWithScratch(context, Call(context), norms);
+    return RunWithScratch(Call(context), norms);
   }
 };
 

@@ -16,7 +16,7 @@ class TableUpdateGpuKernel final : public TableUpdateKernel {
   absl::Status Execute(tensorflow::OpKernelContext* context) const override {
     stream_executor::Stream* stream;
     TF_RETURN_IF_ERROR(GetStream(context, &stream));
-    return Run(context, GpuCall<TableUpdateCuda>(type_string(), stream));
+    return Run(context, GpuCall<TableUpdateCuda>(context, stream));
   }
 };
 

@@ -19,7 +19,7 @@ absl::Status Update(tensorflow::OpKernelContext* context, const DeviceCall<Call>
                     LockedVariables* variables, Arguments* arguments) {
   arguments->SetVariables(*variables);
   tensorflow::Tensor scratch;
-  TF_RETURN_IF_ERROR(AllocateScratch(context, device, arguments->call(), &scratch));
+  TF_RETURN_IF_ERROR(device.AllocateScratch(arguments->call(), &scratch));
   TF_RETURN_IF_ERROR(variables->PrepareToUpdate(
       context, [&](const auto& from, auto* to) { return device.Copy(from, to); }));
   arguments->SetVariables(*variables);  // some may have moved
