@@ -10,6 +10,7 @@ set(SPLITOP_KERNEL_SOURCES
   csrc/kernels/status.cpp
   csrc/kernels/table_update.cpp
   csrc/kernels/update_rule.cpp
+  csrc/kernels/cpu/batched_product.cpp
   csrc/kernels/cpu/cache.cpp
   csrc/kernels/cpu/isa.cpp
   csrc/kernels/cuda/plan.cpp

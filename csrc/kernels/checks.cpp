@@ -166,4 +166,25 @@ bool valid(const splitop_table_lookup* lookup) {
          (lookup->result != nullptr && (lookup->rows == 0 || lookup->table != nullptr));
 }
 
+bool valid(const splitop_batched_product* product) {
+  if (product == nullptr || !valid_float(product->dtype) || product->num_batch_dims < 0 ||
+      product->rows < 0 || product->cols < 0 || product->depth < 0) {
+    return false;
+  }
+  int64_t results = product->rows > 0 && product->cols > 0 ? 1 : 0;
+  if (product->num_batch_dims > 0) {
+    if (product->batch == nullptr || product->a_batch == nullptr || product->b_batch == nullptr ||
+        product->c_batch == nullptr) {
+      return false;
+    }
+    for (int32_t d = 0; d < product->num_batch_dims; ++d) {
+      if (product->batch[d] < 0) return false;
+      if (product->batch[d] == 0) results = 0;
+    }
+  }
+  if (results == 0) return true;
+  return product->c != nullptr &&
+         (product->depth == 0 || (product->a != nullptr && product->b != nullptr));
+}
+
 }  // namespace splitop

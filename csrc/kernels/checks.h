@@ -2,6 +2,7 @@
 #ifndef SPLITOP_KERNELS_CHECKS_H_
 #define SPLITOP_KERNELS_CHECKS_H_
 
+#include "splitop/batched_product.h"
 #include "splitop/dense_chain.h"
 #include "splitop/dense_sweep.h"
 #include "splitop/multi_tensor_update.h"
@@ -23,6 +24,8 @@ bool valid(const splitop_multi_table_update* update);
 
 // All but what is in ids.
 bool valid(const splitop_table_lookup* lookup);
+
+bool valid(const splitop_batched_product* product);
 
 // The chain whose gradients are swept. It has no slots, and is never updated.
 splitop_dense_chain swept_chain(const splitop_dense_sweep& sweep);

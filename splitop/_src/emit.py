@@ -32,6 +32,7 @@ from splitop._src.optimizers import Accumulation, OptimizerAdapter, UpdateRule
 from splitop._src.optimizers.rules import SGD
 from splitop._src.own_forward import own_forward
 from splitop._src.own_lookup import OwnLookups, own_lookups
+from splitop._src.own_product import emit_product, own_product
 from splitop._src.reference import Reference
 from splitop._src.replicas import Replicas
 from splitop._src.table_lookup import table_lookup
@@ -91,6 +92,10 @@ class Emission:
             if index not in fused and index not in tables:
                 (self._updated if index in updated else self._declined).append((index, gradient))
         self._planned = len(call.graph.get_operations())
+        # XLA makes products as fast; on a GPU they are where the variables are.
+        self._makes_products = not in_xla(call.graph) and not any(
+            may_be_on_gpu(item.variable) for item in call.variables
+        )
         self._needed = self._find_needed()
         self._replaced: dict[Any, Chain] = {}
         for chain in chains:
@@ -439,7 +444,14 @@ class Emission:
         """Adds the same operation on the inputs as they are now."""
         inputs = [self._now(tensor) for tensor in op.inputs]
         control = [self._operations.get(before, before) for before in op.control_inputs]
-        copy = copy_op(op, inputs, control, op.name)
+        product = own_product(op) if self._makes_products else None
+        if product is None:
+            copy = copy_op(op, inputs, control, op.name)
+        else:
+            with tf.control_dependencies(control), tf.device(op.device):
+                result = emit_product(product, inputs, op.name)
+            result.set_shape(op.outputs[0].shape)
+            copy = result.op
         self._operations[op] = copy
         for old, new in zip(op.outputs, copy.outputs, strict=True):
             self._tensors[old.ref()] = new

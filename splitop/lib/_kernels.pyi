@@ -35,6 +35,9 @@ def dense_chain(
     input_gradient: bool = ...,
     num_threads: int = ...,
 ) -> npt.NDArray[np.floating[Any]] | None: ...
+def batched_product(
+    a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]], *, num_threads: int = ...
+) -> npt.NDArray[np.floating[Any]]: ...
 def multi_tensor_update(
     gradients: Sequence[npt.NDArray[Any]],
     variables: Sequence[npt.NDArray[Any]],

@@ -19,6 +19,7 @@
 #include "kernels/cpu/dense_forward.h"
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/gram.h"
+#include "kernels/cpu/product_block.h"
 #include "kernels/cpu/rowwise_update.h"
 #include "kernels/cpu/short_floats.h"
 #include "kernels/cpu/squares.h"
@@ -458,7 +459,8 @@ constexpr DenseChainKernels<E> kKernels = {
     gram_block<E>,       static_cast<int64_t>(sizeof(GramBuffers)),
     sum_squares<E>,      update_variable<T>,
     update_rows<T>,      looked_up_rows<T>,
-    all_rows<T>};
+    all_rows<T>,         product_block<T>,
+    kProductRows,        kProductScratch<T>};
 
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
 static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);

@@ -93,6 +93,18 @@ struct TableJob {
   int32_t position_bits;
 };
 
+// A block of a product C = A B, with the strides of each, in elements. C's columns are contiguous.
+template <typename T>
+struct ProductJob {
+  int64_t rows, cols, depth;
+  const T* a;
+  int64_t a_row, a_depth;
+  const T* b;
+  int64_t b_depth, b_col;
+  T* c;
+  int64_t c_row;
+};
+
 template <typename E>
 struct DenseChainKernels {
   using T = Accumulator<E>;
@@ -157,6 +169,12 @@ struct DenseChainKernels {
   // Updates rows [begin, end) of a table; [first, last): all words that these rows have.
   void (*all_rows)(const TableJob<T>& job, const uint64_t* first, const uint64_t* last,
                    int64_t begin, int64_t end);
+
+  // Makes a block of at most product_rows and tile_cols, at least one step deep. scratch:
+  // product_scratch elements.
+  void (*product_block)(const ProductJob<T>& job, T* scratch);
+  int64_t product_rows;
+  int64_t product_scratch;
 };
 
 // One table an instruction set and a type; NULL where it was not compiled.

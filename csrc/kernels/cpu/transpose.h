@@ -35,14 +35,14 @@ inline __attribute__((always_inline)) void exchange_blocks(typename Vector<T>::T
   }
 }
 
-// to = from^T for kLanes rows of kLanes elements; both aligned to a vector.
+// to = from^T for kLanes rows of kLanes elements; `to` aligned to a vector.
 template <typename T>
 void transpose_block(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
   using V = typename Vector<T>::Type;
   constexpr int kLanes = Vector<T>::kLanes;
   V row[kLanes];
 #pragma GCC unroll 16
-  for (int i = 0; i < kLanes; ++i) row[i] = *reinterpret_cast<const V*>(from + i * from_stride);
+  for (int i = 0; i < kLanes; ++i) __builtin_memcpy(row + i, from + i * from_stride, sizeof(V));
   exchange_blocks<T, 1>(row);
 #pragma GCC unroll 16
   for (int i = 0; i < kLanes; ++i) *reinterpret_cast<V*>(to + i * to_stride) = row[i];

@@ -1,0 +1,85 @@
+"""Which products of the backward pass an op of splitop's makes, in the place of TensorFlow's."""
+
+from __future__ import annotations
+
+import dataclasses
+import string
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src import library
+from splitop._src.graph.products import BATCHED, Product, read_product
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OwnProduct:
+    """A product of matrices for each member of a batch, as attention has them.
+
+    Attributes:
+        factors: Positions of the operation's inputs, in the op's order.
+        equation: As of tf.einsum.
+    """
+
+    factors: tuple[int, int]
+    equation: str
+
+
+def own_product(op: Any) -> OwnProduct | None:
+    """The product that an operation on a CPU makes, or None if the op does not make it."""
+    if op.type not in BATCHED or op.outputs[0].dtype not in (tf.float32, tf.float64):
+        return None
+    product = read_product(op.outputs[0])
+    if product is None:
+        return None
+    for factors in ((0, 1), (1, 0)):
+        equation = _equation(product, factors)
+        if equation is not None:
+            return OwnProduct(factors, equation)
+    return None
+
+
+def _equation(product: Product, factors: tuple[int, int]) -> str | None:
+    """The op's equation for the factors in this order; None if it makes no such product."""
+    first, second = (product.labels[position] for position in factors)
+    rows, cols, both = {*first} - {*second}, {*second} - {*first}, {*first} & {*second}
+    batch = both & {*product.result}
+    if any(len(kind) != 1 for kind in (rows, cols, both - batch)):
+        return None
+    if {*product.result} != rows | cols | batch or product.result[-1] not in cols:
+        return None
+    if any(_may_differ(product, label) for label in batch):
+        return None
+    letters = dict(zip([*rows, *cols, *both], string.ascii_letters, strict=False))
+    if len(letters) != len(both) + 2:
+        return None
+    a, b, c = (
+        "".join(letters[label] for label in labels) for labels in (first, second, product.result)
+    )
+    return f"{a},{b}->{c}"
+
+
+def _may_differ(product: Product, label: str | int) -> bool:
+    """Whether TensorFlow may broadcast a dimension of the batch: one that has no letter."""
+    if isinstance(label, str):
+        return False
+    extents = [
+        tensor.shape[labels.index(label)]
+        for tensor, labels in zip(product.factors, product.labels, strict=True)
+    ]
+    return None in extents or extents[0] != extents[1]
+
+
+def emit_product(product: OwnProduct, inputs: list[Any], name: str) -> tf.Tensor:
+    """Adds the op `Splitop>Einsum` (csrc/tf/einsum_op.cpp).
+
+    Args:
+        product: What it makes.
+        inputs: Those of TensorFlow's operation, as they are now.
+        name: Name of the operation.
+
+    Returns:
+        What TensorFlow's operation returns.
+    """
+    a, b = (inputs[position] for position in product.factors)
+    return library.load().splitop_einsum(a=a, b=b, equation=product.equation, name=name)

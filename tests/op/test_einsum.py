@@ -1,0 +1,116 @@
+"""The op Splitop>Einsum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from splitop._src import library
+
+# Those of attention and of its gradients, and others.
+EQUATIONS = (
+    "abcd,aecd->acbe",
+    "acbe,aecd->abcd",
+    "acbe,abcd->aecd",
+    "ab,bc->ac",
+    "ba,bc->ac",
+    "zab,zcb->zac",
+    "pqrab,rqpbc->qarpc",
+    "XaY,YXb->aXb",
+)
+EXTENTS = dict(zip("abcdepqrzXY", (13, 6, 37, 64, 9, 2, 3, 2, 4, 5, 7), strict=True))
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu():
+    """There is no GPU kernel."""
+    with tf.device("/CPU:0"):
+        yield
+
+
+def einsum(equation: str, a: Any, b: Any) -> Any:
+    return library.load().splitop_einsum(a=a, b=b, equation=equation, name="einsum")
+
+
+def _factors(equation: str, dtype: str, extents: dict[str, int]) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    terms = equation.split("->")[0].split(",")
+    return [random.normal(size=[extents[x] for x in term]).astype(dtype) for term in terms]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_is_an_einsum(equation: str, dtype: str) -> None:
+    a, b = _factors(equation, dtype, EXTENTS)
+    wide, other = a.astype(np.longdouble), b.astype(np.longdouble)
+    exact, terms = (
+        np.einsum(equation, *pair) for pair in ((wide, other), (abs(wide), abs(other)))
+    )
+    received = einsum(equation, a, b)
+    assert received.dtype == dtype
+    assert received.shape == exact.shape
+    assert np.all(abs(received.numpy() - exact) <= 64 * np.finfo(dtype).eps * terms)
+
+
+@pytest.mark.parametrize("empty", "abcde")
+def test_no_elements(empty: str) -> None:
+    """Nothing to sum up gives zeros."""
+    equation = EQUATIONS[0]
+    a, b = _factors(equation, "float32", EXTENTS | {empty: 0})
+    np.testing.assert_array_equal(einsum(equation, a, b), np.einsum(equation, a, b))
+
+
+def test_the_shape_is_known_in_a_function() -> None:
+    shapes = []
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3, 4]), tf.TensorSpec([None, 5, 4])])
+    def run(a: Any, b: Any) -> Any:
+        c = einsum("zab,zcb->zac", a, b)
+        shapes.append(c.shape.as_list())
+        return c
+
+    assert run(tf.zeros([2, 3, 4]), tf.zeros([2, 5, 4])).shape == (2, 3, 5)
+    assert shapes == [[None, 3, 5]]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ([2, 3, 4], [2, 5, 6]),
+        ([2, 3, 4], [1, 5, 4]),
+        ([2, 3, 4], [2, 5]),
+        ([3, 4], [2, 5, 4]),
+    ],
+)
+def test_shapes_that_do_not_fit(a: list[int], b: list[int]) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match="labels equal extents. Received: "):
+        einsum("zab,zcb->zac", tf.zeros(a), tf.zeros(b))
+
+
+@pytest.mark.parametrize(
+    "equation",
+    [
+        "",
+        "ab",
+        "ab->ab",
+        "ab,bc",
+        "ab,bc,cd->ad",
+        "ab,bc->ca",
+        "ab,bc->abc",
+        "ab,cd->acbd",
+        "aab,bc->ac",
+        "ab,bc->aac",
+        "...ab,...bc->...ac",
+        "abk,kbc->c",
+        "abkl,klc->abc",
+        "za,zb->zb",
+        "ab,bc->ad",
+        "a b,bc->ac",
+    ],
+)
+def test_other_equations(equation: str) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match="equation must be of one product of"):
+        einsum(equation, tf.zeros([2, 2]), tf.zeros([2, 2]))

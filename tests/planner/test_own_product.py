@@ -1,0 +1,129 @@
+"""Which products of the backward pass an op of the step's own makes, and that it is the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from splitop._src.own_product import own_product
+from tests.planner.models import Weights, dense
+from tests.planner.steps import FLAVOURS, Steps, assert_same_values, run_steps
+
+BATCH, TIME, WIDTH = 5, 7, 8
+Build = Callable[[Weights, Any], Any]
+
+
+def sgd(flavour: str) -> Any:
+    train = tf.compat.v1.train
+    return keras.optimizers.SGD(0.1) if flavour == "keras" else train.GradientDescentOptimizer(0.1)
+
+
+def _run(build: Build, flavour: str = "keras", **options: Any) -> Steps:
+    """Three steps, as the reference takes them; returns what the fused ones left behind."""
+    batches = list(np.random.default_rng(0).normal(size=(3, BATCH, TIME, WIDTH)))
+    fused, reference = (
+        run_steps(flavour, build, lambda: sgd(flavour), batches, backend=backend, **options)
+        for backend in ("fused", "reference")
+    )
+    assert_same_values(fused, reference)
+    return fused
+
+
+def _projected(w: Weights, name: str, x: Any) -> Any:
+    return tf.reshape(dense(w, name, tf.reshape(x, [-1, WIDTH]), WIDTH), [-1, TIME, WIDTH])
+
+
+def _attention(product: Callable[..., Any], cast: Any = tf.float64) -> Build:
+    """Attention of one head between dense layers, its two products by `product`."""
+
+    def build(w: Weights, x: Any) -> Any:
+        q, k, v = (tf.cast(_projected(w, name, x), cast) for name in "qkv")
+        weights = tf.nn.softmax(product(q, k, transpose_b=True))
+        return _projected(w, "out", tf.cast(product(weights, v), tf.float64))
+
+    return build
+
+
+def _by_einsum(a: Any, b: Any, transpose_b: bool = False) -> Any:
+    return tf.einsum("zab,zcb->zac" if transpose_b else "zab,zbc->zac", a, b)
+
+
+def multi_head(w: Weights, x: Any) -> Any:
+    h = w.layer("mha", keras.layers.MultiHeadAttention, x, x, num_heads=2, key_dim=3)
+    return w.layer("top", keras.layers.Dense, h, units=5)
+
+
+def grouped(w: Weights, x: Any) -> Any:
+    heads = dict(head_dim=3, num_query_heads=4, num_key_value_heads=2)
+    h = w.layer("gqa", keras.layers.GroupQueryAttention, x, x, **heads)
+    return w.layer("top", keras.layers.Dense, h, units=5)
+
+
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("build", [multi_head, grouped, _attention(_by_einsum)])
+def test_attention(build: Build, flavour: str, static: bool) -> None:
+    assert _run(build, flavour, static=static).fused_ops["Einsum"] == 4
+
+
+def test_matmul_broadcasts_what_is_not_known() -> None:
+    """A batch of 1 in one factor."""
+    assert _run(_attention(tf.matmul), static=True).fused_ops["Einsum"] == 4
+    assert _run(_attention(tf.matmul), static=False).fused_ops["Einsum"] == 0
+
+
+def test_only_what_comes_after_a_fused_op() -> None:
+    """The rest of the reference graph is not copied, so that nothing of it is replaced."""
+
+    def build(w: Weights, x: Any) -> Any:
+        h = _projected(w, "low", x)
+        return _by_einsum(h, h, transpose_b=True)
+
+    steps = _run(build, static=True)
+    assert len(steps.plan.chains) == 1
+    assert steps.fused_ops["Einsum"] == 0
+
+
+def test_not_of_16_bits() -> None:
+    assert _run(_attention(_by_einsum, tf.bfloat16), static=True).fused_ops["Einsum"] == 0
+
+
+def test_xla_makes_its_own() -> None:
+    steps = _run(multi_head, jit=True)
+    assert steps.fused_ops["DenseChain"] > 0
+    assert steps.fused_ops["Einsum"] == 0
+
+
+def test_not_where_the_variables_may_be_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("splitop._src.emit.may_be_on_gpu", lambda variable: True)
+    assert _run(multi_head).fused_ops["Einsum"] == 0
+
+
+@pytest.mark.parametrize(
+    ("equation", "a", "b", "expected"),
+    [
+        ("aecd,abcd->acbe", [2, 3, 4, 5], [2, 6, 4, 5], (1, 0)),
+        ("acbe,aecd->abcd", [2, 4, 6, 3], [2, 3, 4, 5], (0, 1)),
+        ("...ab,...bc->...ac", [2, 3, 4], [2, 4, 5], (0, 1)),
+        ("...ab,...bc->...ac", [2, 3, 4], [1, 4, 5], None),
+        ("...ab,...bc->...ac", [2, 3, 4], [4, 5], None),
+        ("ab,bc->ca", [3, 4], [4, 5], (1, 0)),
+        ("zab,zbc->acz", [2, 3, 4], [2, 4, 5], None),
+        ("zab,zbc->ac", [2, 3, 4], [2, 4, 5], None),
+        ("zab,zb->za", [2, 3, 4], [2, 4], None),
+        ("zaab,zbc->zac", [2, 3, 3, 4], [2, 4, 5], None),
+        ("ab,cd->abcd", [2, 3], [4, 5], None),
+        ("abz,b->az", [2, 3, 4], [3], None),
+    ],
+)
+def test_equations(equation: str, a: list[int], b: list[int], expected: Any) -> None:
+    with tf.Graph().as_default():
+        factors = [tf.compat.v1.placeholder(tf.float32, shape) for shape in (a, b)]
+        op = tf.raw_ops.Einsum(inputs=factors, equation=equation).op
+        found = own_product(op)
+    assert (None if found is None else found.factors) == expected
