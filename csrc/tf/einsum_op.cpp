@@ -65,6 +65,7 @@ struct Equation {
     return absl::OkStatus();
   }
 
+  // Of those of `c`.
   bool IsOfBatch(char label) const { return label != row && label != col; }
 
   static bool Has(const std::string& labels, char label) {

@@ -2,6 +2,10 @@
 //
 // What malloc is given back above some size it gives to the system, which clears each page for the
 // next one that asks: a tenth of a step whose scratch takes 46 MB.
+//
+// As what is kept here is not given back, malloc would not learn from it what else it should keep:
+// glibc gives blocks to the system from the size on of the largest one it has had back, up to 32
+// MB, and would have TensorFlow's own tensors cleared at every step. So it is shown one such block.
 #ifndef SPLITOP_TF_HOST_SCRATCH_H_
 #define SPLITOP_TF_HOST_SCRATCH_H_
 
@@ -29,36 +33,33 @@ class HostScratch final : public tensorflow::Allocator {
   std::string Name() override { return "splitop_scratch"; }
 
   void* AllocateRaw(size_t alignment, size_t num_bytes) override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    // Ops that run one after the other share the block of the largest one.
-    auto fit = idle_.end();
-    for (auto block = idle_.begin(); block != idle_.end(); ++block) {
-      const bool fits = block->alignment == alignment && block->bytes >= num_bytes;
-      if (fits && (fit == idle_.end() || block->bytes < fit->bytes)) fit = block;
-    }
-    Block block{nullptr, alignment, num_bytes};
-    if (fit != idle_.end()) {
-      block = *fit;
-      idle_bytes_ -= block.bytes;
-      idle_.erase(fit);
-    } else {
-      // In the place of one that was too small.
-      if (!idle_.empty()) FreeIdle(idle_.end() - 1);
-      block.data = tensorflow::cpu_allocator()->AllocateRaw(alignment, num_bytes);
+    Block block = TakeIdle(alignment, num_bytes);
+    if (block.data == nullptr) block = {Allocate(alignment, num_bytes), alignment, num_bytes};
+    if (block.data == nullptr) {
+      FreeIdle();
+      block.data = Allocate(alignment, num_bytes);
       if (block.data == nullptr) return nullptr;
     }
+    const std::lock_guard<std::mutex> lock(mutex_);
     used_.push_back(block);
+    idle_.reserve(idle_.size() + used_.size());  // giving back must not fail
     return block.data;
   }
 
   void DeallocateRaw(void* data) override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const auto block = std::find_if(used_.begin(), used_.end(),
-                                    [data](const Block& each) { return each.data == data; });
-    idle_.push_back(*block);
-    idle_bytes_ += block->bytes;
-    used_.erase(block);
-    while (idle_bytes_ > kMaxIdleBytes) FreeIdle(idle_.begin());
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      const auto block = std::find_if(used_.begin(), used_.end(),
+                                      [data](const Block& each) { return each.data == data; });
+      const Block given = *block;
+      used_.erase(block);
+      if (idle_bytes_ + given.bytes <= kMaxIdleBytes) {
+        idle_.push_back(given);
+        idle_bytes_ += given.bytes;
+        return;
+      }
+    }
+    tensorflow::cpu_allocator()->DeallocateRaw(data);
   }
 
  private:
@@ -67,11 +68,7 @@ class HostScratch final : public tensorflow::Allocator {
     size_t alignment;
     size_t bytes;
   };
-  using Blocks = std::vector<Block>;
 
-  // As what is kept here is never given back, malloc would not learn from it what else it should
-  // keep: glibc gives blocks to the system from the size on of the largest one it has had back, up
-  // to 32 MB, and would have TensorFlow's own tensors cleared at every step.
   HostScratch() {
     constexpr size_t kMostThatMallocKeeps = (size_t{32} << 20) - (size_t{64} << 10);
     auto* const malloc = tensorflow::cpu_allocator();
@@ -79,15 +76,47 @@ class HostScratch final : public tensorflow::Allocator {
         malloc->AllocateRaw(Allocator::kAllocatorAlignment, kMostThatMallocKeeps));
   }
 
-  void FreeIdle(Blocks::iterator block) {
-    idle_bytes_ -= block->bytes;
-    tensorflow::cpu_allocator()->DeallocateRaw(block->data);
-    idle_.erase(block);
+  static void* Allocate(size_t alignment, size_t bytes) {
+    return tensorflow::cpu_allocator()->AllocateRaw(alignment, bytes);
+  }
+
+  // The smallest idle block that is large enough: ops that run one after the other share that of
+  // the largest one. If all are too small, one is freed, in whose place the caller gets another.
+  Block TakeIdle(size_t alignment, size_t bytes) {
+    Block taken{nullptr, alignment, bytes};
+    void* too_small = nullptr;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      auto fit = idle_.end();
+      for (auto block = idle_.begin(); block != idle_.end(); ++block) {
+        const bool fits = block->alignment == alignment && block->bytes >= bytes;
+        if (fits && (fit == idle_.end() || block->bytes < fit->bytes)) fit = block;
+      }
+      if (fit != idle_.end()) {
+        taken = *fit;
+      } else if (!idle_.empty()) {
+        fit = idle_.end() - 1;
+        too_small = fit->data;
+      } else {
+        return taken;
+      }
+      idle_bytes_ -= fit->bytes;
+      idle_.erase(fit);
+    }
+    if (too_small != nullptr) tensorflow::cpu_allocator()->DeallocateRaw(too_small);
+    return taken;
+  }
+
+  void FreeIdle() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const Block& block : idle_) tensorflow::cpu_allocator()->DeallocateRaw(block.data);
+    idle_.clear();
+    idle_bytes_ = 0;
   }
 
   std::mutex mutex_;
-  Blocks idle_;  // the last used one last
-  Blocks used_;
+  std::vector<Block> idle_;  // the last used one last
+  std::vector<Block> used_;
   size_t idle_bytes_ = 0;
 };
 

@@ -92,10 +92,7 @@ class Emission:
             if index not in fused and index not in tables:
                 (self._updated if index in updated else self._declined).append((index, gradient))
         self._planned = len(call.graph.get_operations())
-        # XLA makes products as fast; on a GPU they are where the variables are.
-        self._makes_products = not in_xla(call.graph) and not any(
-            may_be_on_gpu(item.variable) for item in call.variables
-        )
+        self._makes_products = not in_xla(call.graph)  # XLA makes them as fast
         self._needed = self._find_needed()
         self._replaced: dict[Any, Chain] = {}
         for chain in chains:

@@ -9,7 +9,10 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src import library
+from splitop._src.graph.devices import is_on_cpu
 from splitop._src.graph.products import BATCHED, Product, read_product
+
+_XLA_SCOPE = "_XlaCompile"  # of operations that XLA compiles together
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,10 +30,11 @@ class OwnProduct:
 
 def own_product(op: Any) -> OwnProduct | None:
     """The product that an operation on a CPU makes, or None if the op does not make it."""
-    if op.type not in BATCHED or op.outputs[0].dtype not in (tf.float32, tf.float64):
+    if op.type not in BATCHED or not is_on_cpu(op) or _XLA_SCOPE in op.node_def.attr:
         return None
+    dtypes = {tensor.dtype for tensor in (*op.inputs, *op.outputs)}
     product = read_product(op.outputs[0])
-    if product is None:
+    if dtypes not in ({tf.float32}, {tf.float64}) or product is None:
         return None
     for factors in ((0, 1), (1, 0)):
         equation = _equation(product, factors)
@@ -46,13 +50,17 @@ def _equation(product: Product, factors: tuple[int, int]) -> str | None:
     batch = both & {*product.result}
     if any(len(kind) != 1 for kind in (rows, cols, both - batch)):
         return None
+    # Of one large matrix TensorFlow's product is as fast, with a vector it is faster.
+    if any(product.size(tuple(kind)) == 1 for kind in (rows, cols, batch)):
+        return None
     if {*product.result} != rows | cols | batch or product.result[-1] not in cols:
         return None
     if any(_may_differ(product, label) for label in batch):
         return None
-    letters = dict(zip([*rows, *cols, *both], string.ascii_letters, strict=False))
-    if len(letters) != len(both) + 2:
+    labels = dict.fromkeys(first + second)
+    if len(labels) > len(string.ascii_letters):
         return None
+    letters = dict(zip(labels, string.ascii_letters, strict=False))
     a, b, c = (
         "".join(letters[label] for label in labels) for labels in (first, second, product.result)
     )

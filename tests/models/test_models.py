@@ -53,7 +53,8 @@ def test_twenty_steps(flavour: str, part: str, name: str) -> None:
     try:
         # Of a row's slices, Keras' centered RMSprop takes the squares and subtracts the square of
         # the sum, which is a root of less than 0 where an id is repeated.
-        _assert_same_states(expected, fused, plain, repeated="centered" not in name)
+        batches = _batches(expected, plain.model, repeated="centered" not in name)
+        _assert_same_states(expected, fused, plain, batches)
     finally:
         fused.close()
         plain.close()
@@ -70,12 +71,19 @@ def test_twenty_steps(flavour: str, part: str, name: str) -> None:
     "part", [pytest.param(p, marks=pytest.mark.slow if p == "mobilenet" else ()) for p in PARTS]
 )
 def test_twenty_steps_inside_xla(part: str) -> None:
-    """As outside of it."""
+    """As outside of it, each step from where the one before has led outside.
+
+    Not from one start: what rounding does to MobileNetV2 grows a thousandfold every few steps. Nor
+    is the moving mean of what has just been normalised compared: it is zero but for rounding, and
+    XLA's sums are its own.
+    """
     if library.xla_reason() is not None:
         pytest.skip(str(library.xla_reason()))
     expected, make = PARTS[part], _maker("keras", "sgd" if part == "mobilenet" else "adam")
     inside, outside = (FunctionRun(expected.part, make, "fused", jit) for jit in (True, False))
-    _assert_same_states(expected, inside, outside)
+    batches = _batches(expected, outside.model, repeated=True)
+    for batch in batches:
+        _assert_same_states(expected, inside, outside, [batch], without="moving_mean")
     assert fusing(inside.plan) == fusing(outside.plan)
 
 
@@ -83,18 +91,25 @@ def _assert_same_states(
     expected: Expected,
     run: FunctionRun | GraphRun,
     reference: FunctionRun | GraphRun,
-    repeated: bool = True,
+    batches: Batches,
+    without: str | None = None,
 ) -> None:
-    """After twenty steps; `repeated`: whether an id may be looked up twice in a batch."""
+    """After a step on each batch from where the reference is, and leaves that where it has led.
+
+    `without`: a word in the names of what is not compared.
+    """
     start = reference.state()
-    batches = _batches(expected, reference.model, repeated)
-    result = _train(reference, start, batches)
     received = _train(run, start, batches)
     others = [
         _train(reference, start, batches, np.random.default_rng(number)) for number in range(OTHERS)
     ]
+    result = _train(reference, start, batches)
     received, result, start, *others = (
-        {name: value for name, value in state.items() if expected.has_gradient(name)}
+        {
+            name: value
+            for name, value in state.items()
+            if expected.has_gradient(name) and (without is None or without not in name)
+        }
         for state in (received, result, start, *others)
     )
     assert_as_close_as_orders(received, result, others, start)
@@ -108,6 +123,7 @@ def _maker(flavour: str, name: str) -> Callable[[], Any]:
 
 
 def _batches(expected: Expected, model: Any, repeated: bool) -> Batches:
+    """`repeated`: whether an id may be looked up twice in a batch."""
     random = np.random.default_rng(1)
     batches = []
     for _ in range(STEPS):
@@ -134,14 +150,14 @@ def _train(
 ) -> State:
     """The state after a step on each batch; `otherwise`: had everything been rounded otherwise."""
     run.set_state(start)
-    for number, (inputs, seed) in enumerate(batches, 1):
+    for number, (inputs, seed) in enumerate(batches):
         if otherwise is None:
             run.step(inputs, seed)
             continue
-        order = otherwise.permutation(BATCH)
-        run.step([x[order] for x in inputs], rounded_otherwise(seed[order], otherwise))
         if number % ROUNDED == 0:
             run.set_state(_rounded_otherwise(run.state(), otherwise))
+        order = otherwise.permutation(BATCH)
+        run.step([x[order] for x in inputs], rounded_otherwise(seed[order], otherwise))
     return run.state()
 
 

@@ -46,9 +46,7 @@ def _factors(equation: str, dtype: str, extents: dict[str, int]) -> list[np.ndar
 def test_is_an_einsum(equation: str, dtype: str) -> None:
     a, b = _factors(equation, dtype, EXTENTS)
     wide, other = a.astype(np.longdouble), b.astype(np.longdouble)
-    exact, terms = (
-        np.einsum(equation, *pair) for pair in ((wide, other), (abs(wide), abs(other)))
-    )
+    exact, terms = (np.einsum(equation, *pair) for pair in ((wide, other), (abs(wide), abs(other))))
     received = einsum(equation, a, b)
     assert received.dtype == dtype
     assert received.shape == exact.shape
@@ -86,7 +84,7 @@ def test_the_shape_is_known_in_a_function() -> None:
     ],
 )
 def test_shapes_that_do_not_fit(a: list[int], b: list[int]) -> None:
-    with pytest.raises(tf.errors.InvalidArgumentError, match="labels equal extents. Received: "):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"labels equal extents\. Received: "):
         einsum("zab,zcb->zac", tf.zeros(a), tf.zeros(b))
 
 

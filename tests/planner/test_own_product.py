@@ -1,4 +1,4 @@
-"""Which products of the backward pass an op of the step's own makes, and that it is the same step."""
+"""Which products of the backward pass an op of the step makes, which gives the same step."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import splitop
 from splitop._src.own_product import own_product
 from tests.planner.models import Weights, dense
 from tests.planner.steps import FLAVOURS, Steps, assert_same_values, run_steps
+from tests.planner.training import seed_for
 
 BATCH, TIME, WIDTH = 5, 7, 8
 Build = Callable[[Weights, Any], Any]
@@ -99,9 +101,56 @@ def test_xla_makes_its_own() -> None:
     assert steps.fused_ops["Einsum"] == 0
 
 
-def test_not_where_the_variables_may_be_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splitop._src.emit.may_be_on_gpu", lambda variable: True)
-    assert _run(multi_head).fused_ops["Einsum"] == 0
+def test_not_on_a_gpu() -> None:
+    def build(w: Weights, x: Any) -> Any:
+        with tf.device("/GPU:0"):
+            return multi_head(w, x)
+
+    steps = _run(build)
+    assert steps.fused_ops["DenseChain"] > 0
+    assert steps.fused_ops["Einsum"] == 0
+
+
+def test_not_where_tensorflow_may_choose_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tf.Graph().as_default():
+        x = tf.compat.v1.placeholder(tf.float32, [2, 3, 4])
+        op = _by_einsum(x, x, transpose_b=True).op
+        assert own_product(op) is not None
+        visible = [tf.config.LogicalDevice("/device:GPU:0", "GPU")]
+        monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: visible)
+        assert own_product(op) is None
+
+
+def test_not_with_results_of_another_type() -> None:
+    with tf.Graph().as_default():
+        x = tf.compat.v1.placeholder(tf.bfloat16, [2, 3, 4])
+        op = tf.raw_ops.BatchMatMulV3(x=x, y=x, Tout=tf.float32, adj_y=True).op
+        assert own_product(op) is None
+
+
+def test_a_step_that_was_traced_before_xla_compiles_it() -> None:
+    """XLA compiles the op by a product of its own."""
+    steps, weights = [], []
+    for jit in (False, True):
+        keras.utils.set_random_seed(0)
+        w = Weights()
+        x = tf.constant(np.random.default_rng(0).normal(size=(BATCH, TIME, WIDTH)))
+        multi_head(w, x)
+        optimizer = sgd("keras")
+        optimizer.build(w.variables)
+
+        @tf.function(autograph=False)
+        def step(x: Any, w: Weights = w, optimizer: Any = optimizer) -> None:
+            iv = multi_head(w, x)
+            splitop.minimize(optimizer, iv, w.variables, seed_for(iv), backend="fused")
+
+        traced = step.get_concrete_function(x)
+        steps.append({op.type for op in traced.graph.get_operations()})
+        tf.function(lambda x, traced=traced: traced(x), autograph=False, jit_compile=jit)(x)
+        weights.append([variable.numpy() for variable in w.variables])
+    assert all("Splitop>Einsum" in types for types in steps)
+    for inside, outside in zip(*weights, strict=True):
+        np.testing.assert_allclose(inside, outside, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +161,11 @@ def test_not_where_the_variables_may_be_on_a_gpu(monkeypatch: pytest.MonkeyPatch
         ("...ab,...bc->...ac", [2, 3, 4], [2, 4, 5], (0, 1)),
         ("...ab,...bc->...ac", [2, 3, 4], [1, 4, 5], None),
         ("...ab,...bc->...ac", [2, 3, 4], [4, 5], None),
-        ("ab,bc->ca", [3, 4], [4, 5], (1, 0)),
+        ("zab,zbc->zca", [2, 3, 4], [2, 4, 5], (1, 0)),
+        ("ab,bc->ac", [3, 4], [4, 5], None),
+        ("zab,zbc->zac", [1, 3, 4], [1, 4, 5], None),
+        ("zab,zbc->zac", [2, 1, 4], [2, 4, 5], None),
+        ("zab,zbc->zac", [2, 3, 4], [2, 4, 1], None),
         ("zab,zbc->acz", [2, 3, 4], [2, 4, 5], None),
         ("zab,zbc->ac", [2, 3, 4], [2, 4, 5], None),
         ("zab,zb->za", [2, 3, 4], [2, 4], None),

@@ -14,7 +14,8 @@
 extern "C" {
 #endif
 
-// C = A B. Strides are counted in elements, and may be any.
+// C = A B. Strides are counted in elements. Those of A and B may be any, and the elements of C must
+// be apart.
 typedef struct splitop_batched_product {
   splitop_dtype dtype;                         // [in] of all; SPLITOP_FLOAT32 or SPLITOP_FLOAT64
   int32_t num_batch_dims;                      // [in] at least 0
@@ -24,7 +25,7 @@ typedef struct splitop_batched_product {
   const void* a;                               // [in]
   int64_t a_row, a_depth;                      // [in] strides
   const void* b;                               // [in]
-  int64_t b_depth, b_col;                      // [in] strides; one of them should be 1
+  int64_t b_depth, b_col;                      // [in] strides; faster where one of them is 1
   void* c;                                     // [out] [rows, cols]; must not overlap any input
   int64_t c_row;                               // [in] stride; columns are contiguous
 } splitop_batched_product;

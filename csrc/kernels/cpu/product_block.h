@@ -24,7 +24,12 @@ constexpr int64_t kTileCopy = kTileRows * (kDepthBlock + kTileCols<T>);
 template <typename T>
 constexpr int64_t kProductScratch = (kDepthBlock + kProductRows) * kTileCols<T> + kTileCopy<T>;
 
-// Steps [begin, end) of a panel's columns from `first` on. Those that B lacks are 0.
+// That of each worker is aligned as that of the first one.
+static_assert(kProductScratch<float> * sizeof(float) % 64 == 0);
+static_assert(kProductScratch<double> * sizeof(double) % 64 == 0);
+
+// Steps [begin, end) of a panel's columns from `first` on, one that B has or the one after these.
+// Those that it lacks are 0.
 template <typename T>
 void copy_columns(const ProductJob<T>& job, const T* b, int64_t begin, int64_t end, int64_t first,
                   T* panel) {
@@ -55,7 +60,7 @@ void make_panel(const ProductJob<T>& job, const T* b, int64_t depth, T* panel) {
 template <typename T>
 TileRows<T> tile_rows(const ProductJob<T>& job, const T* a, int64_t rows, int64_t depth, T* copy) {
   if (job.a_depth != 1 || !rows_alias<T>(job.a_row)) return {a, job.a_row, job.a_depth};
-  constexpr int64_t kStride = kDepthBlock + kTileCols<T>;
+  constexpr int64_t kStride = kDepthBlock + kTileCols<T>;  // not a multiple of 4096 bytes
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t k = 0; k < depth; ++k) copy[r * kStride + k] = a[r * job.a_row + k];
   }

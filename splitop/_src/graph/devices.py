@@ -66,6 +66,12 @@ def may_be_on_gpu(variable: Any) -> bool:
     return kind == "GPU" or (kind is None and bool(tf.config.get_visible_devices("GPU")))
 
 
+def is_on_cpu(op: Any) -> bool:
+    """Whether TensorFlow puts an operation on a CPU."""
+    kind = _spec_of(op).device_type
+    return kind == "CPU" or (kind is None and not may_be_on_gpu(op))
+
+
 @contextlib.contextmanager
 def on_device_of(graph: Any, variable: Any) -> Iterator[None]:
     """Adds operations where a variable is, whatever device the caller is under.
