@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -20,6 +20,7 @@ tf1 = tf.compat.v1
 FLAVOURS = ("tf1", "keras")
 
 Build = Callable[[Weights, Any], Any]
+State = list[np.ndarray]
 
 
 @dataclasses.dataclass
@@ -29,12 +30,14 @@ class Steps:
     Attributes:
         plan: The plan it followed.
         values: Names and values of all variables, and of the optimizer's.
+        states: These values after each step; in a tf.function only.
         fused_ops: How many of splitop's ops of each type are in the graph.
     """
 
     plan: splitop.Plan
     values: list[tuple[str, np.ndarray]]
     fused_ops: collections.Counter[str]
+    states: Sequence[State] = ()
 
 
 def run_steps(
@@ -46,6 +49,7 @@ def run_steps(
     static: bool = False,
     device: str | None = None,
     jit: bool = False,
+    follows: Sequence[State] = (),
     **options: Any,
 ) -> Steps:
     """Takes a step on each batch.
@@ -58,18 +62,29 @@ def run_steps(
         static: Whether the size of the batch is known when the graph is built.
         device: Where the variables are put.
         jit: Whether XLA compiles the tf.function.
+        follows: The states of a run before: each step but the first starts where that one's did.
         **options: Those of `splitop.plan`.
     """
     shape = batches[0].shape if static else (None, *batches[0].shape[1:])
     spec = tf.TensorSpec(shape, tf.as_dtype(batches[0].dtype))
     if flavour == "tf1":
         return _in_graph(build, optimizer, batches, spec, device, options)
-    return _in_function(build, optimizer, batches, spec, device, jit, options)
+    return _in_function(build, optimizer, batches, spec, device, jit, follows, options)
 
 
 def assert_same_values(actual: Steps, expected: Steps) -> None:
     for (name, value), (_, reference) in zip(actual.values, expected.values, strict=True):
         np.testing.assert_allclose(value, reference, rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+def assert_same_states(actual: Steps, expected: Steps) -> None:
+    """After each step."""
+    names = [name for name, _ in expected.values]
+    for number, states in enumerate(zip(actual.states, expected.states, strict=True)):
+        for name, value, reference in zip(names, *states, strict=True):
+            np.testing.assert_allclose(
+                value, reference, rtol=1e-9, atol=1e-11, err_msg=f"{name}, step {number}"
+            )
 
 
 def assert_trained(steps: Steps, start: Steps) -> None:
@@ -108,6 +123,7 @@ def _in_function(
     spec: Any,
     device: Any,
     jit: bool,
+    follows: Sequence[State],
     options: Any,
 ) -> Steps:
     weights = Weights()
@@ -125,12 +141,13 @@ def _in_function(
         plan.apply()
         found[:] = [plan, _fused_ops()]
 
-    for batch in batches:
+    variables = [*weights.variables, *optimizer.variables]
+    states: list[State] = []
+    for number, batch in enumerate(batches):
+        if follows and number > 0:
+            for variable, value in zip(variables, follows[number - 1], strict=True):
+                variable.assign(value)
         step(batch)
-    values = _named_values([*weights.variables, *optimizer.variables])
-    return Steps(found[0], list(values), found[1])
-
-
-def _named_values(variables: Sequence[Any]) -> Iterator[tuple[str, np.ndarray]]:
-    for variable in variables:
-        yield name_of(variable), np.asarray(variable)
+        states.append([np.asarray(variable).copy() for variable in variables])
+    values = zip(map(name_of, variables), states[-1], strict=True)
+    return Steps(found[0], list(values), found[1], states)

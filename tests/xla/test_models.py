@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from tests.planner.lookups import IDS, LOOKUPS
 from tests.planner.models import MODELS
-from tests.planner.steps import Build, Steps, assert_same_values, run_steps
+from tests.planner.steps import Build, Steps, assert_same_states, assert_same_values, run_steps
 from tests.planner.training import inputs
 from tests.plans import fusing
 
-STEPS = 3
+STEPS = 20
 
 # TensorFlow has operations in these that XLA can't compile, or only for sizes that do not depend on
 # values: they do not compile on the reference path either.
@@ -42,17 +42,17 @@ def adam() -> Any:
 
 
 def momentum() -> Any:
-    """Adam would make much of the rounding of gradients that are zero."""
-    return keras.optimizers.SGD(0.05, momentum=0.9)
+    """Adam would make much of the rounding of gradients that are zero. No model diverges."""
+    return keras.optimizers.SGD(0.005, momentum=0.9)
 
 
 def inside_and_outside(
     build: Build, make: Callable[[], Any], batches: list[np.ndarray], **options: Any
 ) -> tuple[Steps, Steps]:
-    inside, outside = (
-        run_steps("keras", build, make, batches, jit=jit, **options) for jit in (True, False)
-    )
-    assert_same_values(inside, outside)
+    """Each step inside from where the one before has led outside."""
+    outside = run_steps("keras", build, make, batches, **options)
+    inside = run_steps("keras", build, make, batches, jit=True, follows=outside.states, **options)
+    assert_same_states(inside, outside)
     assert fusing(inside.plan) == fusing(outside.plan)
     assert inside.plan.fused
     return inside, outside
