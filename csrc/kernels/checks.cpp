@@ -171,7 +171,7 @@ bool valid(const splitop_batched_product* product) {
       product->rows < 0 || product->cols < 0 || product->depth < 0) {
     return false;
   }
-  int64_t results = product->rows > 0 && product->cols > 0 ? 1 : 0;
+  bool empty = product->rows == 0 || product->cols == 0;
   if (product->num_batch_dims > 0) {
     if (product->batch == nullptr || product->a_batch == nullptr || product->b_batch == nullptr ||
         product->c_batch == nullptr) {
@@ -179,10 +179,10 @@ bool valid(const splitop_batched_product* product) {
     }
     for (int32_t d = 0; d < product->num_batch_dims; ++d) {
       if (product->batch[d] < 0) return false;
-      if (product->batch[d] == 0) results = 0;
+      if (product->batch[d] == 0) empty = true;
     }
   }
-  if (results == 0) return true;
+  if (empty) return true;
   return product->c != nullptr &&
          (product->depth == 0 || (product->a != nullptr && product->b != nullptr));
 }

@@ -3,7 +3,6 @@
 #include "splitop/batched_product.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "kernels/checks.h"
 #include "kernels/cpu/dense_chain_kernels.h"
@@ -95,11 +94,17 @@ class Products {
 };
 
 template <typename T>
+size_t needed_scratch(const DenseChainKernels<T>& kernels, int32_t num_workers) {
+  return sizeof(T) * kernels.product_scratch * num_workers;
+}
+
+template <typename T>
 splitop_status run(const splitop_batched_product& product, void* scratch, size_t scratch_bytes,
                    const splitop_executor& executor) {
   const DenseChainKernels<T>& kernels = dense_chain_kernels<T>();
-  const size_t needed = sizeof(T) * kernels.product_scratch * executor.num_workers;
-  if (scratch == nullptr || scratch_bytes < needed) return SPLITOP_INVALID_ARGUMENT;
+  if (scratch == nullptr || scratch_bytes < needed_scratch(kernels, executor.num_workers)) {
+    return SPLITOP_INVALID_ARGUMENT;
+  }
   Products<T>(product, kernels, static_cast<T*>(scratch)).run(executor);
   return SPLITOP_OK;
 }
@@ -110,10 +115,9 @@ splitop_status run(const splitop_batched_product& product, void* scratch, size_t
 size_t splitop_cpu_batched_product_scratch_bytes(const splitop_batched_product* product,
                                                  int32_t num_workers) {
   if (!splitop::valid(product) || num_workers < 1) return 0;
-  if (product->dtype == SPLITOP_FLOAT32) {
-    return sizeof(float) * splitop::dense_chain_kernels<float>().product_scratch * num_workers;
-  }
-  return sizeof(double) * splitop::dense_chain_kernels<double>().product_scratch * num_workers;
+  return product->dtype == SPLITOP_FLOAT32
+             ? splitop::needed_scratch(splitop::dense_chain_kernels<float>(), num_workers)
+             : splitop::needed_scratch(splitop::dense_chain_kernels<double>(), num_workers);
 }
 
 splitop_status splitop_cpu_batched_product(const splitop_batched_product* product, void* scratch,

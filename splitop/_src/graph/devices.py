@@ -68,8 +68,7 @@ def may_be_on_gpu(variable: Any) -> bool:
 
 def is_on_cpu(op: Any) -> bool:
     """Whether TensorFlow puts an operation on a CPU."""
-    kind = _spec_of(op).device_type
-    return kind == "CPU" or (kind is None and not may_be_on_gpu(op))
+    return _spec_of(op).device_type in (None, "CPU") and not may_be_on_gpu(op)
 
 
 @contextlib.contextmanager
