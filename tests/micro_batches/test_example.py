@@ -40,7 +40,6 @@ def test_gradient_caching(tmp_path: Path) -> None:
     assert after > 20
     found = re.search(r"(\d+) MB on the whole batch, (\d+) MB in micro-batches", done.stdout)
     whole, micro = (int(number) for number in found.groups())
-    # 2 towers, 8 layers, 2048 rows of 512 floats are 67 MB of activations alone.
-    assert whole > 67
-    assert micro < 67
+    # Of 2 towers of 8 layers, 2048 rows of 512 floats are 67 MB. What remains is the loss's.
+    assert whole - micro > 67
     assert picture.stat().st_size > 1000
