@@ -28,10 +28,12 @@ using tensorflow::TensorShape;
 using tensorflow::shape_inference::InferenceContext;
 
 // An equation as of tf.einsum: labels of dimensions, each at most once in a term. Those in all
-// three terms are of the batch; of each other kind there is one.
+// three terms are of the batch; of each other kind there is one. Or there is no batch: any number
+// of dimensions of rows, by a matrix.
 struct Equation {
   std::string a, b, c;
-  char row, col, depth;
+  std::string rows;
+  char col, depth;
 
   absl::Status Parse(const std::string& text) {
     const std::vector<std::string> sides = absl::StrSplit(text, "->");
@@ -40,7 +42,8 @@ struct Equation {
     a = factors[0];
     b = factors[1];
     c = sides[1];
-    std::string rows, cols, depths;
+    std::string cols, depths;
+    rows.clear();
     for (const char label : a) {
       if (!Has(c, label)) {
         depths += label;
@@ -51,22 +54,23 @@ struct Equation {
     for (const char label : b) {
       if (!Has(a, label)) cols += label;
     }
-    const bool one_of_each = rows.size() == 1 && cols.size() == 1 && depths.size() == 1;
-    if (!one_of_each || !AllOnce(a) || !AllOnce(b) || !AllOnce(c) || !Has(b, depths[0]) ||
-        c.size() != a.size() || c.size() != b.size() || c.back() != cols[0]) {
+    const bool is_layer =
+        !rows.empty() && a == rows + depths && b == depths + cols && c == rows + cols;
+    const bool is_batch = rows.size() == 1 && c.size() == a.size() && c.size() == b.size();
+    if (!(is_layer || is_batch) || cols.size() != 1 || depths.size() != 1 || !AllOnce(a) ||
+        !AllOnce(b) || !AllOnce(c) || !Has(b, depths[0]) || c.back() != cols[0]) {
       return Refused(text);
     }
     for (const char label : c) {
       if (!Has(a, label) && !Has(b, label)) return Refused(text);
     }
-    row = rows[0];
     col = cols[0];
     depth = depths[0];
     return absl::OkStatus();
   }
 
   // Of those of `c`.
-  bool IsOfBatch(char label) const { return label != row && label != col; }
+  bool IsOfBatch(char label) const { return !Has(rows, label) && label != col; }
 
   static bool Has(const std::string& labels, char label) {
     return labels.find(label) != std::string::npos;
@@ -83,8 +87,8 @@ struct Equation {
   static absl::Status Refused(const std::string& text) {
     return absl::InvalidArgumentError(absl::StrCat(
         "splitop: Splitop>Einsum: equation must be of one product of matrices for each member of a "
-        "batch, the last label of its result one of the second factor's, as \"acbe,aecd->acbd\". "
-        "Received: \"",
+        "batch, the last label of its result one of the second factor's, as "
+        "\"acbe,aecd->acbd\", or of rows by a matrix, as \"abc,cd->abd\". Received: \"",
         text, "\"."));
   }
 };
@@ -117,7 +121,8 @@ REGISTER_OP("Splitop>Einsum")
     .Attr("equation: string")
     .SetShapeFn(EinsumShape)
     .Doc(R"doc(
-tf.einsum of two tensors where that is one product of matrices for each member of a batch.
+tf.einsum of two tensors where that is one product of matrices for each member of a batch, or rows by
+a matrix.
 
 The result is the same, bit for bit, from run to run, whatever the number of threads.
 
@@ -126,7 +131,8 @@ b: The second one. Nothing is broadcast.
 c: Their product.
 T: The type of all.
 equation: As of tf.einsum, without an ellipsis. One label is of `a` and `c`, one of `b` and `c`, one
-  of `a` and `b`, and all others are of all three. The last label of `c` is one of `b`.
+  of `a` and `b`, and all others are of all three. The last label of `c` is one of `b`. Or any number
+  of labels are of `a` and `c`, and no label is of all: "abc,cd->abd".
 )doc");
 
 // A tensor, and how far apart the elements of its dimensions are.
@@ -191,17 +197,18 @@ class EinsumCpuKernel final : public NoThrowKernel {
     product.a_batch = a_batch.data();
     product.b_batch = b_batch.data();
     product.c_batch = c_batch.data();
-    product.rows = a.extent(equation_.row);
+    product.rows = 1;
+    for (const char label : equation_.rows) product.rows *= a.extent(label);
     product.cols = b.extent(equation_.col);
     product.depth = a.extent(equation_.depth);
     product.a = a_tensor.data();
-    product.a_row = a.stride(equation_.row);
+    product.a_row = a.stride(equation_.rows.back());
     product.a_depth = a.stride(equation_.depth);
     product.b = b_tensor.data();
     product.b_depth = b.stride(equation_.depth);
     product.b_col = b.stride(equation_.col);
     product.c = c_tensor->data();
-    product.c_row = c.stride(equation_.row);
+    product.c_row = c.stride(equation_.rows.back());
     return RunWithScratch(Call(context), product);
   }
 

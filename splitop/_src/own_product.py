@@ -1,4 +1,4 @@
-"""Which products of the backward pass an op of splitop's makes, in the place of TensorFlow's."""
+"""Which products an op of splitop's makes, in the place of TensorFlow's."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import tensorflow as tf
 
 from splitop._src import library
 from splitop._src.graph.devices import is_on_cpu
-from splitop._src.graph.products import BATCHED, Product, read_product
+from splitop._src.graph.products import BATCHED, Labels, Product, read_product
 
+_PRODUCTS = BATCHED | {"MatMul"}
 _XLA_SCOPE = "_XlaCompile"  # of operations that XLA compiles together
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OwnProduct:
-    """A product of matrices for each member of a batch, as attention has them.
+    """A product of matrices for each member of a batch, as attention has them; or rows by a matrix.
 
     Attributes:
         factors: Positions of the operation's inputs, in the op's order.
@@ -30,8 +31,10 @@ class OwnProduct:
 
 def own_product(op: Any) -> OwnProduct | None:
     """The product that an operation on a CPU makes, or None if the op does not make it."""
-    if op.type not in BATCHED or not is_on_cpu(op) or _XLA_SCOPE in op.node_def.attr:
+    if op.type not in _PRODUCTS or not is_on_cpu(op) or _XLA_SCOPE in op.node_def.attr:
         return None
+    if op.type == "MatMul" and any(_adds_bias(user) for user in op.outputs[0].consumers()):
+        return None  # TensorFlow adds the bias, and activates, while it has the result at hand.
     dtypes = {tensor.dtype for tensor in (*op.inputs, *op.outputs)}
     product = read_product(op.outputs[0])
     if dtypes not in ({tf.float32}, {tf.float64}) or product is None:
@@ -43,19 +46,15 @@ def own_product(op: Any) -> OwnProduct | None:
     return None
 
 
+def _adds_bias(op: Any) -> bool:
+    kind = ("BiasAdd", "Add", "AddV2")
+    return op.type in kind and any(tensor.shape.rank == 1 for tensor in op.inputs)
+
+
 def _equation(product: Product, factors: tuple[int, int]) -> str | None:
     """The op's equation for the factors in this order; None if it makes no such product."""
     first, second = (product.labels[position] for position in factors)
-    rows, cols, both = {*first} - {*second}, {*second} - {*first}, {*first} & {*second}
-    batch = both & {*product.result}
-    if any(len(kind) != 1 for kind in (rows, cols, both - batch)):
-        return None
-    # Of one large matrix TensorFlow's product is as fast, with a vector it is faster.
-    if any(product.size(tuple(kind)) == 1 for kind in (rows, cols, batch)):
-        return None
-    if {*product.result} != rows | cols | batch or product.result[-1] not in cols:
-        return None
-    if any(_may_differ(product, label) for label in batch):
+    if not (_is_batch(product, first, second) or _is_layer(product, first, second)):
         return None
     labels = dict.fromkeys(first + second)
     if len(labels) > len(string.ascii_letters):
@@ -65,6 +64,28 @@ def _equation(product: Product, factors: tuple[int, int]) -> str | None:
         "".join(letters[label] for label in labels) for labels in (first, second, product.result)
     )
     return f"{a},{b}->{c}"
+
+
+def _is_batch(product: Product, first: Labels, second: Labels) -> bool:
+    """Whether it is a product of matrices for each member of a batch."""
+    rows, cols, both = {*first} - {*second}, {*second} - {*first}, {*first} & {*second}
+    batch = both & {*product.result}
+    if any(len(kind) != 1 for kind in (rows, cols, both - batch)):
+        return False
+    # Of one large matrix TensorFlow's product is as fast, with a vector it is faster.
+    if any(product.size(tuple(kind)) == 1 for kind in (rows, cols, batch)):
+        return False
+    if {*product.result} != rows | cols | batch or product.result[-1] not in cols:
+        return False
+    return not any(_may_differ(product, label) for label in batch)
+
+
+def _is_layer(product: Product, first: Labels, second: Labels) -> bool:
+    """Whether it is the product of rows by a matrix, as a dense layer's: neither is transposed."""
+    rows, depth, cols = first[:-1], first[-1:], second[1:]
+    if not rows or len(cols) != 1 or second[:1] != depth or product.result != rows + cols:
+        return False
+    return product.size(rows) != 1 and product.size(cols) != 1
 
 
 def _may_differ(product: Product, label: str | int) -> bool:
@@ -91,3 +112,14 @@ def emit_product(product: OwnProduct, inputs: list[Any], name: str) -> tf.Tensor
     """
     a, b = (inputs[position] for position in product.factors)
     return library.load().splitop_einsum(a=a, b=b, equation=product.equation, name=name)
+
+
+@tf.RegisterGradient("Splitop>Einsum")
+def _gradient(op: Any, gradient: Any) -> list[Any]:
+    """Of a label that one factor lacks the result has it: each gradient is a product, too."""
+    factors, result = op.get_attr("equation").decode().split("->")
+    a, b = factors.split(",")
+    return [
+        tf.einsum(f"{result},{b}->{a}", gradient, op.inputs[1]),
+        tf.einsum(f"{a},{result}->{b}", op.inputs[0], gradient),
+    ]

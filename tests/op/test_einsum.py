@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from splitop._src import library
+from splitop._src.own_product import OwnProduct, emit_product
 
 # Those of attention and of its gradients, and others.
 EQUATIONS = (
@@ -20,6 +20,8 @@ EQUATIONS = (
     "zab,zcb->zac",
     "pqrab,rqpbc->qarpc",
     "XaY,YXb->aXb",
+    "abcd,de->abce",
+    "zd,da->za",
 )
 EXTENTS = dict(zip("abcdepqrzXY", (13, 6, 37, 64, 9, 2, 3, 2, 4, 5, 7), strict=True))
 
@@ -32,7 +34,7 @@ def _on_the_cpu():
 
 
 def einsum(equation: str, a: Any, b: Any) -> Any:
-    return library.load().splitop_einsum(a=a, b=b, equation=equation, name="einsum")
+    return emit_product(OwnProduct((0, 1), equation), [a, b], "einsum")
 
 
 def _factors(equation: str, dtype: str, extents: dict[str, int]) -> list[np.ndarray]:
@@ -54,11 +56,28 @@ def test_is_an_einsum(equation: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("empty", "abcde")
-def test_no_elements(empty: str) -> None:
+@pytest.mark.parametrize("equation", [EQUATIONS[0], "abcd,de->abce"])
+def test_no_elements(equation: str, empty: str) -> None:
     """Nothing to sum up gives zeros."""
-    equation = EQUATIONS[0]
     a, b = _factors(equation, "float32", EXTENTS | {empty: 0})
     np.testing.assert_array_equal(einsum(equation, a, b), np.einsum(equation, a, b))
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_gradient(equation: str) -> None:
+    """The gradient of TensorFlow's einsum, and its gradient."""
+    a, b = (tf.constant(factor) for factor in _factors(equation, "float64", EXTENTS))
+    received = []
+    for product in (einsum, tf.einsum):
+        with tf.GradientTape() as outer:
+            outer.watch(a)
+            with tf.GradientTape() as inner:
+                inner.watch([a, b])
+                c = tf.sin(product(equation, a, b))
+            first = inner.gradient(c, [a, b])
+        received.append([*first, outer.gradient(first[1], a)])
+    for own, tensorflows in zip(*received, strict=True):
+        np.testing.assert_allclose(own, tensorflows, rtol=1e-10, atol=1e-10)
 
 
 def test_the_shape_is_known_in_a_function() -> None:
@@ -103,6 +122,10 @@ def test_shapes_that_do_not_fit(a: list[int], b: list[int]) -> None:
         "ab,bc->aac",
         "...ab,...bc->...ac",
         "abk,kbc->c",
+        "abc,cd->bad",
+        "abc,dc->abd",
+        "acb,cd->abd",
+        "c,cd->d",
         "abkl,klc->abc",
         "za,zb->zb",
         "ab,bc->ad",

@@ -1,4 +1,4 @@
-"""Which products of the backward pass an op of the step makes, which gives the same step."""
+"""Which products an op of splitop's makes; those of the backward pass in every step."""
 
 from __future__ import annotations
 
@@ -164,9 +164,19 @@ def test_a_step_that_was_traced_before_xla_compiles_it() -> None:
         ("acbe,aecd->abcd", [2, 4, 6, 3], [2, 3, 4, 5], (0, 1)),
         ("...ab,...bc->...ac", [2, 3, 4], [2, 4, 5], (0, 1)),
         ("...ab,...bc->...ac", [2, 3, 4], [1, 4, 5], None),
-        ("...ab,...bc->...ac", [2, 3, 4], [4, 5], None),
+        ("...ab,...bc->...ac", [2, 3, 4], [4, 5], (0, 1)),
+        ("...ab,...bc->...ac", [4, 5], [2, 5, 6], None),
         ("zab,zbc->zca", [2, 3, 4], [2, 4, 5], (1, 0)),
-        ("ab,bc->ac", [3, 4], [4, 5], None),
+        ("ab,bc->ac", [3, 4], [4, 5], (0, 1)),
+        ("bc,ab->ac", [4, 5], [3, 4], (1, 0)),
+        ("abcd,de->abce", [2, 3, 4, 5], [5, 6], (0, 1)),
+        ("ab,bc->ca", [3, 4], [4, 5], None),
+        ("ab,cb->ac", [3, 4], [5, 4], None),
+        ("ba,bc->ac", [4, 3], [4, 5], None),
+        ("abc,cd->bad", [2, 3, 4], [4, 5], None),
+        ("abc,cd->abd", [1, 1, 4], [4, 5], None),
+        ("ab,bc->ac", [3, 4], [4, 1], None),
+        ("ab,bcd->acd", [3, 4], [4, 5, 6], None),
         ("zab,zbc->zac", [1, 3, 4], [1, 4, 5], None),
         ("zab,zbc->zac", [2, 1, 4], [2, 4, 5], None),
         ("zab,zbc->zac", [2, 3, 4], [2, 4, 1], None),

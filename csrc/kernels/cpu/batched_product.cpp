@@ -1,11 +1,13 @@
 // Products of the members of a batch on CPUs: blocks of all of them are shared out among the
-// workers.
+// workers. One product of rows by a matrix is a dense layer's forward pass, which makes panels of
+// the matrix for many rows at once.
 #include "splitop/batched_product.h"
 
 #include <algorithm>
 
 #include "kernels/checks.h"
 #include "kernels/cpu/dense_chain_kernels.h"
+#include "kernels/cpu/forward_tasks.h"
 #include "kernels/cpu/parallel.h"
 
 namespace splitop {
@@ -93,19 +95,57 @@ class Products {
   const int64_t col_blocks_, row_blocks_, blocks_;
 };
 
+// Whether it is one product, whose matrices have nothing between their rows.
+bool is_dense_layer(const splitop_batched_product& product) {
+  const int64_t depth = product.depth, cols = product.cols;
+  return members(product) == 1 && product.rows > 0 && cols > 0 && depth > 0 &&
+         product.a_row == depth && product.a_depth == 1 && product.b_depth == cols &&
+         product.b_col == 1 && product.c_row == cols;
+}
+
 template <typename T>
-size_t needed_scratch(const DenseChainKernels<T>& kernels, int32_t num_workers) {
-  return sizeof(T) * kernels.product_scratch * num_workers;
+ForwardJob<T> forward_job(const splitop_batched_product& product) {
+  ForwardJob<T> job = {};
+  job.batch = product.rows;
+  job.inputs = product.depth;
+  job.outputs = product.cols;
+  job.x = static_cast<const T*>(product.a);
+  job.kernel = static_cast<const T*>(product.b);
+  job.activation = SPLITOP_LINEAR;
+  job.y = static_cast<T*>(product.c);
+  return job;
+}
+
+// Elements for each worker, by which it stays aligned.
+template <typename T>
+int64_t worker_scratch(const splitop_batched_product& product,
+                       const DenseChainKernels<T>& kernels) {
+  constexpr int64_t kUnit = 64 / sizeof(T);
+  return is_dense_layer(product) ? round_up(kernels.forward_scratch, kUnit)
+                                 : kernels.product_scratch;
+}
+
+template <typename T>
+size_t needed_scratch(const splitop_batched_product& product, const DenseChainKernels<T>& kernels,
+                      int32_t num_workers) {
+  return sizeof(T) * worker_scratch(product, kernels) * num_workers;
 }
 
 template <typename T>
 splitop_status run(const splitop_batched_product& product, void* scratch, size_t scratch_bytes,
                    const splitop_executor& executor) {
   const DenseChainKernels<T>& kernels = dense_chain_kernels<T>();
-  if (scratch == nullptr || scratch_bytes < needed_scratch(kernels, executor.num_workers)) {
+  if (scratch == nullptr ||
+      scratch_bytes < needed_scratch(product, kernels, executor.num_workers)) {
     return SPLITOP_INVALID_ARGUMENT;
   }
-  Products<T>(product, kernels, static_cast<T*>(scratch)).run(executor);
+  T* const memory = static_cast<T*>(scratch);
+  if (is_dense_layer(product)) {
+    run_forward(kernels, forward_job<T>(product), memory, worker_scratch(product, kernels),
+                executor.num_workers, executor);
+  } else {
+    Products<T>(product, kernels, memory).run(executor);
+  }
   return SPLITOP_OK;
 }
 
@@ -116,8 +156,9 @@ size_t splitop_cpu_batched_product_scratch_bytes(const splitop_batched_product* 
                                                  int32_t num_workers) {
   if (!splitop::valid(product) || num_workers < 1) return 0;
   return product->dtype == SPLITOP_FLOAT32
-             ? splitop::needed_scratch(splitop::dense_chain_kernels<float>(), num_workers)
-             : splitop::needed_scratch(splitop::dense_chain_kernels<double>(), num_workers);
+             ? splitop::needed_scratch(*product, splitop::dense_chain_kernels<float>(), num_workers)
+             : splitop::needed_scratch(*product, splitop::dense_chain_kernels<double>(),
+                                       num_workers);
 }
 
 splitop_status splitop_cpu_batched_product(const splitop_batched_product* product, void* scratch,

@@ -10,7 +10,7 @@
 #include "kernels/cpu/activation_values.h"
 #include "kernels/cpu/chain_walk.h"
 #include "kernels/cpu/dense_chain_kernels.h"
-#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/forward_tasks.h"
 #include "splitop/dense_chain.h"
 
 namespace splitop {
@@ -28,39 +28,6 @@ struct WantedActivations {
   }
 
   int count() const { return z + y; }
-};
-
-// How a layer's activations are shared out: in blocks of columns as wide as may be, for the wider
-// they are, the less often x is read, and of as many rows as leave tasks for all workers. Where a
-// batch is too short for that, the columns are fewer. Where W is waited for, wide blocks are worth
-// more than many.
-template <typename E>
-struct ForwardTasks {
-  static constexpr int64_t kTasksPerWorker = 4;
-  static constexpr int64_t kStreamedTasksPerWorker = 2;
-  static constexpr int64_t kFewestRows = 192;  // that are worth making panels of W for
-
-  int64_t cols;  // of a block
-  int64_t rows;
-  int64_t blocks_of_cols;
-  int64_t blocks_of_rows;
-
-  ForwardTasks(const DenseChainKernels<E>& kernels, int64_t batch, int64_t inputs, int64_t outputs,
-               int32_t num_workers) {
-    const bool streamed = kernels.waits_for_kernel(batch, inputs, outputs);
-    const int64_t wanted = (streamed ? kStreamedTasksPerWorker : kTasksPerWorker) * num_workers;
-    const int64_t most_cols = streamed ? kernels.streamed_cols : kernels.forward_cols;
-    const int64_t widest = ceil_div(outputs, most_cols);
-    const int64_t most_of_rows = streamed ? 1 : std::max<int64_t>(batch / kFewestRows, 1);
-    rows = ceil_div(batch, std::min(ceil_div(wanted, widest), most_of_rows));
-    rows = std::min(round_up(rows, kernels.tile_cols), kernels.forward_rows);
-    blocks_of_rows = ceil_div(batch, rows);
-    const int64_t share = ceil_div(outputs, ceil_div(wanted, blocks_of_rows));
-    cols = std::min(round_up(share, kernels.tile_cols), most_cols);
-    blocks_of_cols = ceil_div(outputs, cols);
-  }
-
-  int64_t count() const { return blocks_of_cols * blocks_of_rows; }
 };
 
 // Makes room in the scratch for what the forward pass of the chain makes, and needs.
@@ -100,7 +67,8 @@ class ChainForward {
       const WantedActivations wanted(chain_, l);
       if (wanted.count() == 0) continue;
       const ForwardJob<T> job = layer_job(layers_[l], wanted);
-      multiply(job);
+      run_forward(kernels_, job, scratch_ + layout_.worker_at(0), layout_.worker,
+                  layout_.num_workers, executor_);
       layers_[l].reference = wanted.z ? job.z : job.y;
       if (l > 0) layers_[l - 1].x = job.y;
     }
@@ -127,20 +95,6 @@ class ChainForward {
     T* const taken = free_;
     free_ += round_up(chain_.batch * layer.outputs, kScratchAlignment / sizeof(T));
     return taken;
-  }
-
-  void multiply(const ForwardJob<T>& job) const {
-    const double flops = 2 * static_cast<double>(job.batch) * static_cast<double>(job.inputs) *
-                         static_cast<double>(job.outputs);
-    const ForwardTasks<T> tasks(kernels_, job.batch, job.inputs, job.outputs, layout_.num_workers);
-    parallel_tasks(executor_, layout_.num_workers, tasks.count(), flops,
-                   [&](int64_t task, int32_t worker) {
-                     const int64_t begin = task % tasks.blocks_of_rows * tasks.rows;
-                     const int64_t first = task / tasks.blocks_of_rows * tasks.cols;
-                     kernels_.forward_block(job, begin, std::min(begin + tasks.rows, job.batch),
-                                            first, std::min(tasks.cols, job.outputs - first),
-                                            scratch_ + layout_.worker_at(worker));
-                   });
   }
 
   const DenseChainKernels<T>& kernels_;

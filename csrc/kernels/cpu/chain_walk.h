@@ -16,8 +16,6 @@ namespace splitop {
 
 constexpr size_t kScratchAlignment = 64;
 
-inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-
 // Two gradients are alive at a time, the layer's and the one below it; each has a buffer by
 // batch and one by column, in elements. Then every worker has its own part. What the forward pass
 // makes comes last.

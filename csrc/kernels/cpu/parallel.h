@@ -23,6 +23,7 @@ constexpr double kFlopsPerElement = 20;
 constexpr double kFlopsPerRow = 500;
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 inline bool valid(const splitop_executor* executor) {
   return executor != nullptr && executor->num_workers >= 1 &&

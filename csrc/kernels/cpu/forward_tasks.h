@@ -1,0 +1,64 @@
+// How the forward pass of a dense layer is shared out among workers.
+#ifndef SPLITOP_KERNELS_CPU_FORWARD_TASKS_H_
+#define SPLITOP_KERNELS_CPU_FORWARD_TASKS_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/cpu/dense_chain_kernels.h"
+#include "kernels/cpu/parallel.h"
+
+namespace splitop {
+
+// How a layer's activations are shared out: in blocks of columns as wide as may be, for the wider
+// they are, the less often x is read, and of as many rows as leave tasks for all workers. Where a
+// batch is too short for that, the columns are fewer. Where W is waited for, wide blocks are worth
+// more than many.
+template <typename E>
+struct ForwardTasks {
+  static constexpr int64_t kTasksPerWorker = 4;
+  static constexpr int64_t kStreamedTasksPerWorker = 2;
+  static constexpr int64_t kFewestRows = 192;  // that are worth making panels of W for
+
+  int64_t cols;  // of a block
+  int64_t rows;
+  int64_t blocks_of_cols;
+  int64_t blocks_of_rows;
+
+  ForwardTasks(const DenseChainKernels<E>& kernels, int64_t batch, int64_t inputs, int64_t outputs,
+               int32_t num_workers) {
+    const bool streamed = kernels.waits_for_kernel(batch, inputs, outputs);
+    const int64_t wanted = (streamed ? kStreamedTasksPerWorker : kTasksPerWorker) * num_workers;
+    const int64_t most_cols = streamed ? kernels.streamed_cols : kernels.forward_cols;
+    const int64_t widest = ceil_div(outputs, most_cols);
+    const int64_t most_of_rows = streamed ? 1 : std::max<int64_t>(batch / kFewestRows, 1);
+    rows = ceil_div(batch, std::min(ceil_div(wanted, widest), most_of_rows));
+    rows = std::min(round_up(rows, kernels.tile_cols), kernels.forward_rows);
+    blocks_of_rows = ceil_div(batch, rows);
+    const int64_t share = ceil_div(outputs, ceil_div(wanted, blocks_of_rows));
+    cols = std::min(round_up(share, kernels.tile_cols), most_cols);
+    blocks_of_cols = ceil_div(outputs, cols);
+  }
+
+  int64_t count() const { return blocks_of_cols * blocks_of_rows; }
+};
+
+// Makes a layer's activations. scratch: kernels.forward_scratch elements for each worker, `stride`
+// elements apart.
+template <typename T>
+void run_forward(const DenseChainKernels<T>& kernels, const ForwardJob<T>& job, T* scratch,
+                 int64_t stride, int32_t num_workers, const splitop_executor& executor) {
+  const double flops = 2 * static_cast<double>(job.batch) * static_cast<double>(job.inputs) *
+                       static_cast<double>(job.outputs);
+  const ForwardTasks<T> tasks(kernels, job.batch, job.inputs, job.outputs, num_workers);
+  parallel_tasks(executor, num_workers, tasks.count(), flops, [&](int64_t task, int32_t worker) {
+    const int64_t begin = task % tasks.blocks_of_rows * tasks.rows;
+    const int64_t first = task / tasks.blocks_of_rows * tasks.cols;
+    kernels.forward_block(job, begin, std::min(begin + tasks.rows, job.batch), first,
+                          std::min(tasks.cols, job.outputs - first), scratch + worker * stride);
+  });
+}
+
+}  // namespace splitop
+
+#endif  // SPLITOP_KERNELS_CPU_FORWARD_TASKS_H_

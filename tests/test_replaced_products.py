@@ -1,0 +1,245 @@
+"""Products that ops of splitop's make in a function, seen from the rest of its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import splitop
+from splitop._src import own_product, replaced_products
+from tests.planner.walks import all_before, of_type
+
+BATCH, TIME, WIDTH = 3, 5, 4
+PRODUCTS = {"BatchMatMulV2", "Einsum", "MatMul"}
+
+
+class Model:
+    """Attention on a projection, by variables of its own."""
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(0)
+        self.weights = [tf.Variable(random.normal(size=(WIDTH, WIDTH))) for _ in range(2)]
+        self.x = tf.constant(random.normal(size=(BATCH, TIME, WIDTH)))
+        self.seed = tf.constant(random.normal(size=(BATCH, TIME, WIDTH)))
+
+    def projected(self) -> Any:
+        return tf.matmul(self.x, self.weights[0])
+
+    def attention(self, h: Any) -> Any:
+        return tf.einsum("zab,zbc->zac", tf.nn.softmax(tf.einsum("zab,zcb->zac", h, h)), h)
+
+    def iv(self) -> Any:
+        return tf.tanh(tf.matmul(self.attention(self.projected()), self.weights[1]))
+
+
+Step = Callable[[Model, Callable[[Any], Any]], Any]
+
+
+def _run(step: Step, backend: str) -> tuple[list[np.ndarray], Any]:
+    """What a tf.function that trains has returned and written, and its graph."""
+    model = Model()
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(model.weights)
+
+    @splitop.function(autograph=False)
+    def run() -> Any:
+        return step(
+            model,
+            lambda iv: splitop.minimize(optimizer, iv, model.weights, model.seed, backend=backend),
+        )
+
+    returned = [np.asarray(value) for value in tf.nest.flatten(run()) if value is not None]
+    written = [variable.numpy() for variable in model.weights]
+    return returned + written, run.get_concrete_function().graph
+
+
+def _check(step: Step) -> Any:
+    """Compares the step with the reference's; returns its graph."""
+    expected, plain = _run(step, "reference")
+    received, graph = _run(step, "fused")
+    assert not of_type(plain, "Splitop>")
+    for value, reference in zip(received, expected, strict=True):
+        np.testing.assert_allclose(value, reference, rtol=1e-9, atol=1e-11)
+    return graph
+
+
+def _trained_by(graph: Any) -> set[str]:
+    """The types of the operations that the fused ops need."""
+    return {op.type for op in all_before(*of_type(graph, "Splitop>DenseChain"))}
+
+
+def test_tensorflows_are_not_needed() -> None:
+    def step(model: Model, minimize: Any) -> None:
+        minimize(model.iv())
+
+    graph = _check(step)
+    assert "Splitop>Einsum" in _trained_by(graph)
+    assert not _trained_by(graph) & PRODUCTS
+
+
+def test_results_that_the_function_returns() -> None:
+    """Those of products, and what is computed from them, before the step and after it."""
+
+    def step(model: Model, minimize: Any) -> Any:
+        h = model.projected()
+        top = tf.matmul(model.attention(h), model.weights[1])
+        before = tf.reduce_sum(h)
+        minimize(tf.tanh(top))
+        return h, top, before, tf.reduce_max(top)
+
+    assert not _trained_by(_check(step)) & PRODUCTS
+
+
+def test_other_gradients_after_the_step() -> None:
+    """Through the ops that stand for the products, and once more through that gradient."""
+
+    def step(model: Model, minimize: Any) -> Any:
+        h = model.projected()
+        iv = tf.tanh(tf.matmul(model.attention(h), model.weights[1]))
+        kernel = tf.identity(model.weights[1])
+        other = tf.reduce_sum(tf.matmul(model.attention(h), kernel) * iv)
+        minimize(iv)
+        once = tf.gradients(other, [h, kernel, model.x])
+        return once, tf.gradients(once[0], model.x)
+
+    _check(step)
+
+
+def test_a_tape_around_the_step() -> None:
+    def step(model: Model, minimize: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(model.x)
+            iv = model.iv()
+        minimize(iv)
+        return tape.gradient(iv, model.x)
+
+    _check(step)
+
+
+def test_a_step_that_waits_for_the_forward_pass() -> None:
+    """The new op does not, or the product would wait for itself."""
+
+    def step(model: Model, minimize: Any) -> Any:
+        iv = model.iv()
+        with tf.control_dependencies([iv.op]):
+            minimize(iv)
+
+    assert not _trained_by(_check(step)) & {"Einsum", "BatchMatMulV2"}
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_operations_that_wait(waits: bool) -> None:
+    """A product that waits for another operation, or that another one waits for, stays."""
+
+    def step(model: Model, minimize: Any) -> Any:
+        first, kernel = tf.reduce_sum(model.x), tf.identity(model.weights[0])
+        with tf.control_dependencies([first.op] if waits else []):
+            h = tf.matmul(model.x, kernel)
+        with tf.control_dependencies([] if waits else [h.op]):
+            last = tf.identity(first)
+        minimize(tf.tanh(tf.matmul(model.attention(h), model.weights[1])))
+        return last
+
+    assert "BatchMatMulV2" in _trained_by(_check(step))
+
+
+def test_a_condition_and_a_loop_that_take_a_product() -> None:
+    def step(model: Model, minimize: Any) -> Any:
+        h = model.projected()
+        h = tf.cond(tf.reduce_sum(model.x) > 0, lambda: h * 2.0, lambda: h * 3.0)
+        h = tf.matmul(h, tf.ones([WIDTH, WIDTH], h.dtype))
+        _, h = tf.while_loop(lambda i, _: i < 3, lambda i, r: (i + 1, tf.sin(r) + h), (0, h))
+        iv = tf.tanh(tf.matmul(h, model.weights[1]))
+        minimize(iv)
+        return tf.gradients(iv, model.x)
+
+    _check(step)
+
+
+def test_two_steps_in_a_function() -> None:
+    def step(model: Model, minimize: Any) -> Any:
+        minimize(model.iv())
+        minimize(model.iv())
+
+    _check(step)
+
+
+def test_nothing_changes_without_a_fused_op() -> None:
+    model = Model()
+    run = splitop.function(lambda: tf.gradients(model.iv(), model.x), autograph=False)
+    assert not of_type(run.get_concrete_function().graph, "Splitop>")
+
+
+def test_xla_makes_its_own() -> None:
+    model = Model()
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(model.weights)
+
+    @splitop.function(autograph=False, jit_compile=True)
+    def run() -> None:
+        splitop.minimize(optimizer, model.iv(), model.weights, model.seed)
+
+    assert not of_type(run.get_concrete_function().graph, "Splitop>Einsum")
+
+
+def test_autograph() -> None:
+    """It converts the function inside of the one that is traced."""
+
+    @splitop.function
+    def run(x: Any) -> Any:
+        if tf.reduce_sum(x) > 0:
+            x = -x
+        return x
+
+    assert run(tf.constant(2.0)).numpy() == -2.0
+
+
+class _Trainer:
+    def __init__(self) -> None:
+        self.model = Model()
+        self.optimizer = keras.optimizers.SGD(0.1)
+        self.optimizer.build(self.model.weights)
+
+    @splitop.function
+    def step(self) -> None:
+        iv = self.model.iv()
+        splitop.minimize(self.optimizer, iv, self.model.weights, self.model.seed)
+
+
+def test_a_method() -> None:
+    trainer = _Trainer()
+    trainer.step()
+    assert of_type(trainer.step.get_concrete_function().graph, "Splitop>Einsum")
+
+
+def test_a_split_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that Keras trains makes its own products, and ends where the reference does."""
+    weights, made = [], []
+
+    def emit_product(*args: Any) -> Any:
+        made.append(args)
+        return own_product.emit_product(*args)
+
+    monkeypatch.setattr(replaced_products, "emit_product", emit_product)
+    for backend in ("fused", "reference"):
+        keras.utils.set_random_seed(0)
+        x = keras.Input((TIME, WIDTH))
+        heads = keras.layers.MultiHeadAttention(2, 3)(x, x)
+        second = keras.Model(x, keras.layers.Dense(WIDTH, "tanh")(heads))
+        y = keras.Input((TIME, WIDTH))
+        first = keras.Model(y, keras.layers.Dense(1)(keras.layers.Flatten()(y)))
+        model = splitop.keras.SplitModel(second, first)
+        optimizers = [keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1)]
+        model.compile(*optimizers, loss="mse", backend=backend, jit_compile=False)
+        data = np.random.default_rng(0).normal(size=(8, TIME, WIDTH)).astype("float32")
+        model.fit(data, data[:, 0, :1], batch_size=4, shuffle=False, verbose=0)
+        weights.append(model.get_weights())
+        assert bool(made) == (backend == "fused")
+        made.clear()
+    for fused, reference in zip(*weights, strict=True):
+        np.testing.assert_allclose(fused, reference, rtol=1e-4, atol=1e-6)
