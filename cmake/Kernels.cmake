@@ -18,6 +18,7 @@ set(SPLITOP_KERNEL_SOURCES
   csrc/kernels/cpu/dense_chain.cpp
   csrc/kernels/cpu/dense_chain_tables.cpp
   csrc/kernels/cpu/dense_sweep.cpp
+  csrc/kernels/cpu/layer_norm.cpp
   csrc/kernels/cpu/multi_tensor_update.cpp
   csrc/kernels/cpu/squared_norms.cpp
   csrc/kernels/cpu/table_lookup.cpp

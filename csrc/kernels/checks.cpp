@@ -187,4 +187,22 @@ bool valid(const splitop_batched_product* product) {
          (product->depth == 0 || (product->a != nullptr && product->b != nullptr));
 }
 
+bool valid(const splitop_layer_norm* norm) {
+  if (norm == nullptr || !valid_float(norm->dtype) || norm->rows < 0 || norm->width < 1 ||
+      norm->gamma == nullptr || norm->beta == nullptr) {
+    return false;
+  }
+  return norm->rows == 0 || (norm->x != nullptr && norm->y != nullptr);
+}
+
+bool valid(const splitop_layer_norm_gradient* gradient) {
+  if (gradient == nullptr || !valid_float(gradient->dtype) || gradient->rows < 0 ||
+      gradient->width < 1 || gradient->gamma == nullptr || gradient->dgamma == nullptr ||
+      gradient->dbeta == nullptr) {
+    return false;
+  }
+  return gradient->rows == 0 ||
+         (gradient->dy != nullptr && gradient->x != nullptr && gradient->dx != nullptr);
+}
+
 }  // namespace splitop

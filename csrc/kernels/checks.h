@@ -5,6 +5,7 @@
 #include "splitop/batched_product.h"
 #include "splitop/dense_chain.h"
 #include "splitop/dense_sweep.h"
+#include "splitop/layer_norm.h"
 #include "splitop/multi_tensor_update.h"
 #include "splitop/table_lookup.h"
 #include "splitop/table_update.h"
@@ -26,6 +27,8 @@ bool valid(const splitop_multi_table_update* update);
 bool valid(const splitop_table_lookup* lookup);
 
 bool valid(const splitop_batched_product* product);
+bool valid(const splitop_layer_norm* norm);
+bool valid(const splitop_layer_norm_gradient* gradient);
 
 // The chain whose gradients are swept. It has no slots, and is never updated.
 splitop_dense_chain swept_chain(const splitop_dense_sweep& sweep);

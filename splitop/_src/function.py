@@ -15,7 +15,7 @@ from tensorflow.python.eager.polymorphic_function.polymorphic_function import (
 from tensorflow.python.framework.ops import EagerTensor
 from tensorflow.python.util import tf_decorator
 
-from splitop._src.replaced_products import with_own_products
+from splitop._src.replaced import with_own_ops
 
 _Call = Callable[[list[Any]], Any]
 
@@ -48,18 +48,18 @@ def function(python_function: Callable[..., Any] | None = None, **options: Any) 
     """
     if python_function is None:
         return functools.partial(function, **options)
-    made = tf.function(_with_own_products(python_function), **options)
+    made = tf.function(_finished(python_function), **options)
     made.__class__ = Function  # tf.function itself says what its options mean.
     made._short_calls = {}  # Of a function that is wrapped, what it has would be taken over.
     return made
 
 
-def _with_own_products(python_function: Callable[..., Any]) -> Callable[..., Any]:
+def _finished(python_function: Callable[..., Any]) -> Callable[..., Any]:
     def traced(*args: Any, **kwargs: Any) -> Any:
         # AutoGraph puts what it has made of the function in its place.
         return finish(traced.__wrapped__(*args, **kwargs))  # type: ignore[attr-defined]
 
-    finish = tf.autograph.experimental.do_not_convert(with_own_products)
+    finish = tf.autograph.experimental.do_not_convert(with_own_ops)
     return tf_decorator.make_decorator(python_function, traced)
 
 

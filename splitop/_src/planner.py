@@ -221,7 +221,8 @@ def make_plan(
     path = backends.resolve(backend)
     adapter = adapter_for(optimizer)
     if reference is None:
-        reference = build_reference(call, extra=keep, check_numerics=check_numerics)
+        plain = _rule_or_cause(adapter, path, call.graph, ())[0] is None
+        reference = build_reference(call, extra=keep, check_numerics=check_numerics, plain=plain)
     kept = [gradient for gradient in reference.extra if gradient is not None]
     gradients = GradientGraph(reference.ops, reference.gradients, kept)
     rule, cause = _rule_or_cause(adapter, path, call.graph, reference.ops)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from splitop._src.errors import CutError, VariableListError
 from splitop._src.graph import reach
 from splitop._src.graph.devices import on_host_of
 from splitop._src.names import tensor_name
+from splitop._src.own_norm import own_norm_gradients
 from splitop._src.run_time_checks import CheckedSeeds, check_seeds
 from splitop._src.validate import Call
 
@@ -34,7 +36,7 @@ class Reference:
 
 
 def build_reference(
-    call: Call, *, extra: Sequence[Any] = (), check_numerics: bool = False
+    call: Call, *, extra: Sequence[Any] = (), check_numerics: bool = False, plain: bool = True
 ) -> Reference:
     """Adds `tf.gradients(ivs, variables, seeds)` to the current graph.
 
@@ -42,6 +44,7 @@ def build_reference(
         call: The checked arguments.
         extra: Further tensors whose gradients are wanted from the same graph.
         check_numerics: Whether NaN or Inf in a seed is an error at run time.
+        plain: Whether all gradients are TensorFlow's: else see `own_norm_gradients`.
 
     Raises:
         CutError: An op on the way has no gradient.
@@ -51,10 +54,16 @@ def build_reference(
     try:
         with on_host_of(variables):
             checked = check_seeds(call.ivs, call.seeds, check_numerics)
-            before = len(call.graph.get_operations())
             seeds = [seed.checked for seed in checked.seeds]
             xs = [*variables, *extra]
-            gradients = tf.gradients(list(call.ivs), xs, seeds, name="splitop/reference")
+            instead = (
+                contextlib.nullcontext(list(call.ivs))
+                if plain
+                else own_norm_gradients(call.graph, call.ivs, xs)
+            )
+            with instead as ivs:
+                before = len(call.graph.get_operations())
+                gradients = tf.gradients(ivs, xs, seeds, name="splitop/reference")
     except LookupError as error:
         raise CutError(
             f"no gradient flows back from {call.iv_label}: TensorFlow has none for an operation "

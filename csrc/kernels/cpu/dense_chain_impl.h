@@ -19,6 +19,7 @@
 #include "kernels/cpu/dense_forward.h"
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/gram.h"
+#include "kernels/cpu/norm_rows.h"
 #include "kernels/cpu/product_block.h"
 #include "kernels/cpu/rowwise_update.h"
 #include "kernels/cpu/short_floats.h"
@@ -460,7 +461,8 @@ constexpr DenseChainKernels<E> kKernels = {
     sum_squares<E>,      update_variable<T>,
     update_rows<T>,      looked_up_rows<T>,
     all_rows<T>,         product_block<T>,
-    kProductRows,        kProductScratch<T>};
+    kProductRows,        kProductScratch<T>,
+    norm_rows<T>,        norm_gradient_rows<T>};
 
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
 static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);

@@ -105,6 +105,26 @@ struct ProductJob {
   int64_t c_row;
 };
 
+// A layer normalization of rows of `width` elements, row-major.
+template <typename T>
+struct NormJob {
+  int64_t width;
+  T epsilon;
+  const T* x;
+  const T *gamma, *beta;  // [width]
+  T* y;
+};
+
+// Its gradient.
+template <typename T>
+struct NormGradientJob {
+  int64_t width;
+  T epsilon;
+  const T *dy, *x;
+  const T* gamma;  // [width]
+  T* dx;
+};
+
 template <typename E>
 struct DenseChainKernels {
   using T = Accumulator<E>;
@@ -175,6 +195,13 @@ struct DenseChainKernels {
   void (*product_block)(const ProductJob<T>& job, T* scratch);
   int64_t product_rows;
   int64_t product_scratch;
+
+  // Normalizes rows [begin, end).
+  void (*norm_rows)(const NormJob<T>& job, int64_t begin, int64_t end);
+
+  // Rows [begin, end) of dL/dx, and the sums over them for gamma and beta: [width].
+  void (*norm_gradient_rows)(const NormGradientJob<T>& job, int64_t begin, int64_t end, T* dgamma,
+                             T* dbeta);
 };
 
 // One table an instruction set and a type; NULL where it was not compiled.

@@ -71,10 +71,15 @@ def output_of(kind: str, *operands: Expression) -> Op:
 
 def find(expression: Op, tensor: Any) -> Found | None:
     """How `tensor` is `expression`; None if it is not, or if anything may be broadcast in it."""
-    for found in _matches(expression, tensor, Found({})):
+    for found in matches(expression, tensor):
         if all(same_shape(other, tensor) for other in (*found.tensors, *found.inputs.values())):
             return found
     return None
+
+
+def matches(expression: Op, tensor: Any) -> Iterator[Found]:
+    """Every way in which `tensor` is `expression`, whatever is broadcast in it."""
+    return _matches(expression, tensor, Found({}))
 
 
 def same_shape(a: Any, b: Any) -> bool:

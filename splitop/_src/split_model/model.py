@@ -12,7 +12,7 @@ import tensorflow as tf
 from splitop._src import workers
 from splitop._src.errors import SplitError
 from splitop._src.names import describe
-from splitop._src.replaced_products import with_own_products
+from splitop._src.replaced import with_own_ops
 from splitop._src.replicas import replicas
 from splitop._src.split_model import cut as cutting
 from splitop._src.split_model import on_replicas, step, stored_seeds
@@ -205,7 +205,7 @@ class SplitModel(keras.Model):
         # With run_eagerly there is no graph yet.
         logs = self._eager_step(data) if tf.executing_eagerly() else self._graph_step(data)
         if type(self).train_step is SplitModel.train_step and replicas() is None:
-            logs = with_own_products(logs)  # Nothing comes after it.
+            logs = with_own_ops(logs)  # Nothing comes after it.
         return on_replicas.logs_for_keras(logs)
 
     def test_step(self, data: Any) -> dict[str, Any]:

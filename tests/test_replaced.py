@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import splitop
-from splitop._src import own_product, replaced_products
+from splitop._src import own_product, replaced
 from tests.planner.walks import all_before, of_type
 
 BATCH, TIME, WIDTH = 3, 5, 4
@@ -225,7 +225,7 @@ def test_a_split_model(monkeypatch: pytest.MonkeyPatch) -> None:
         made.append(args)
         return own_product.emit_product(*args)
 
-    monkeypatch.setattr(replaced_products, "emit_product", emit_product)
+    monkeypatch.setattr(replaced, "emit_product", emit_product)
     for backend in ("fused", "reference"):
         keras.utils.set_random_seed(0)
         x = keras.Input((TIME, WIDTH))

@@ -1,4 +1,4 @@
-"""Products of splitop's own in the place of TensorFlow's, in a function that trains.
+"""Products and norms of splitop's own in the place of TensorFlow's, in a function that trains.
 
 This is the last that happens to its graph: whoever asks for a gradient after it, by the result of a
 product, would get none.
@@ -11,16 +11,18 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.graph import reach
-from splitop._src.graph.copy import calls_functions
-from splitop._src.own_product import emit_product, own_product
+from splitop._src.graph.layer_norms import match_layer_norm
+from splitop._src.graph.rewire import give_instead, takes_elsewhere
+from splitop._src.own_norm import emit_norm
+from splitop._src.own_product import OwnProduct, emit_product, own_product
 from splitop._src.xla import in_xla
 
 
-def with_own_products(returned: Any) -> Any:
-    """Gives all that uses the result of a product that of an op of splitop's own.
+def with_own_ops(returned: Any) -> Any:
+    """Gives all that uses the result of a product or a norm that of an op of splitop's own.
 
     TensorFlow prunes the operations that nothing uses any more. Nothing happens where no fused op
-    trains, or where XLA, which makes products as fast, compiles the function.
+    trains, or where XLA, which makes them as fast, compiles the function.
 
     Args:
         returned: What the Python function returns that has made the current graph.
@@ -36,11 +38,8 @@ def with_own_products(returned: Any) -> Any:
         return returned
     results = [each for each in tf.nest.flatten(returned) if tf.is_tensor(each)]
     running = _running(operations, [each for each in results if hasattr(each, "op")])
-    new = {
-        op.outputs[0].ref(): _replace(op)
-        for op in operations
-        if op in running and _can_be_replaced(op)
-    }
+    made = {op: _replaced(op) for op in operations if op in running}
+    new = {op.outputs[0].ref(): result for op, result in made.items() if result is not None}
     if not any(each.ref() in new for each in results if isinstance(each, tf.Tensor)):
         return returned
     return tf.nest.map_structure(
@@ -61,26 +60,27 @@ def _running(operations: list[Any], results: list[Any]) -> set[Any]:
     return found
 
 
-def _can_be_replaced(op: Any) -> bool:
-    if own_product(op) is None or not reach.is_plain(op) or op._control_outputs:
-        return False
-    # A function has the tensors it takes listed elsewhere, too.
-    return not any(calls_functions(user) for user in op.outputs[0].consumers())
+def _replaced(op: Any) -> Any | None:
+    """The result of an op that stands for an operation's from now on, or None."""
+    if not op.outputs or op._control_outputs or takes_elsewhere(op.outputs[0]):
+        return None
+    norm, product = match_layer_norm(op), own_product(op)
+    if norm is not None:
+        new = emit_norm(norm)
+    elif product is not None and reach.is_plain(op):
+        new = _emit_product(product, op)
+    else:
+        return None
+    give_instead(op.outputs[0], new)
+    return new
 
 
-def _replace(op: Any) -> Any:
-    product, old, graph = own_product(op), op.outputs[0], op.graph
-    assert product is not None
-    users = old.consumers()
+def _emit_product(product: OwnProduct, op: Any) -> Any:
     with (
-        graph.control_dependencies(None),
-        graph.colocate_with(None, ignore_existing=True),
-        graph.device(op.device),
+        op.graph.control_dependencies(None),
+        op.graph.colocate_with(None, ignore_existing=True),
+        op.graph.device(op.device),
     ):
         new = emit_product(product, op.inputs, op.name)
-    new.set_shape(old.shape)
-    for user in users:
-        for index, tensor in enumerate(user.inputs):
-            if tensor is old:
-                user._update_input(index, new)
+    new.set_shape(op.outputs[0].shape)
     return new
