@@ -20,6 +20,7 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
 
 REGISTER_OP("Splitop>LayerNorm")
     .Input("x: T")
@@ -29,7 +30,12 @@ REGISTER_OP("Splitop>LayerNorm")
     .Output("y: T")
     .Attr("T: {float, double}")
     .SetShapeFn([](InferenceContext* context) {
-      context->set_output(0, context->input(0));
+      ShapeHandle x, gamma, beta, epsilon;
+      TF_RETURN_IF_ERROR(context->WithRankAtLeast(context->input(0), 1, &x));
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(1), 1, &gamma));
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(2), 1, &beta));
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(3), 0, &epsilon));
+      context->set_output(0, x);
       return absl::OkStatus();
     })
     .Doc(R"doc(
@@ -53,9 +59,14 @@ REGISTER_OP("Splitop>LayerNormGrad")
     .Output("dbeta: T")
     .Attr("T: {float, double}")
     .SetShapeFn([](InferenceContext* context) {
-      context->set_output(0, context->input(1));
-      context->set_output(1, context->input(2));
-      context->set_output(2, context->input(2));
+      ShapeHandle x, gamma, epsilon;
+      TF_RETURN_IF_ERROR(context->WithRankAtLeast(context->input(1), 1, &x));
+      TF_RETURN_IF_ERROR(context->Merge(context->input(0), x, &x));
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(2), 1, &gamma));
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(3), 0, &epsilon));
+      context->set_output(0, x);
+      context->set_output(1, gamma);
+      context->set_output(2, gamma);
       return absl::OkStatus();
     })
     .Doc(R"doc(

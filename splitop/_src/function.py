@@ -15,7 +15,7 @@ from tensorflow.python.eager.polymorphic_function.polymorphic_function import (
 from tensorflow.python.framework.ops import EagerTensor
 from tensorflow.python.util import tf_decorator
 
-from splitop._src.replaced import with_own_ops
+from splitop._src.replaced import is_untouched, with_own_ops
 
 _Call = Callable[[list[Any]], Any]
 
@@ -36,8 +36,9 @@ def function(python_function: Callable[..., Any] | None = None, **options: Any) 
     tf.function's own: with NumPy arrays or keywords; inside of another function, a GradientTape, a
     tf.distribute strategy or a tf.device block.
 
-    On CPUs, a function that trains with fused ops makes some products by ops of its own, which
-    round otherwise: those of attention, and of layers on more than two dimensions.
+    On CPUs, a function that trains with fused ops has ops of its own, which round otherwise, for
+    layer normalization, the products of attention, and those by weights to which no bias is added
+    at once.
 
     Args:
         python_function: What to trace; None: gives a decorator.
@@ -51,13 +52,16 @@ def function(python_function: Callable[..., Any] | None = None, **options: Any) 
     made = tf.function(_finished(python_function), **options)
     made.__class__ = Function  # tf.function itself says what its options mean.
     made._short_calls = {}  # Of a function that is wrapped, what it has would be taken over.
+    made._given_function = python_function
     return made
 
 
 def _finished(python_function: Callable[..., Any]) -> Callable[..., Any]:
     def traced(*args: Any, **kwargs: Any) -> Any:
+        untouched = is_untouched()
         # AutoGraph puts what it has made of the function in its place.
-        return finish(traced.__wrapped__(*args, **kwargs))  # type: ignore[attr-defined]
+        returned = traced.__wrapped__(*args, **kwargs)  # type: ignore[attr-defined]
+        return finish(returned) if untouched else returned
 
     finish = tf.autograph.experimental.do_not_convert(with_own_ops)
     return tf_decorator.make_decorator(python_function, traced)
@@ -68,8 +72,15 @@ class Function(TensorFlowFunction):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As TensorFlow makes one for each object of a class with methods."""
-        super().__init__(*args, **kwargs)
+        given, *others = args
+        super().__init__(_finished(given), *others, **kwargs)
+        self._given_function = given
         self._short_calls: dict[Hashable, _Call | None] = {}
+
+    @property
+    def python_function(self) -> Callable[..., Any]:
+        """What was given; to call it traces nothing of its own."""
+        return self._given_function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Does what a tf.function does."""

@@ -9,16 +9,15 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src import library
-from splitop._src.graph.devices import is_on_cpu
+from splitop._src.graph.devices import XLA_SCOPE, is_on_cpu
 from splitop._src.graph.products import BATCHED, Labels, Product, read_product
 
 _PRODUCTS = BATCHED | {"MatMul"}
-_XLA_SCOPE = "_XlaCompile"  # of operations that XLA compiles together
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OwnProduct:
-    """A product of matrices for each member of a batch, as attention has them; or rows by a matrix.
+    """A product of matrices for each member of a batch, as attention has them, or of one matrix.
 
     Attributes:
         factors: Positions of the operation's inputs, in the op's order.
@@ -31,7 +30,7 @@ class OwnProduct:
 
 def own_product(op: Any) -> OwnProduct | None:
     """The product that an operation on a CPU makes, or None if the op does not make it."""
-    if op.type not in _PRODUCTS or not is_on_cpu(op) or _XLA_SCOPE in op.node_def.attr:
+    if op.type not in _PRODUCTS or not is_on_cpu(op) or XLA_SCOPE in op.node_def.attr:
         return None
     if op.type == "MatMul" and any(_adds_bias(user) for user in op.outputs[0].consumers()):
         return None  # TensorFlow adds the bias, and activates, while it has the result at hand.

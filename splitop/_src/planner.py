@@ -221,8 +221,10 @@ def make_plan(
     path = backends.resolve(backend)
     adapter = adapter_for(optimizer)
     if reference is None:
-        plain = _rule_or_cause(adapter, path, call.graph, ())[0] is None
-        reference = build_reference(call, extra=keep, check_numerics=check_numerics, plain=plain)
+        fuses = _rule_or_cause(adapter, path, call.graph, ())[0] is not None
+        reference = build_reference(
+            call, extra=keep, check_numerics=check_numerics, own_norms=fuses
+        )
     kept = [gradient for gradient in reference.extra if gradient is not None]
     gradients = GradientGraph(reference.ops, reference.gradients, kept)
     rule, cause = _rule_or_cause(adapter, path, call.graph, reference.ops)

@@ -36,7 +36,7 @@ class Reference:
 
 
 def build_reference(
-    call: Call, *, extra: Sequence[Any] = (), check_numerics: bool = False, plain: bool = True
+    call: Call, *, extra: Sequence[Any] = (), check_numerics: bool = False, own_norms: bool = False
 ) -> Reference:
     """Adds `tf.gradients(ivs, variables, seeds)` to the current graph.
 
@@ -44,7 +44,7 @@ def build_reference(
         call: The checked arguments.
         extra: Further tensors whose gradients are wanted from the same graph.
         check_numerics: Whether NaN or Inf in a seed is an error at run time.
-        plain: Whether all gradients are TensorFlow's: else see `own_norm_gradients`.
+        own_norms: Whether those of layer normalizations may be splitop's: `own_norm_gradients`.
 
     Raises:
         CutError: An op on the way has no gradient.
@@ -57,9 +57,9 @@ def build_reference(
             seeds = [seed.checked for seed in checked.seeds]
             xs = [*variables, *extra]
             instead = (
-                contextlib.nullcontext(list(call.ivs))
-                if plain
-                else own_norm_gradients(call.graph, call.ivs, xs)
+                own_norm_gradients(call.graph, call.ivs, xs)
+                if own_norms
+                else contextlib.nullcontext(list(call.ivs))
             )
             with instead as ivs:
                 before = len(call.graph.get_operations())

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from splitop._src.graph import reach
 from splitop._src.graph.layer_norms import match_layer_norm
-from splitop._src.graph.rewire import give_instead, takes_elsewhere
+from splitop._src.graph.rewire import beside, give_instead, is_taken_by_functions
 from splitop._src.own_norm import emit_norm
 from splitop._src.own_product import OwnProduct, emit_product, own_product
 from splitop._src.xla import in_xla
@@ -47,6 +47,14 @@ def with_own_ops(returned: Any) -> Any:
     )
 
 
+def is_untouched() -> bool:
+    """Whether the current graph has nothing but the inputs of a function."""
+    graph = tf.compat.v1.get_default_graph()
+    return graph.building_function and all(
+        op.type == "Placeholder" for op in graph.get_operations()
+    )
+
+
 def _running(operations: list[Any], results: list[Any]) -> set[Any]:
     """The operations that a tf.function runs: those with effects, and all that is needed."""
     found: set[Any] = set()
@@ -62,7 +70,7 @@ def _running(operations: list[Any], results: list[Any]) -> set[Any]:
 
 def _replaced(op: Any) -> Any | None:
     """The result of an op that stands for an operation's from now on, or None."""
-    if not op.outputs or op._control_outputs or takes_elsewhere(op.outputs[0]):
+    if not op.outputs or op._control_outputs or is_taken_by_functions(op.outputs[0]):
         return None
     norm, product = match_layer_norm(op), own_product(op)
     if norm is not None:
@@ -76,11 +84,7 @@ def _replaced(op: Any) -> Any | None:
 
 
 def _emit_product(product: OwnProduct, op: Any) -> Any:
-    with (
-        op.graph.control_dependencies(None),
-        op.graph.colocate_with(None, ignore_existing=True),
-        op.graph.device(op.device),
-    ):
+    with beside(op):
         new = emit_product(product, op.inputs, op.name)
     new.set_shape(op.outputs[0].shape)
     return new

@@ -90,6 +90,27 @@ def test_gradient() -> None:
         np.testing.assert_allclose(own, tensorflows, rtol=1e-10, atol=1e-12)
 
 
+def test_gradient_of_the_gradient() -> None:
+    x, dy, gamma, beta = (tf.constant(each) for each in _tensors((4, 9), "float64"))
+
+    def by_tensorflow(x: Any, gamma: Any, beta: Any) -> Any:
+        mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+        return (x - mean) * tf.math.rsqrt(variance + EPSILON) * gamma + beta
+
+    received = []
+    for call in (norm, by_tensorflow):
+        with tf.GradientTape() as outer:
+            outer.watch([x, gamma, dy])
+            with tf.GradientTape() as inner:
+                inner.watch([x, gamma])
+                y = tf.sin(call(x, gamma, beta))
+            first = inner.gradient(y, [x, gamma], dy)
+            total = sum(tf.reduce_sum(tf.sin(each)) for each in first)
+        received.append(outer.gradient(total, [x, gamma, dy]))
+    for own, tensorflows in zip(*received, strict=True):
+        np.testing.assert_allclose(own, tensorflows, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_same_bits(threads: int) -> None:
     """In a function, whatever else runs; the rows are summed up in blocks."""
@@ -119,6 +140,12 @@ def gradients_in_graph(dy: Any, x: Any, gamma: Any) -> Any:
 def test_shapes_that_do_not_fit(x: Any, gamma: Any, beta: Any, epsilon: Any) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"LayerNorm.*a scalar\. Received: "):
         norm(tf.zeros(x), tf.zeros(gamma), tf.zeros(beta), epsilon)
+
+
+def test_ranks_that_do_not_fit_in_a_graph() -> None:
+    """XLA, say, has no other check."""
+    with tf.Graph().as_default(), pytest.raises(ValueError, match="at least rank 1 but is rank 0"):
+        norm(tf.constant(1.0), tf.zeros(1), tf.zeros(1))
 
 
 def test_a_gradient_of_another_shape() -> None:

@@ -451,6 +451,7 @@ BOTH = ("graph", "function")
 _LOOP = "used inside a loop"
 NORM = "the fused op takes the kernels and biases of dense layers"
 NO_BIAS = "not the bias of a fused dense layer"
+OF_LAYER_NORM = "dense layer"  # its gradient is that of an op in a tf.function only
 _BATCHED = "batched product"
 TIME = (None, 3, FEATURES)
 STATIC = (BATCH, 3, FEATURES)
@@ -479,7 +480,7 @@ _ENCODER = (
     ("embed_k",),
 )
 _NORMS = {
-    f"{block}_norm_{number}/{part}": NO_BIAS
+    f"{block}_norm_{number}/{part}": OF_LAYER_NORM
     for block in "ab"
     for number in (1, 2)
     for part in ("gamma", "beta")

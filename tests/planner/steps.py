@@ -39,6 +39,12 @@ class Steps:
     fused_ops: collections.Counter[str]
     states: Sequence[State] = ()
 
+    @property
+    def writing_ops(self) -> dict[str, int]:
+        """Those of `fused_ops` that work on variables: the others only compute."""
+        computing = ("Einsum", "LayerNorm", "LayerNormGrad")
+        return {kind: count for kind, count in self.fused_ops.items() if kind not in computing}
+
 
 def run_steps(
     flavour: str,

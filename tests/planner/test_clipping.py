@@ -110,7 +110,7 @@ def test_clipping_changes_the_training(clip: str) -> None:
 def test_nothing_is_added_where_nothing_is_asked_for(flavour: str) -> None:
     make = {"keras": KERAS["momentum"], "tf1": lambda: tf1.train.AdamOptimizer(0.01)}[flavour]
     steps = run_steps(flavour, _mixed, make, _batches(1), backend="auto")
-    assert steps.fused_ops == {
+    assert steps.writing_ops == {
         "DenseChain": len(steps.plan.chains),
         "MultiTensorUpdate": 1,
         "TableUpdate": 1,

@@ -167,6 +167,55 @@ def test_other_gradients_before_and_after(function: Any) -> None:
     _check(step, function)
 
 
+def _trains(model: Model, x: Any, optimizer: Any) -> Any:
+    iv = model.top(model.norm(model.low(x)))
+    splitop.minimize(optimizer, iv, model.variables, model.seed, backend="fused")
+    return iv
+
+
+@pytest.mark.parametrize("function", [tf.function, splitop.function])
+def test_tapes_around_the_function(function: Any) -> None:
+    """Of the first and the second order, and forward mode, as with the layers alone."""
+    model, optimizer = Model(), keras.optimizers.SGD(0.0)
+    optimizer.build(model.variables)
+    run = function(lambda x: _trains(model, x, optimizer), autograph=False)
+    received = []
+    for call in (run, lambda x: model.top(model.norm(model.low(x)))):
+        with tf.GradientTape() as outer:
+            outer.watch(model.x)
+            with tf.GradientTape() as inner:
+                inner.watch(model.x)
+                total = tf.reduce_sum(call(model.x) ** 3)
+            first = inner.gradient(total, model.x)
+            second = tf.reduce_sum(tf.sin(first))
+        with tf.autodiff.ForwardAccumulator(model.x, tf.sin(model.x)) as forward:
+            iv = call(model.x)
+        received.append([first, outer.gradient(second, model.x), forward.jvp(iv)])
+    for fused, expected in zip(*received, strict=True):
+        np.testing.assert_allclose(fused, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_function_that_is_called_in_the_midst_of_another() -> None:
+    """What it is made of changes nothing of the caller's graph."""
+    model = Model()
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(model.variables)
+
+    @splitop.function(autograph=False)
+    def train(x: Any, h: Any) -> None:
+        iv = model.top(h)
+        splitop.minimize(optimizer, iv, model.top.trainable_variables, model.seed)
+
+    @tf.function(autograph=False)
+    def run(x: Any) -> Any:
+        h = model.norm(model.low(x))
+        total = tf.reduce_sum(model.top(h) ** 2)
+        train.python_function(x, h)
+        return tf.gradients(total, [h, x])
+
+    assert all(np.abs(each).max() > 0 for each in run(model.x))
+
+
 def test_a_gradient_that_ends_inside() -> None:
     """At the result of a norm, or before it: at what the norm replaced, it would end nowhere."""
     model = Model()

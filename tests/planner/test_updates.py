@@ -71,7 +71,7 @@ def check(flavour: str, model: str, make: Callable[[], Any]) -> None:
         for backend in ("fused", "reference")
     )
     assert plain_names(fused.plan.updated).keys() == updated
-    assert fused.fused_ops == {"DenseChain": len(fused.plan.chains), "MultiTensorUpdate": 1}
+    assert fused.writing_ops == {"DenseChain": len(fused.plan.chains), "MultiTensorUpdate": 1}
     assert reference.fused_ops == {}
     assert_same_values(fused, reference)
 

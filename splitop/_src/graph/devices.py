@@ -12,6 +12,8 @@ import tensorflow as tf
 from splitop._src import library, replicas
 from splitop._src.cluster import hosts
 
+XLA_SCOPE = "_XlaCompile"  # of operations that XLA compiles together
+
 
 @dataclasses.dataclass(frozen=True)
 class Place:

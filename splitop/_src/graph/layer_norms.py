@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.graph import reach
-from splitop._src.graph.devices import is_on_cpu
+from splitop._src.graph.devices import XLA_SCOPE, is_on_cpu
 from splitop._src.graph.expressions import Input, matches, output_of
 
 _X = Input("x")
@@ -47,9 +47,12 @@ def match_layer_norm(op: Any) -> LayerNorm | None:
     """The layer normalization whose result an operation on a CPU returns, or None."""
     if op.type != "AddV2" or op.outputs[0].dtype not in (tf.float32, tf.float64):
         return None
+    if XLA_SCOPE in op.node_def.attr:
+        return None
     for found in matches(_NORM, op.outputs[0]):
         x, epsilon = found.inputs["x"], found.inputs["epsilon"]
-        gamma, beta = (_row(found.inputs[key], x) for key in ("gamma", "beta"))
+        shapes = [found.inputs[key] for key in ("gamma", "beta")]
+        gamma, beta = (_row(tensor, x) for tensor in shapes)
         axes = [found.inputs[f"axes of {what}"] for what in ("mean", "variance")]
         if (
             gamma is not None
@@ -59,7 +62,8 @@ def match_layer_norm(op: Any) -> LayerNorm | None:
             and all(each.get_attr("keep_dims") for each in found.ops if each.type == "Mean")
             and all(reach.is_plain(each) and is_on_cpu(each) for each in found.ops)
         ):
-            return LayerNorm(x, gamma, beta, epsilon, op.outputs[0], found.ops)
+            between = [tensor.op for tensor in shapes if tensor.op.type == "Reshape"]
+            return LayerNorm(x, gamma, beta, epsilon, op.outputs[0], found.ops.union(between))
     return None
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from splitop._src import workers
 from splitop._src.errors import SplitError
 from splitop._src.names import describe
-from splitop._src.replaced import with_own_ops
+from splitop._src.replaced import is_untouched, with_own_ops
 from splitop._src.replicas import replicas
 from splitop._src.split_model import cut as cutting
 from splitop._src.split_model import on_replicas, step, stored_seeds
@@ -202,11 +202,15 @@ class SplitModel(keras.Model):
         """One batch: forward pass, both parts' steps, metrics."""
         self._compiled()
         on_replicas.check_graph()
+        is_last = self._train_step_is_all()
         # With run_eagerly there is no graph yet.
         logs = self._eager_step(data) if tf.executing_eagerly() else self._graph_step(data)
-        if type(self).train_step is SplitModel.train_step and replicas() is None:
-            logs = with_own_ops(logs)  # Nothing comes after it.
-        return on_replicas.logs_for_keras(logs)
+        return on_replicas.logs_for_keras(with_own_ops(logs) if is_last else logs)
+
+    def _train_step_is_all(self) -> bool:
+        """Whether Keras calls `train_step` itself, in a function that does nothing else."""
+        replaced = type(self).train_step is not SplitModel.train_step or "train_step" in vars(self)
+        return not replaced and replicas() is None and is_untouched()
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """One batch of `evaluate`."""
