@@ -11,6 +11,7 @@ from benchmarks.second_parts import SecondPart
 
 LOOP = "used inside a loop"
 NO_BIAS = "not the bias of a fused dense layer"
+OF_LAYER_NORM = "dense layer"  # outside XLA its gradient is that of an op
 NORM = "computed by Mul"
 CONV = "computed by Conv2DBackpropFilter"
 SHARED = "used in more than one place"
@@ -61,7 +62,7 @@ _ATTENTION = tuple(
     for part in ("query", "key", "value", "attention_output")
 )
 _NORMS = {
-    f"norm_{block}{which}/{name}": NO_BIAS
+    f"norm_{block}{which}/{name}": OF_LAYER_NORM
     for block in (1, 2)
     for which in "ab"
     for name in ("gamma", "beta")
