@@ -25,6 +25,11 @@ def norm(x: Any, gamma: Any, beta: Any, epsilon: Any = EPSILON) -> Any:
     return library.load().splitop_layer_norm(x=x, gamma=gamma, beta=beta, epsilon=epsilon)
 
 
+def by_tensorflow(x: Any, gamma: Any, beta: Any) -> Any:
+    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+    return (x - mean) * tf.math.rsqrt(variance + EPSILON) * gamma + beta
+
+
 def gradients(dy: Any, x: Any, gamma: Any) -> list[np.ndarray]:
     epsilon = tf.constant(EPSILON, x.dtype)
     raw = library.load().splitop_layer_norm_grad(dy=dy, x=x, gamma=gamma, epsilon=epsilon)
@@ -76,10 +81,6 @@ def test_gradient() -> None:
     """The registered one is the op's, and that of TensorFlow's operations."""
     x, dy, gamma, beta = (tf.constant(each) for each in _tensors((4, 9), "float64"))
 
-    def by_tensorflow(x: Any, gamma: Any, beta: Any) -> Any:
-        mean, variance = tf.nn.moments(x, [-1], keepdims=True)
-        return (x - mean) * tf.math.rsqrt(variance + EPSILON) * gamma + beta
-
     received = []
     for call in (norm, by_tensorflow):
         with tf.GradientTape() as tape:
@@ -92,10 +93,6 @@ def test_gradient() -> None:
 
 def test_gradient_of_the_gradient() -> None:
     x, dy, gamma, beta = (tf.constant(each) for each in _tensors((4, 9), "float64"))
-
-    def by_tensorflow(x: Any, gamma: Any, beta: Any) -> Any:
-        mean, variance = tf.nn.moments(x, [-1], keepdims=True)
-        return (x - mean) * tf.math.rsqrt(variance + EPSILON) * gamma + beta
 
     received = []
     for call in (norm, by_tensorflow):
