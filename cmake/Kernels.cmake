@@ -12,6 +12,7 @@ set(SPLITOP_KERNEL_SOURCES
   csrc/kernels/update_rule.cpp
   csrc/kernels/cpu/batched_product.cpp
   csrc/kernels/cpu/cache.cpp
+  csrc/kernels/cpu/convolution.cpp
   csrc/kernels/cpu/isa.cpp
   csrc/kernels/cuda/plan.cpp
   csrc/kernels/cuda/strategy.cpp
@@ -19,6 +20,7 @@ set(SPLITOP_KERNEL_SOURCES
   csrc/kernels/cpu/dense_chain_tables.cpp
   csrc/kernels/cpu/dense_sweep.cpp
   csrc/kernels/cpu/layer_norm.cpp
+  csrc/kernels/cpu/max_pool.cpp
   csrc/kernels/cpu/multi_tensor_update.cpp
   csrc/kernels/cpu/squared_norms.cpp
   csrc/kernels/cpu/table_lookup.cpp

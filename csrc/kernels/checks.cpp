@@ -80,6 +80,32 @@ bool valid_float(splitop_dtype dtype) {
   return dtype == SPLITOP_FLOAT32 || dtype == SPLITOP_FLOAT64;
 }
 
+bool valid_window(const splitop_window& window) {
+  return window.input >= 0 && window.output >= 0 && window.filter >= 1 && window.stride >= 1 &&
+         window.dilation >= 1;
+}
+
+// Whether it is not dilated, and each of its places has a part of the image.
+bool valid_pool(const splitop_window& window) {
+  if (!valid_window(window) || window.dilation != 1 || window.before < 0) return false;
+  if (window.output == 0) return true;
+  return window.before < window.filter &&
+         (window.output - 1) * window.stride - window.before < window.input;
+}
+
+bool valid_shapes(const splitop_image_shapes& shapes) {
+  return valid_float(shapes.dtype) && shapes.batch >= 0 && shapes.channels >= 1 &&
+         shapes.filters >= 1 && valid_window(shapes.rows) && valid_window(shapes.columns);
+}
+
+bool has_input(const splitop_image_shapes& shapes) {
+  return shapes.batch * shapes.rows.input * shapes.columns.input > 0;
+}
+
+bool has_output(const splitop_image_shapes& shapes) {
+  return shapes.batch * shapes.rows.output * shapes.columns.output > 0;
+}
+
 }  // namespace
 
 bool valid_types(splitop_dtype tensors, splitop_dtype variables) {
@@ -203,6 +229,43 @@ bool valid(const splitop_layer_norm_gradient* gradient) {
   }
   return gradient->rows == 0 ||
          (gradient->dy != nullptr && gradient->x != nullptr && gradient->dx != nullptr);
+}
+
+bool valid(const splitop_convolution* convolution) {
+  if (convolution == nullptr || !valid_shapes(convolution->shapes) ||
+      convolution->filter == nullptr ||
+      splitop_activation_name(convolution->activation) == nullptr) {
+    return false;
+  }
+  if (has_input(convolution->shapes) && convolution->x == nullptr) return false;
+  return !has_output(convolution->shapes) || convolution->y != nullptr;
+}
+
+bool valid(const splitop_filter_gradient* gradient) {
+  if (gradient == nullptr || !valid_shapes(gradient->shapes) || gradient->dfilter == nullptr ||
+      gradient->dbias == nullptr) {
+    return false;
+  }
+  if (has_input(gradient->shapes) && gradient->x == nullptr) return false;
+  return !has_output(gradient->shapes) || gradient->dz != nullptr;
+}
+
+bool valid(const splitop_image_gradient* gradient) {
+  if (gradient == nullptr || !valid_shapes(gradient->shapes) || gradient->filter == nullptr) {
+    return false;
+  }
+  if (has_input(gradient->shapes) && gradient->dx == nullptr) return false;
+  return !has_output(gradient->shapes) || gradient->dz != nullptr;
+}
+
+bool valid(const splitop_max_pool_gradient* gradient) {
+  if (gradient == nullptr || !valid_float(gradient->dtype) || gradient->batch < 0 ||
+      gradient->channels < 1 || !valid_pool(gradient->rows) || !valid_pool(gradient->columns)) {
+    return false;
+  }
+  if (gradient->batch * gradient->rows.input * gradient->columns.input == 0) return true;
+  if (gradient->x == nullptr || gradient->dx == nullptr) return false;
+  return gradient->rows.output * gradient->columns.output == 0 || gradient->dy != nullptr;
 }
 
 }  // namespace splitop

@@ -3,9 +3,11 @@
 #define SPLITOP_KERNELS_CHECKS_H_
 
 #include "splitop/batched_product.h"
+#include "splitop/convolution.h"
 #include "splitop/dense_chain.h"
 #include "splitop/dense_sweep.h"
 #include "splitop/layer_norm.h"
+#include "splitop/max_pool.h"
 #include "splitop/multi_tensor_update.h"
 #include "splitop/table_lookup.h"
 #include "splitop/table_update.h"
@@ -29,6 +31,11 @@ bool valid(const splitop_table_lookup* lookup);
 bool valid(const splitop_batched_product* product);
 bool valid(const splitop_layer_norm* norm);
 bool valid(const splitop_layer_norm_gradient* gradient);
+
+bool valid(const splitop_convolution* convolution);
+bool valid(const splitop_filter_gradient* gradient);
+bool valid(const splitop_image_gradient* gradient);
+bool valid(const splitop_max_pool_gradient* gradient);
 
 // The chain whose gradients are swept. It has no slots, and is never updated.
 splitop_dense_chain swept_chain(const splitop_dense_sweep& sweep);

@@ -222,9 +222,7 @@ def make_plan(
     adapter = adapter_for(optimizer)
     if reference is None:
         fuses = _rule_or_cause(adapter, path, call.graph, ())[0] is not None
-        reference = build_reference(
-            call, extra=keep, check_numerics=check_numerics, own_norms=fuses
-        )
+        reference = build_reference(call, extra=keep, check_numerics=check_numerics, own_ops=fuses)
     kept = [gradient for gradient in reference.extra if gradient is not None]
     gradients = GradientGraph(reference.ops, reference.gradients, kept)
     rule, cause = _rule_or_cause(adapter, path, call.graph, reference.ops)

@@ -13,7 +13,7 @@ from splitop._src.errors import CutError, VariableListError
 from splitop._src.graph import reach
 from splitop._src.graph.devices import on_host_of
 from splitop._src.names import tensor_name
-from splitop._src.own_norm import own_norm_gradients
+from splitop._src.own_gradients import own_gradients
 from splitop._src.run_time_checks import CheckedSeeds, check_seeds
 from splitop._src.validate import Call
 
@@ -36,7 +36,7 @@ class Reference:
 
 
 def build_reference(
-    call: Call, *, extra: Sequence[Any] = (), check_numerics: bool = False, own_norms: bool = False
+    call: Call, *, extra: Sequence[Any] = (), check_numerics: bool = False, own_ops: bool = False
 ) -> Reference:
     """Adds `tf.gradients(ivs, variables, seeds)` to the current graph.
 
@@ -44,7 +44,7 @@ def build_reference(
         call: The checked arguments.
         extra: Further tensors whose gradients are wanted from the same graph.
         check_numerics: Whether NaN or Inf in a seed is an error at run time.
-        own_norms: Whether those of layer normalizations may be splitop's: `own_norm_gradients`.
+        own_ops: Whether ops of splitop's own may make some of them: `own_gradients`.
 
     Raises:
         CutError: An op on the way has no gradient.
@@ -57,8 +57,8 @@ def build_reference(
             seeds = [seed.checked for seed in checked.seeds]
             xs = [*variables, *extra]
             instead = (
-                own_norm_gradients(call.graph, call.ivs, xs)
-                if own_norms
+                own_gradients(call.graph, call.ivs, xs)
+                if own_ops
                 else contextlib.nullcontext(list(call.ivs))
             )
             with instead as ivs:

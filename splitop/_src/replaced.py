@@ -1,7 +1,7 @@
-"""Products and norms of splitop's own in the place of TensorFlow's, in a function that trains.
+"""Operations of splitop's own in the place of TensorFlow's, in a function that trains.
 
 This is the last that happens to its graph: whoever asks for a gradient after it, by the result of a
-product, would get none.
+product, a norm or a convolution, would get none.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.graph import reach
+from splitop._src.graph.convolutions import match_convolution
 from splitop._src.graph.layer_norms import match_layer_norm
 from splitop._src.graph.rewire import beside, give_instead, is_taken_by_functions
+from splitop._src.own_convolution import emit_convolution, is_faster
 from splitop._src.own_norm import emit_norm
 from splitop._src.own_product import OwnProduct, emit_product, own_product
 from splitop._src.xla import in_xla
 
 
 def with_own_ops(returned: Any) -> Any:
-    """Gives all that uses the result of a product or a norm that of an op of splitop's own.
+    """Gives all that uses the result of a product, a norm or a convolution that of an own op.
 
     TensorFlow prunes the operations that nothing uses any more. Nothing happens where no fused op
     trains, or where XLA, which makes them as fast, compiles the function.
@@ -73,8 +75,11 @@ def _replaced(op: Any) -> Any | None:
     if not op.outputs or op._control_outputs or is_taken_by_functions(op.outputs[0]):
         return None
     norm, product = match_layer_norm(op), own_product(op)
+    convolution = match_convolution(op, activated=True)
     if norm is not None:
         new = emit_norm(norm)
+    elif convolution is not None and is_faster(convolution):
+        new = emit_convolution(convolution)
     elif product is not None and reach.is_plain(op):
         new = _emit_product(product, op)
     else:

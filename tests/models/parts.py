@@ -11,9 +11,9 @@ from benchmarks.second_parts import SecondPart
 
 LOOP = "used inside a loop"
 NO_BIAS = "not the bias of a fused dense layer"
-OF_LAYER_NORM = "dense layer"  # outside XLA its gradient is that of an op
+OF_OP = "dense layer"  # outside XLA its gradient is that of an op
 NORM = "computed by Mul"
-CONV = "computed by Conv2DBackpropFilter"
+CONV = "Conv2D"  # outside XLA an op of splitop's, inside TensorFlow's
 SHARED = "used in more than one place"
 
 
@@ -62,14 +62,14 @@ _ATTENTION = tuple(
     for part in ("query", "key", "value", "attention_output")
 )
 _NORMS = {
-    f"norm_{block}{which}/{name}": OF_LAYER_NORM
+    f"norm_{block}{which}/{name}": OF_OP
     for block in (1, 2)
     for which in "ab"
     for name in ("gamma", "beta")
 }
 _CONVOLUTIONS = {
     "conv_1/kernel": CONV,
-    "conv_1/bias": NO_BIAS,
+    "conv_1/bias": OF_OP,
     "conv_2/kernel": CONV,
     "norm/gamma": NORM,
     "norm/beta": NO_BIAS,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
+from tests.isas import isa as isa
 from tests.op import chains
 from tests.op.gpu import on_gpu
 

@@ -509,7 +509,7 @@ MODELS = {
     "conv_stem": Model(
         _conv_stem,
         (("top_k", "low_k"),),
-        {"conv": "computed by Conv2DBackpropFilter; the fused op takes"},
+        {"conv": "; the fused op takes the kernels"},
         shape=(None, 4, 4, 1),
     ),
     "embedding": Model(_embedding, (("top_k",),), tables=("table",), modes=BOTH),

@@ -42,8 +42,10 @@ class Steps:
     @property
     def writing_ops(self) -> dict[str, int]:
         """Those of `fused_ops` that work on variables: the others only compute."""
-        computing = ("Einsum", "LayerNorm", "LayerNormGrad")
-        return {kind: count for kind, count in self.fused_ops.items() if kind not in computing}
+        computing = ("Einsum", "LayerNorm", "Conv2D", "MaxPool")
+        return {
+            kind: count for kind, count in self.fused_ops.items() if not kind.startswith(computing)
+        }
 
 
 def run_steps(

@@ -13,7 +13,7 @@ import tensorflow as tf
 import splitop
 from splitop._src import library
 from splitop._src.graph.layer_norms import match_layer_norm
-from splitop._src.own_norm import own_norm_gradients
+from splitop._src.own_gradients import own_gradients
 from tests.planner.models import Weights
 from tests.planner.steps import FLAVOURS, Steps, assert_same_values, run_steps
 from tests.planner.walks import all_before, of_type
@@ -225,9 +225,9 @@ def test_a_gradient_that_ends_inside() -> None:
         low = model.low(model.x)
         h = model.norm(low)
         iv = model.top(h)
-        with own_norm_gradients(iv.graph, [iv], [h, low]) as ivs:
+        with own_gradients(iv.graph, [iv], [h, low]) as ivs:
             inside = tf.gradients(ivs, [h, low])
-        with own_norm_gradients(iv.graph, [h], [low]) as ivs:
+        with own_gradients(iv.graph, [h], [low]) as ivs:
             assert ivs[0].op.type == "Splitop>LayerNorm"
             before = tf.gradients(ivs, low)
         return [inside, before], [tf.gradients(iv, [h, low]), tf.gradients(h, low)]

@@ -77,7 +77,7 @@ class ChainForward {
 
  private:
   ForwardJob<T> layer_job(const splitop_dense_layer& layer, const WantedActivations& wanted) {
-    ForwardJob<T> job;
+    ForwardJob<T> job = {};
     job.batch = chain_.batch;
     job.inputs = layer.inputs;
     job.outputs = layer.outputs;

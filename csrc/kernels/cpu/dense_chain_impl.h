@@ -17,9 +17,11 @@
 #include "kernels/activation_gradients.h"
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/dense_forward.h"
+#include "kernels/cpu/filter_gradient.h"
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/gram.h"
 #include "kernels/cpu/norm_rows.h"
+#include "kernels/cpu/pooled_image.h"
 #include "kernels/cpu/product_block.h"
 #include "kernels/cpu/rowwise_update.h"
 #include "kernels/cpu/short_floats.h"
@@ -450,19 +452,38 @@ constexpr int64_t kForwardScratch =
 
 template <typename E, typename T = Accumulator<E>>
 constexpr DenseChainKernels<E> kKernels = {
-    kTileCols<T>,        kMaxRowBlock<T>,
-    worker_scratch<T>,   finish_columns<E>,
-    kForwardRows<T>,     kForwardCols,
-    waits_for_kernel<T>, kStreamedCols<T>,
-    kForwardScratch<T>,  forward_block<T>,
-    layer_rows<E>,       input_gradient_rows<E>,
-    weight_squares<E>,   weight_squares_in_double<E>,
-    gram_block<E>,       static_cast<int64_t>(sizeof(GramBuffers)),
-    sum_squares<E>,      update_variable<T>,
-    update_rows<T>,      looked_up_rows<T>,
-    all_rows<T>,         product_block<T>,
-    kProductRows,        kProductScratch<T>,
-    norm_rows<T>,        norm_gradient_rows<T>};
+    kTileCols<T>,
+    kMaxRowBlock<T>,
+    worker_scratch<T>,
+    finish_columns<E>,
+    kForwardRows<T>,
+    kForwardCols,
+    waits_for_kernel<T>,
+    kStreamedCols<T>,
+    kForwardScratch<T>,
+    forward_block<T>,
+    layer_rows<E>,
+    input_gradient_rows<E>,
+    weight_squares<E>,
+    weight_squares_in_double<E>,
+    gram_block<E>,
+    static_cast<int64_t>(sizeof(GramBuffers)),
+    sum_squares<E>,
+    update_variable<T>,
+    update_rows<T>,
+    looked_up_rows<T>,
+    all_rows<T>,
+    product_block<T>,
+    kProductRows,
+    kProductScratch<T>,
+    norm_rows<T>,
+    norm_gradient_rows<T>,
+    filter_block<T>,
+    kTileRows,
+    kFilterRows,
+    kFilterCols,
+    static_cast<int64_t>(sizeof(FilterScratch<T>) / sizeof(T)),
+    pooled_image<T>};
 
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
 static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);

@@ -9,6 +9,7 @@
 
 #include "kernels/element.h"
 #include "splitop/activation.h"
+#include "splitop/convolution.h"
 #include "splitop/table_update.h"
 #include "splitop/update_rule.h"
 
@@ -49,15 +50,24 @@ struct LayerJob {
   const T* hyper;
 };
 
+// The matrix of a convolution's windows (splitop/convolution.h).
+template <typename T>
+struct Windows {
+  const T* image;  // [batch, rows.input, columns.input, channels]
+  int64_t channels;
+  splitop_window rows, columns;
+};
+
 // The forward pass of one layer.
 template <typename T>
 struct ForwardJob {
   int64_t batch;
   int64_t inputs;
   int64_t outputs;
-  const T* x;       // [batch, inputs], row-major
-  const T* kernel;  // [inputs, outputs]
-  const T* bias;    // [outputs]; NULL: none
+  const T* x;                 // [batch, inputs], row-major; unused where there are
+  const Windows<T>* windows;  // in its place; NULL: none
+  const T* kernel;            // [inputs, outputs]
+  const T* bias;              // [outputs]; NULL: none
   splitop_activation activation;
   T alpha;
   T* z;  // [batch, outputs], x W + b as a result; NULL: not wanted
@@ -122,6 +132,32 @@ struct NormGradientJob {
   T epsilon;
   const T *dy, *x;
   const T* gamma;  // [width]
+  T* dx;
+};
+
+// The gradient of a convolution's filter, X^T G.
+template <typename T>
+struct FilterJob {
+  const Windows<T>* windows;  // X
+  int64_t filters;
+  const T* gradient;  // G: [windows, filters], row-major
+  T* sums;            // of a block's windows: [rows of the filter as a matrix, filters]
+  T* bias_sums;       // likewise: [filters]
+};
+
+// Rows and columns of it, and windows.
+struct FilterBlock {
+  int64_t row, col;
+  int64_t rows, cols;
+  int64_t begin, end;
+};
+
+// The gradient of max pooling (splitop/max_pool.h).
+template <typename T>
+struct PoolJob {
+  int64_t channels;
+  splitop_window rows, columns;
+  const T *x, *dy;
   T* dx;
 };
 
@@ -202,6 +238,17 @@ struct DenseChainKernels {
   // Rows [begin, end) of dL/dx, and the sums over them for gamma and beta: [width].
   void (*norm_gradient_rows)(const NormGradientJob<T>& job, int64_t begin, int64_t end, T* dgamma,
                              T* dbeta);
+
+  // Makes a block, of at least one window and at most filter_rows and filter_cols, both multiples
+  // of a tile's; its part of bias_sums where it begins at row 0. scratch: filter_scratch elements.
+  void (*filter_block)(const FilterJob<T>& job, const FilterBlock& block, T* scratch);
+  int64_t tile_rows;
+  int64_t filter_rows;
+  int64_t filter_cols;
+  int64_t filter_scratch;
+
+  // Makes dL/dx of one image.
+  void (*pooled_image)(const PoolJob<T>& job, int64_t image);
 };
 
 // One table an instruction set and a type; NULL where it was not compiled.

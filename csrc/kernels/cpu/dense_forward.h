@@ -10,6 +10,7 @@
 #include "kernels/cpu/activation_values.h"
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/windows.h"
 #include "splitop/cpu.h"
 
 namespace splitop {
@@ -88,8 +89,14 @@ void make_panels(const ForwardBlock<T>& block, int64_t k, int64_t depth, int64_t
 template <typename T>
 TileRows<T> rows_of_x(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k, int64_t depth,
                       T* copy) {
-  const int64_t stride = block.job.inputs;
-  const T* const x = block.job.x + (block.begin + i) * stride + k;
+  const ForwardJob<T>& job = block.job;
+  const int64_t row = block.begin + i;
+  if (job.windows != nullptr) {
+    copy_windows(*job.windows, row, rows, k, depth, copy, kDepthBlock);
+    return {copy, kDepthBlock, 1};
+  }
+  const int64_t stride = job.inputs;
+  const T* const x = job.x + row * stride + k;
   if (!block.copies_x) return {x, stride, 1};
   for (int r = 0; r < rows; ++r) {
     for (int64_t j = 0; j < depth; ++j) copy[r * kDepthBlock + j] = x[r * stride + j];
@@ -99,31 +106,34 @@ TileRows<T> rows_of_x(const ForwardBlock<T>& block, int64_t i, int rows, int64_t
 
 // The tile of x W at (row, col), its rows `stride` apart, becomes what is wanted of the
 // activations. All its columns are worked on, also those past y, so that the loops are of a known
-// length.
+// length; they must not be unrolled, or the compiler makes no vectors of them.
 template <typename T>
 void finish_tile(const ForwardJob<T>& job, int64_t row, int rows, int64_t col, int64_t valid,
-                 T* product, int64_t stride) {
+                 const T* product, int64_t stride) {
   constexpr int64_t kCols = kTileCols<T>;
   T bias[kCols] = {};
   if (job.bias != nullptr) copy_valid(job.bias + col, valid, bias);
   const int64_t corner = row * job.outputs + col;
-  for (int r = 0; r < rows; ++r) {
-    T* const z = product + r * stride;
-    for (int64_t j = 0; j < kCols; ++j) z[j] += bias[j];
-    if (job.z != nullptr) copy_valid(z, valid, job.z + corner + r * job.outputs);
+  for (int r = 0; job.z != nullptr && r < rows; ++r) {
+    T z[kCols];
+#pragma GCC unroll 1
+    for (int64_t j = 0; j < kCols; ++j) z[j] = product[r * stride + j] + bias[j];
+    copy_valid(z, valid, job.z + corner + r * job.outputs);
   }
   if (job.y == nullptr) return;
-  with_activation(job.activation, [&](auto tag) {
+  const auto store = [&](auto tag) {
     for (int r = 0; r < rows; ++r) {
-      T* const z = product + r * stride;
+      T y[kCols];
+#pragma GCC unroll 1
       for (int64_t j = 0; j < kCols; ++j) {
-        z[j] = activation_value<decltype(tag)::kActivation>(z[j], job.alpha);
+        y[j] = activation_value<decltype(tag)::kActivation>(product[r * stride + j] + bias[j],
+                                                            job.alpha);
       }
+      copy_valid(y, valid, job.y + corner + r * job.outputs);
     }
-  });
-  for (int r = 0; r < rows; ++r) {
-    copy_valid(product + r * stride, valid, job.y + corner + r * job.outputs);
-  }
+  };
+  if (job.activation == SPLITOP_LINEAR) return store(ActivationTag<SPLITOP_LINEAR>());
+  with_activation(job.activation, store);
 }
 
 // A tile's rows of the product get what rows [k, k + depth) of W add to them, and are finished when

@@ -11,6 +11,7 @@
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/dense_forward.h"
 #include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/windows.h"
 
 namespace splitop {
 namespace {
@@ -41,9 +42,12 @@ constexpr int64_t kStreamedScratch = sizeof(StreamedScratch<T>) / sizeof(T);
 // Columns [k, k + depth) of x as panels of kTileRows. What is missing of the last one isn't read.
 template <typename T>
 void pack_steps(const ForwardJob<T>& job, int64_t k, int64_t depth, T* packed) {
+  T window[kStreamedDepth];
   for (int64_t i = 0; i < job.batch; ++i) {
+    if (job.windows != nullptr) copy_windows(*job.windows, i, 1, k, depth, window, 0);
+    const T* const x = job.windows != nullptr ? window : job.x + i * job.inputs + k;
     T* const to = packed + i / kTileRows * kTileRows * depth + i % kTileRows;
-    for (int64_t j = 0; j < depth; ++j) to[j * kTileRows] = job.x[i * job.inputs + k + j];
+    for (int64_t j = 0; j < depth; ++j) to[j * kTileRows] = x[j];
   }
 }
 

@@ -1,0 +1,63 @@
+"""The gradient of max pooling by an op of splitop's own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from splitop._src import library
+from splitop._src.graph import reach
+from splitop._src.graph.devices import XLA_SCOPE, is_on_cpu
+
+_GRADIENT = "_gradient_op_type"  # what tf.gradients asks for before the operation's type
+_NAME = "Splitop>MaxPool"
+
+
+@contextlib.contextmanager
+def own_pool_gradients(operations: Iterable[Any]) -> Iterator[None]:
+    """Has tf.gradients make the gradients of these operations, where they pool images on a CPU."""
+    pools = [op for op in operations if _is_known(op)]
+    try:
+        for op in pools:
+            op._set_attr(_GRADIENT, tf.compat.v1.AttrValue(s=_NAME.encode()))
+        yield
+    finally:
+        for op in pools:
+            op._clear_attr(_GRADIENT)
+
+
+def _is_known(op: Any) -> bool:
+    if op.type != "MaxPool" or op.outputs[0].dtype not in (tf.float32, tf.float64):
+        return False
+    if XLA_SCOPE in op.node_def.attr or _GRADIENT in op.node_def.attr:
+        return False
+    over_images = op.get_attr("ksize")[::3] == op.get_attr("strides")[::3] == [1, 1]
+    is_padded = op.get_attr("padding") in (b"SAME", b"VALID")
+    has_channels = op.inputs[0].shape.rank == 4 and bool(op.inputs[0].shape[3])
+    is_known = over_images and is_padded and has_channels and op.get_attr("data_format") == b"NHWC"
+    return is_known and reach.is_plain(op) and is_on_cpu(op)
+
+
+def _attributes(op: Any) -> dict[str, Any]:
+    return {
+        "ksize": list(op.get_attr("ksize")),
+        "strides": list(op.get_attr("strides")),
+        "padding": op.get_attr("padding").decode(),
+    }
+
+
+@tf.RegisterGradient(_NAME)
+def _gradient(op: Any, dy: Any) -> Any:
+    """Adds the op `Splitop>MaxPoolGrad` (csrc/tf/max_pool_op.cpp)."""
+    (x,), (y,) = op.inputs, op.outputs
+    return library.load().splitop_max_pool_grad(x=x, y=y, dy=dy, **_attributes(op))
+
+
+@tf.RegisterGradient("Splitop>MaxPoolGrad")
+def _gradient_of_gradient(op: Any, d_dx: Any) -> list[Any]:
+    x, y, _ = op.inputs
+    d_dy = tf.raw_ops.MaxPoolGradGrad(orig_input=x, orig_output=y, grad=d_dx, **_attributes(op))
+    return [tf.zeros_like(x), tf.zeros_like(y), d_dy]

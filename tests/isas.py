@@ -1,0 +1,22 @@
+"""The instruction sets that the kernels are compiled for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from splitop.lib import _kernels
+
+ISAS = ("baseline", "avx2", "avx512")
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every instruction set that this machine has, one after the other."""
+    if request.param not in _kernels.available_isas():
+        pytest.skip(f"this machine or this build does not have {request.param}")
+    before = _kernels.isa_in_use()
+    _kernels.select_isa(request.param)
+    yield request.param
+    _kernels.select_isa(before)
