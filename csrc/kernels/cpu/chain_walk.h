@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
+#include <vector>
 
 #include "kernels/checks.h"
 #include "kernels/cpu/dense_chain_kernels.h"
@@ -54,28 +56,32 @@ ScratchLayout scratch_layout(const DenseChainKernels<E>& kernels, const splitop_
   return layout;
 }
 
-// [0, count) in blocks of whole units, of at most `largest`, as equal as can be. The larger they
-// are, the less often G is read: so as few for each worker as there may be, or up to twice as many
-// where that makes them equal, for a worker that waits for another one costs more.
-class EqualBlocks {
+// [0, count) in blocks of whole units, of at most `largest`. The larger they are, the less often G
+// is read; but workers are not equally fast, and one that waits for another costs more. So each block
+// is a share of what is left, and the last ones are small (guided self-scheduling: Polychronopoulos
+// and Kuck, 1987). All but these are multiples of `preferred` units.
+class ShrinkingBlocks {
  public:
-  EqualBlocks(int64_t count, int64_t unit, int64_t largest, int32_t workers)
-      : count_(count), unit_(unit), units_(ceil_div(count, unit)) {
-    const int64_t fewest = std::max<int64_t>(ceil_div(units_, workers * (largest / unit)), 1);
-    int64_t each = fewest;
-    while (workers > 1 && each < 2 * fewest && units_ % (workers * each) != 0) ++each;
-    if (units_ % (workers * each) != 0) each = fewest;
-    number_ = std::min(units_, workers * each);
+  ShrinkingBlocks(int64_t count, int64_t unit, int64_t preferred, int64_t largest, int32_t workers) {
+    constexpr int64_t kShares = 2;  // of what is left, for each worker
+    int64_t left = ceil_div(count, unit);
+    int64_t begin = 0;
+    while (left > 0) {
+      int64_t units = workers > 1 ? ceil_div(left, kShares * workers) : left;
+      units = std::min(units, largest / unit);
+      if (units > preferred) units -= units % preferred;
+      begins_.push_back(begin);
+      begin += units * unit;
+      left -= units;
+    }
+    begins_.push_back(count);
   }
 
-  int64_t number() const { return number_; }
-  int64_t begin(int64_t block) const { return std::min(units_ * block / number_ * unit_, count_); }
+  int64_t number() const { return static_cast<int64_t>(begins_.size()) - 1; }
+  int64_t begin(int64_t block) const { return begins_[block]; }
 
  private:
-  int64_t count_;
-  int64_t unit_;
-  int64_t units_;
-  int64_t number_;
+  std::vector<int64_t> begins_;
 };
 
 // Derived says what a layer's gradient is for, gradient_of(l), and what is done with it,
@@ -126,8 +132,9 @@ class ChainWalk {
   // Runs body(begin, end, worker) for blocks of [0, count).
   template <typename Body>
   void parallel_blocks(int64_t count, double flops, const Body& body) const {
-    const EqualBlocks blocks(count, kernels_.tile_cols, kernels_.max_row_block,
-                             layout_.num_workers);
+    const int64_t whole_tiles = std::lcm(kernels_.tile_rows, kernels_.tile_cols);
+    const ShrinkingBlocks blocks(count, kernels_.tile_cols, whole_tiles / kernels_.tile_cols,
+                                 kernels_.max_row_block, layout_.num_workers);
     parallel_tasks(executor_, layout_.num_workers, blocks.number(), flops,
                    [&](int64_t task, int32_t worker) {
                      body(blocks.begin(task), blocks.begin(task + 1), worker);
