@@ -57,12 +57,13 @@ ScratchLayout scratch_layout(const DenseChainKernels<E>& kernels, const splitop_
 }
 
 // [0, count) in blocks of whole units, of at most `largest`. The larger they are, the less often G
-// is read; but workers are not equally fast, and one that waits for another costs more. So each block
-// is a share of what is left, and the last ones are small (guided self-scheduling: Polychronopoulos
-// and Kuck, 1987). All but these are multiples of `preferred` units.
+// is read; but workers are not equally fast, and one that waits for another costs more. So each
+// block is a share of what is left, and the last ones are small (guided self-scheduling:
+// Polychronopoulos and Kuck, 1987). All but these are multiples of `preferred` units.
 class ShrinkingBlocks {
  public:
-  ShrinkingBlocks(int64_t count, int64_t unit, int64_t preferred, int64_t largest, int32_t workers) {
+  ShrinkingBlocks(int64_t count, int64_t unit, int64_t preferred, int64_t largest,
+                  int32_t workers) {
     constexpr int64_t kShares = 2;  // of what is left, for each worker
     int64_t left = ceil_div(count, unit);
     int64_t begin = 0;
