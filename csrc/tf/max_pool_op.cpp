@@ -68,6 +68,8 @@ class MaxPoolGradCpuKernel final : public NoThrowKernel {
                 Refused("ksize and strides must be of the form [1, rows, columns, 1], each at "
                         "least 1",
                         absl::StrCat(FormatDims(ksize_), " and ", FormatDims(strides_))));
+    OP_REQUIRES(context, ksize_[1] <= INT32_MAX / ksize_[2],
+                Refused("ksize must be of at most 2^31 - 1 elements", FormatDims(ksize_)));
   }
 
  private:

@@ -13,8 +13,9 @@ from splitop._src.graph.rewire import beside
 
 # Of images of fewer channels TensorFlow's gradient is faster: the op makes as many at a time.
 _FEWEST_CHANNELS = 8
-# Of images of more channels TensorFlow's convolution is as fast.
+# Of images of more channels, or by fewer filters, TensorFlow's convolution is as fast.
 _MOST_CHANNELS = 64
+_FEWEST_FILTERS = 4
 
 
 def is_faster(convolution: Convolution) -> bool:
@@ -25,8 +26,8 @@ def is_faster(convolution: Convolution) -> bool:
     """
     if _pywrap_util_port.IsMklEnabled():
         return False
-    rows, columns, channels, _ = convolution.filter.shape
-    return rows * columns > 1 and channels <= _MOST_CHANNELS
+    rows, columns, channels, filters = convolution.filter.shape
+    return rows * columns > 1 and channels <= _MOST_CHANNELS and filters >= _FEWEST_FILTERS
 
 
 def emit_convolution(convolution: Convolution) -> Any:
@@ -75,7 +76,9 @@ def _filter_gradient(dz: Any, x: Any, weights: Any, attributes: dict[str, Any]) 
 def _input_gradient(dz: Any, x: Any, weights: Any, attributes: dict[str, Any]) -> Any:
     is_dense = set(attributes["strides"]) == {1}
     is_dilated = set(attributes["dilations"]) != {1}  # TensorFlow has no gradient of that on CPUs
-    if is_dense and (is_dilated or weights.shape[2] >= _FEWEST_CHANNELS):
+    channels = weights.shape[2] if weights.shape.rank == 4 else None
+    is_narrow = channels is not None and channels < _FEWEST_CHANNELS
+    if is_dense and (is_dilated or not is_narrow):
         return library.load().splitop_conv2d_input_grad(dz=dz, x=x, filter=weights, **attributes)
     return tf.raw_ops.Conv2DBackpropInput(
         input_sizes=tf.shape(x), filter=weights, out_backprop=dz, **attributes

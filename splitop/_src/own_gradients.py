@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from splitop._src import replicas
 from splitop._src.graph import reach
 from splitop._src.graph.convolutions import Convolution, match_convolution
 from splitop._src.graph.layer_norms import LayerNorm, match_layer_norm
@@ -24,7 +25,7 @@ def own_gradients(graph: Any, ivs: Sequence[Any], xs: Sequence[Any]) -> Iterator
 
     Meanwhile the results of norms and convolutions are those of such ops, which have that gradient.
     After that all is as it was: only the gradients differ. In the graph of a tf.function, on CPUs,
-    outside XLA, which has ways of its own.
+    outside XLA, which has ways of its own, and where nobody else sees the graph meanwhile.
 
     Args:
         graph: The current one.
@@ -56,7 +57,7 @@ def own_gradients(graph: Any, ivs: Sequence[Any], xs: Sequence[Any]) -> Iterator
 
 def _before(graph: Any, ivs: Sequence[Any]) -> list[Any]:
     """The operations that may have such gradients, in the order of creation."""
-    if not graph.building_function or in_xla(graph):
+    if not graph.building_function or in_xla(graph) or replicas.take_turns_in_gradients():
         return []
     before = reach.ancestors(ivs)
     return [op for op in graph.get_operations() if op in before]

@@ -14,6 +14,7 @@ from splitop._src.graph.devices import XLA_SCOPE, is_on_cpu
 
 _GRADIENT = "_gradient_op_type"  # what tf.gradients asks for before the operation's type
 _NAME = "Splitop>MaxPool"
+_FEWEST_CHANNELS = 8  # of fewer, large windows that overlap are faster by TensorFlow's
 
 
 @contextlib.contextmanager
@@ -36,8 +37,9 @@ def _is_known(op: Any) -> bool:
         return False
     over_images = op.get_attr("ksize")[::3] == op.get_attr("strides")[::3] == [1, 1]
     is_padded = op.get_attr("padding") in (b"SAME", b"VALID")
-    has_channels = op.inputs[0].shape.rank == 4 and bool(op.inputs[0].shape[3])
-    is_known = over_images and is_padded and has_channels and op.get_attr("data_format") == b"NHWC"
+    x = op.inputs[0].shape
+    is_wide = x.rank == 4 and (x[3] or 0) >= _FEWEST_CHANNELS
+    is_known = over_images and is_padded and is_wide and op.get_attr("data_format") == b"NHWC"
     return is_known and reach.is_plain(op) and is_on_cpu(op)
 
 

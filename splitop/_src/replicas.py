@@ -53,6 +53,17 @@ def own_copy(variable: tf.Variable) -> tf.Variable:
     return variable
 
 
+def take_turns_in_gradients() -> bool:
+    """Whether another replica may be built while tf.gradients runs for this one.
+
+    So it is where the gradient of a sum over the replicas is TensorFlow's merge_call.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return False
+    return bool(context.strategy.extended._use_merge_call())
+
+
 def devices_of_worker() -> tuple[str, ...]:
     """The devices of this process under a strategy that spans several of them."""
     strategy = tf.distribute.get_strategy()

@@ -201,3 +201,34 @@ def train_in_graph(optimizer_name: str, backend: str) -> list[np.ndarray]:
                 session.run(step)
             copies = [strategy.experimental_local_results(variable) for variable in variables]
             return session.run([copy for each in copies for copy in each])
+
+
+def with_sums_by_merge_call(backend: str) -> list[np.ndarray]:
+    """The variables after steps in whose gradients TensorFlow builds the replicas in turns."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    strategy = tf.distribute.MirroredStrategy(
+        CPUS, cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+    with strategy.scope():
+        x = keras.Input((5, 5, 8), dtype="float64")
+        h = layers.Conv2D(8, 3, padding="same", dtype="float64")(x)
+        h = layers.MaxPooling2D(dtype="float64")(layers.LayerNormalization(dtype="float64")(h))
+        h = layers.BatchNormalization(synchronized=True, dtype="float64")(h)
+        model = keras.Model(x, layers.Dense(2, dtype="float64")(layers.Flatten()(h)))
+        optimizer = keras.optimizers.SGD(0.1)
+        optimizer.build(model.trainable_variables)
+    random = np.random.default_rng(0)
+    images = [tf.constant(random.normal(size=(3, 5, 5, 8))) for _ in CPUS]
+    batch = strategy.experimental_distribute_values_from_function(
+        lambda context: images[context.replica_id_in_sync_group]
+    )
+
+    def train(x: Any) -> None:
+        iv = model(x, training=True)
+        splitop.minimize(optimizer, iv, model.trainable_variables, tf.cos(iv), backend=backend)
+
+    step = tf.function(lambda: strategy.run(train, args=(batch,)), autograph=False)
+    for _ in range(2):
+        step()
+    return [variable.numpy() for variable in model.variables]

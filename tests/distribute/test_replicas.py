@@ -74,6 +74,14 @@ def test_equals_the_reference(
     _assert_equal(fused, reference)
 
 
+def test_replicas_that_take_turns_in_their_gradients(run: Run) -> None:
+    fused, reference = (
+        run(cases.with_sums_by_merge_call, backend) for backend in ("fused", "reference")
+    )
+    for value, expected in zip(fused, reference, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize(("part", "sparse"), [("wide", "exact"), ("sparse bags", "lazy")])
 def test_equals_one_replica_with_all_rows(run: Run, part: str, sparse: str) -> None:
     optimizer = "momentum"

@@ -252,7 +252,13 @@ def test_which_convolution_is_matched() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "faster"), [([3, 3, 8, 4], True), ([1, 1, 8, 4], False), ([3, 3, 65, 4], False)]
+    ("weights", "faster"),
+    [
+        ([3, 3, 8, 4], True),
+        ([1, 1, 8, 4], False),
+        ([3, 3, 65, 4], False),
+        ([3, 3, 8, 3], False),
+    ],
 )
 def test_which_forward_pass_is_replaced(
     weights: Any, faster: bool, monkeypatch: pytest.MonkeyPatch

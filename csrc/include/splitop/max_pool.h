@@ -1,8 +1,8 @@
 // The gradient of max pooling of images.
 //
 // y(n, i, j, c) is the largest of x(n, s i + k - p, s j + l - p, c) over the window's k and l
-// inside of the image. Its gradient goes to the first one, in the order of rows and columns, that
-// is larger than all before it.
+// inside of the image. Its gradient goes to that one, of several the first in the order of rows and
+// columns. A NaN is larger than nothing, and nothing is larger than a NaN that comes first.
 #ifndef SPLITOP_MAX_POOL_H_
 #define SPLITOP_MAX_POOL_H_
 

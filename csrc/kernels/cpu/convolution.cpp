@@ -85,7 +85,7 @@ void run(const splitop_convolution& convolution, const DenseChainKernels<T>& ker
 // windows; then each share has sums of its own.
 template <typename T>
 struct FilterTasks {
-  static constexpr int64_t kTasks = 16;           // wanted, whatever the number of workers
+  static constexpr int64_t kTasks = 32;           // wanted, whatever the number of workers
   static constexpr int64_t kFewestWindows = 512;  // that are worth sums of their own
 
   int64_t windows;  // of a share
@@ -172,7 +172,13 @@ void run(const splitop_filter_gradient& gradient, const DenseChainKernels<T>& ke
   };
   parallel_tasks(executor, executor.num_workers, tasks.count(), flops, run_task);
   if (tasks.shares == 1) return;
-  add_up(sums, tasks.shares, stride, size * filters, dfilter);
+  const double summands = static_cast<double>(tasks.shares) * static_cast<double>(stride);
+  parallel_tasks(executor, executor.num_workers, tasks.row_blocks, summands,
+                 [&](int64_t block, int32_t) {
+                   const int64_t begin = block * tasks.rows * filters;
+                   const int64_t end = std::min(begin + tasks.rows * filters, size * filters);
+                   add_up(sums + begin, tasks.shares, stride, end - begin, dfilter + begin);
+                 });
   add_up(sums + size * filters, tasks.shares, stride, filters, dbias);
 }
 

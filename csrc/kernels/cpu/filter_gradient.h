@@ -55,27 +55,33 @@ void add_windows(const FilterJob<T>& job, const FilterBlock& block, int64_t begi
   }
 }
 
-// The sums over some windows, of columns of G.
+// What rows [begin, begin + depth) of G add to the sums of its columns: a sum of sums, whose error
+// grows more slowly with their number.
 template <typename T>
-void sum_columns(const FilterJob<T>& job, const FilterBlock& block, T* sums) {
-  for (int64_t j = 0; j < block.cols; ++j) sums[j] = T(0);
-  for (int64_t i = block.begin; i < block.end; ++i) {
+void add_columns(const FilterJob<T>& job, const FilterBlock& block, int64_t begin, int64_t depth,
+                 T* sums) {
+  T part[kFilterCols] = {};
+  for (int64_t i = begin; i < begin + depth; ++i) {
     const T* const g = job.gradient + i * job.filters + block.col;
-    for (int64_t j = 0; j < block.cols; ++j) sums[j] += g[j];
+    for (int64_t j = 0; j < block.cols; ++j) part[j] += g[j];
   }
+  for (int64_t j = 0; j < block.cols; ++j) sums[j] += part[j];
 }
 
 template <typename T>
 void filter_block(const FilterJob<T>& job, const FilterBlock& block, T* scratch) {
   FilterScratch<T>* const s = reinterpret_cast<FilterScratch<T>*>(scratch);
+  T* const bias_sums = block.row == 0 ? job.bias_sums + block.col : nullptr;
+  for (int64_t j = 0; bias_sums != nullptr && j < block.cols; ++j) bias_sums[j] = T(0);
   for (int64_t begin = block.begin; begin < block.end; begin += kDepthBlock) {
-    add_windows(job, block, begin, min64(kDepthBlock, block.end - begin), begin > block.begin, s);
+    const int64_t depth = min64(kDepthBlock, block.end - begin);
+    add_windows(job, block, begin, depth, begin > block.begin, s);
+    if (bias_sums != nullptr) add_columns(job, block, begin, depth, bias_sums);
   }
   for (int64_t r = 0; r < block.rows; ++r) {
     T* const to = job.sums + (block.row + r) * job.filters + block.col;
     for (int64_t j = 0; j < block.cols; ++j) to[j] = s->sums[r * kFilterCols + j];
   }
-  if (block.row == 0) sum_columns(job, block, job.bias_sums + block.col);
 }
 
 }  // namespace

@@ -32,11 +32,12 @@ struct ForwardTasks {
     const int64_t most_cols = streamed ? kernels.streamed_cols : kernels.forward_cols;
     const int64_t widest = ceil_div(outputs, most_cols);
     const int64_t most_of_rows = streamed ? 1 : std::max<int64_t>(batch / kFewestRows, 1);
+    const int64_t most_rows = kernels.forward_rows / kernels.tile_rows * kernels.tile_rows;
+    const int64_t fewest = ceil_div(batch, most_rows);
     int64_t blocks = std::min(ceil_div(wanted, widest), most_of_rows);
-    const int64_t fewest = ceil_div(batch, kernels.forward_rows);
-    if (blocks < fewest)
-      blocks = round_up(fewest, num_workers);  // no worker waits long for another
-    rows = std::min(round_up(ceil_div(batch, blocks), kernels.tile_cols), kernels.forward_rows);
+    // As many for each worker: none waits long for another one.
+    if (blocks < fewest) blocks = round_up(fewest, num_workers);
+    rows = std::min(round_up(ceil_div(batch, blocks), kernels.tile_rows), most_rows);
     blocks_of_rows = ceil_div(batch, rows);
     const int64_t share = ceil_div(outputs, ceil_div(wanted, blocks_of_rows));
     cols = std::min(round_up(share, kernels.tile_cols), most_cols);
