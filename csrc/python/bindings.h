@@ -12,6 +12,7 @@ void bind_dense_chain(pybind11::module_& module);
 void bind_dense_sweep(pybind11::module_& module);
 void bind_multi_tensor_update(pybind11::module_& module);
 void bind_batched_product(pybind11::module_& module);
+void bind_images(pybind11::module_& module);
 void bind_table_lookup(pybind11::module_& module);
 void bind_table_update(pybind11::module_& module);
 void bind_cuda_state(pybind11::module_& module);

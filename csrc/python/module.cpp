@@ -11,6 +11,7 @@ PYBIND11_MODULE(_kernels, module) {
   splitop::bind_dense_sweep(module);
   splitop::bind_multi_tensor_update(module);
   splitop::bind_batched_product(module);
+  splitop::bind_images(module);
   splitop::bind_table_lookup(module);
   splitop::bind_table_update(module);
   splitop::bind_cuda_state(module);

@@ -6,6 +6,7 @@ import numpy.typing as npt
 
 # NumPy's for the CPU; for CUDA anything with DLPack or __cuda_array_interface__.
 _Array = Any
+_Pair = tuple[int, int]  # of rows and of columns
 
 CUDA_EMULATED: bool
 
@@ -74,6 +75,47 @@ def table_update(
 ) -> None: ...
 def table_lookup(
     table: npt.NDArray[Any], ids: npt.NDArray[Any], *, num_threads: int = ...
+) -> npt.NDArray[Any]: ...
+def convolution(
+    x: npt.NDArray[Any],
+    filter: npt.NDArray[Any],
+    bias: npt.NDArray[Any] | None = ...,
+    *,
+    activation: str = ...,
+    alpha: float = ...,
+    strides: _Pair = ...,
+    dilations: _Pair = ...,
+    padding: tuple[_Pair, _Pair] = ...,
+    num_threads: int = ...,
+) -> npt.NDArray[Any]: ...
+def filter_gradient(
+    x: npt.NDArray[Any],
+    dz: npt.NDArray[Any],
+    size: _Pair,
+    *,
+    strides: _Pair = ...,
+    dilations: _Pair = ...,
+    padding: tuple[_Pair, _Pair] = ...,
+    num_threads: int = ...,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]: ...
+def image_gradient(
+    dz: npt.NDArray[Any],
+    filter: npt.NDArray[Any],
+    size: _Pair,
+    *,
+    strides: _Pair = ...,
+    dilations: _Pair = ...,
+    padding: tuple[_Pair, _Pair] = ...,
+    num_threads: int = ...,
+) -> npt.NDArray[Any]: ...
+def max_pool_gradient(
+    x: npt.NDArray[Any],
+    dy: npt.NDArray[Any],
+    size: _Pair,
+    *,
+    strides: _Pair = ...,
+    padding: tuple[_Pair, _Pair] = ...,
+    num_threads: int = ...,
 ) -> npt.NDArray[Any]: ...
 def available_isas() -> list[str]: ...
 def isa_in_use() -> str: ...

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,8 @@ import pytest
 import tensorflow as tf
 
 from splitop._src import library, own_convolution  # noqa: F401  (it registers the gradients)
+from tests import convolutions
+from tests.convolutions import CASES, LARGE, Case
 
 
 @pytest.fixture(autouse=True)
@@ -18,105 +18,6 @@ def _on_the_cpu():
     """There is no GPU kernel."""
     with tf.device("/CPU:0"):
         yield
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """Sizes of a convolution: images, [batch, rows, columns, channels], and of its filter."""
-
-    images: tuple[int, int, int, int]
-    size: tuple[int, int]
-    filters: int
-    strides: tuple[int, int] = (1, 1)
-    dilations: tuple[int, int] = (1, 1)
-    padding: str | tuple[tuple[int, int], tuple[int, int]] = "VALID"
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        explicit = not isinstance(self.padding, str)
-        return {
-            "strides": [1, *self.strides, 1],
-            "dilations": [1, *self.dilations, 1],
-            "padding": "EXPLICIT" if explicit else self.padding,
-            "explicit_paddings": [0, 0, *np.ravel(self.padding), 0, 0] if explicit else [],
-        }
-
-    def pads(self) -> list[tuple[int, int]]:
-        """Before and after, of rows and columns: TensorFlow's rule."""
-        if not isinstance(self.padding, str):
-            return list(self.padding)
-        if self.padding == "VALID":
-            return [(0, 0), (0, 0)]
-        pads = []
-        for d in range(2):
-            input_size, stride = self.images[1 + d], self.strides[d]
-            extent = (self.size[d] - 1) * self.dilations[d] + 1
-            total = max((-(-input_size // stride) - 1) * stride + extent - input_size, 0)
-            pads.append((total // 2, total - total // 2))
-        return pads
-
-    def taps(self, padded: np.ndarray) -> list[tuple[int, int, tuple[slice, ...]]]:
-        """What each element of the filter meets in padded images."""
-        found = []
-        for k, j in itertools.product(*map(range, self.size)):
-            parts = [slice(None)]
-            for d, tap in enumerate((k, j)):
-                extent = (self.size[d] - 1) * self.dilations[d] + 1
-                first = tap * self.dilations[d]
-                count = (padded.shape[1 + d] - extent) // self.strides[d] + 1
-                last = first + (count - 1) * self.strides[d] + 1 if count > 0 else first
-                parts.append(slice(first, last, self.strides[d]))
-            found.append((k, j, (*parts, slice(None))))
-        return found
-
-
-CASES = [
-    Case((1, 1, 1, 1), (1, 1), 1),
-    Case((2, 7, 6, 3), (3, 3), 5),
-    Case((2, 7, 6, 3), (3, 3), 5, padding="SAME"),
-    Case((3, 9, 8, 70), (1, 1), 33),
-    Case((2, 9, 8, 17), (1, 1), 5, strides=(2, 1)),
-    Case((2, 17, 16, 33), (3, 2), 45, padding="SAME"),
-    Case((3, 17, 16, 9), (3, 2), 16, strides=(2, 3), padding="SAME"),
-    Case((3, 17, 16, 7), (5, 4), 17, dilations=(2, 1), padding="SAME"),
-    Case((2, 12, 19, 5), (3, 4), 20, dilations=(2, 3)),
-    Case((3, 9, 8, 7), (3, 3), 300, padding=((1, 2), (3, 0))),
-    Case((1, 5, 4, 2), (2, 3), 3, padding=((4, 5), (3, 6))),  # windows without any element
-    Case((5, 15, 15, 20), (2, 3), 64),
-    Case((64, 20, 20, 3), (3, 3), 18),  # many windows of few elements
-    Case((2, 3, 3, 260), (3, 3), 10, padding="SAME"),
-    Case((1, 6, 7, 530), (3, 3), 450, padding="SAME"),  # a filter that no cache has
-]
-LARGE = CASES[-1]
-
-
-def _tensors(case: Case, dtype: str) -> tuple[np.ndarray, ...]:
-    """x, the filter, the bias and dz."""
-    random = np.random.default_rng(0)
-    x = random.normal(size=case.images)
-    weights = random.normal(size=(*case.size, case.images[3], case.filters))
-    bias = random.normal(size=case.filters)
-    dz = random.normal(size=_exact(case, x, weights)[0].shape)
-    return tuple(each.astype(dtype) for each in (x, weights, bias, dz))
-
-
-def _exact(case: Case, x: Any, weights: Any, dz: Any = None) -> list[np.ndarray]:
-    """z, and, given dz, dL/dW, dL/db and dL/dx, in float64."""
-    x, weights = x.astype("f8"), weights.astype("f8")
-    pads = case.pads()
-    padded = np.pad(x, [(0, 0), *pads, (0, 0)])
-    taps = case.taps(padded)
-    z = sum(padded[part] @ weights[k, j] for k, j, part in taps)
-    if dz is None:
-        return [z]
-    dz = dz.astype("f8")
-    dfilter, dpadded = np.zeros_like(weights), np.zeros_like(padded)
-    for k, j, part in taps:
-        dfilter[k, j] = np.einsum("nijc,nijf->cf", padded[part], dz)
-        dpadded[part] += dz @ weights[k, j].T
-    (top, _), (left, _) = pads
-    dx = dpadded[:, top : top + x.shape[1], left : left + x.shape[2]]
-    return [z, dfilter, dz.sum((0, 1, 2)), dx]
 
 
 def convolve(case: Case, x: Any, weights: Any, *biases: Any, activation: str = "linear") -> Any:
@@ -142,32 +43,17 @@ def _all(case: Case, x: Any, weights: Any, bias: Any, dz: Any) -> list[Any]:
     return results
 
 
-def _assert_close(received: Any, exact: np.ndarray, terms: int, dtype: str) -> None:
-    """Within the rounding of sums of so many terms of about 1."""
-    assert received.dtype == dtype
-    assert received.shape == exact.shape
-    atol = 4 * np.finfo(dtype).eps * (np.sqrt(terms) + 1) * 4
-    np.testing.assert_allclose(received, exact, rtol=0, atol=atol * np.sqrt(terms))
-
-
-def _terms(case: Case, z: np.ndarray) -> list[int]:
-    """How many terms z, dL/dW, dL/db and dL/dx are sums of."""
-    taps = case.size[0] * case.size[1]
-    windows = z.size // case.filters
-    return [taps * case.images[3], windows, windows, taps * case.filters]
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_values(case: Case, dtype: str, isa: str) -> None:
-    x, weights, bias, dz = _tensors(case, dtype)
-    exact = _exact(case, x, weights, dz)
+    x, weights, bias, dz = convolutions.tensors(case, dtype)
+    exact = convolutions.exact(case, x, weights, dz)
     received = [each.numpy() for each in _all(case, x, weights, bias, dz)]
-    terms = _terms(case, exact[0])
+    terms = convolutions.terms(case, exact[0])
     for value, expected, count in zip(received, exact, terms, strict=False):
-        _assert_close(value, expected, count, dtype)
+        convolutions.assert_close(value, expected, count, dtype)
     y = convolve(case, x, weights, bias, activation="relu").numpy()
-    _assert_close(y, np.maximum(exact[0] + bias, 0), terms[0], dtype)
+    convolutions.assert_close(y, np.maximum(exact[0] + bias, 0), terms[0], dtype)
 
 
 @pytest.mark.parametrize("images", [(0, 4, 5, 3), (2, 1, 5, 3)], ids=["batch", "rows"])
@@ -187,7 +73,7 @@ def test_nothing_to_do(images: Any) -> None:
 @pytest.mark.parametrize("activation", ["linear", "relu"])
 def test_gradients_of_two_orders(case: Case, activation: str) -> None:
     """The registered ones are those of TensorFlow's operations."""
-    x, weights, bias, dz = (tf.constant(each) for each in _tensors(case, "float64"))
+    x, weights, bias, dz = (tf.constant(each) for each in convolutions.tensors(case, "float64"))
     act = tf.nn.relu if activation == "relu" else tf.identity
     attributes = {k: v for k, v in case.attributes.items() if k != "explicit_paddings"}
 
@@ -215,7 +101,7 @@ def test_gradients_of_two_orders(case: Case, activation: str) -> None:
 @pytest.mark.parametrize("case", [CASES[5], CASES[12], LARGE], ids=str)
 def test_the_same_bits(case: Case) -> None:
     """In a function, whatever else runs."""
-    tensors = _tensors(case, "float32")
+    tensors = convolutions.tensors(case, "float32")
     alone = [each.numpy() for each in _all(case, *tensors)]
     together = tf.function(lambda: [_all(case, *tensors) for _ in range(3)])
     for results in together():
@@ -225,10 +111,10 @@ def test_the_same_bits(case: Case) -> None:
 
 def test_a_value_that_is_not_finite_stays_where_it_is() -> None:
     case = Case((2, 6, 7, 3), (3, 3), 20, padding="SAME")
-    x, weights, _, dz = _tensors(case, "float32")
+    x, weights, _, dz = convolutions.tensors(case, "float32")
     x[1, 0, 0, 2] = dz[0, 5, 6, 19] = np.nan
     z, dfilter, dbias, dx = (each.numpy() for each in _all(case, x, weights, None, dz))
-    exact = _exact(case, x, weights, dz)
+    exact = convolutions.exact(case, x, weights, dz)
     for received, expected in zip([z, dfilter, dbias, dx], exact, strict=True):
         np.testing.assert_array_equal(np.isnan(received), np.isnan(expected))
 
@@ -238,7 +124,7 @@ def test_inside_xla(case: Case) -> None:
     if library.xla_reason() is not None:
         pytest.skip(str(library.xla_reason()))
     library.load_xla()
-    tensors = _tensors(case, "float64")
+    tensors = convolutions.tensors(case, "float64")
 
     def run() -> Any:
         x, weights, bias, _ = tensors
