@@ -2,7 +2,6 @@
 //
 // Plans for XLA leave convolutions to TensorFlow; this is for a step that was traced outside of it.
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"

@@ -2,7 +2,6 @@
 //
 // Plans for XLA leave it to TensorFlow; this is for a step that was traced outside of it.
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"

@@ -15,6 +15,7 @@
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/util/padding.h"
 #include "tf/cpu_call.h"
+#include "tf/image_op.h"
 #include "tf/names.h"
 #include "tf/op_kernel.h"
 #include "tf/shapes.h"
@@ -133,14 +134,14 @@ data_format: Likewise.
 )doc");
 
 // What all three have in common.
-class ConvolutionKernel : public NoThrowKernel {
+class ConvolutionKernel : public ImageOpKernel {
  public:
-  explicit ConvolutionKernel(OpKernelConstruction* context) : NoThrowKernel(context) {
+  explicit ConvolutionKernel(OpKernelConstruction* context) : ImageOpKernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("strides", &strides_));
     OP_REQUIRES_OK(context, context->GetAttr("dilations", &dilations_));
     OP_REQUIRES_OK(context, context->GetAttr("padding", &padding_));
     OP_REQUIRES_OK(context, context->GetAttr("explicit_paddings", &paddings_));
-    OP_REQUIRES(context, AreValid(strides_) && AreValid(dilations_),
+    OP_REQUIRES(context, AreOfImages(strides_) && AreOfImages(dilations_),
                 Refused("strides and dilations must be of the form [1, rows, columns, 1], each at "
                         "least 1",
                         absl::StrCat(FormatDims(strides_), " and ", FormatDims(dilations_))));
@@ -152,12 +153,6 @@ class ConvolutionKernel : public NoThrowKernel {
   }
 
  protected:
-  absl::Status Refused(absl::string_view expected, absl::string_view received) const {
-    return absl::InvalidArgumentError(absl::StrCat("splitop: ", type_string(), ": \"", name(),
-                                                   "\": ", expected, ". Received: ", received,
-                                                   "."));
-  }
-
   absl::Status Shapes(const Tensor& x, const Tensor& filter, splitop_image_shapes* shapes) const {
     const TensorShape &of_x = x.shape(), &of_filter = filter.shape();
     if (of_x.dims() != 4 || of_filter.dims() != 4 || of_x.dim_size(3) != of_filter.dim_size(2) ||
@@ -175,11 +170,14 @@ class ConvolutionKernel : public NoThrowKernel {
     return Window(2, of_x.dim_size(2), of_filter.dim_size(1), &shapes->columns);
   }
 
-  absl::Status CheckGradient(const Tensor& dz, const splitop_image_shapes& shapes) const {
-    const TensorShape expected = OutputShape(shapes);
-    if (dz.shape() == expected) return absl::OkStatus();
+  // Those of a gradient's inputs.
+  absl::Status GradientShapes(OpKernelContext* context, splitop_image_shapes* shapes) const {
+    TF_RETURN_IF_ERROR(Shapes(context->input(kImages), context->input(kFilter), shapes));
+    const TensorShape expected = OutputShape(*shapes),
+                      &received = context->input(kGradient).shape();
+    if (received == expected) return absl::OkStatus();
     return Refused(absl::StrCat("dz must be of shape ", FormatShape(expected)),
-                   FormatShape(dz.shape()));
+                   FormatShape(received));
   }
 
   static TensorShape OutputShape(const splitop_image_shapes& shapes) {
@@ -187,10 +185,6 @@ class ConvolutionKernel : public NoThrowKernel {
   }
 
  private:
-  static bool AreValid(const std::vector<int64_t>& steps) {
-    return steps.size() == 4 && steps[0] == 1 && steps[1] >= 1 && steps[2] >= 1 && steps[3] == 1;
-  }
-
   bool ArePaddings(bool is_explicit) const {
     if (!is_explicit) return paddings_.empty();
     if (paddings_.size() != 8) return false;
@@ -270,8 +264,7 @@ class Conv2DFilterGradCpuKernel final : public ConvolutionKernel {
     const Tensor &dz = context->input(kGradient), &x = context->input(kImages);
     const TensorShape& shape = context->input(kFilter).shape();
     splitop_filter_gradient gradient = {};
-    TF_RETURN_IF_ERROR(Shapes(x, context->input(kFilter), &gradient.shapes));
-    TF_RETURN_IF_ERROR(CheckGradient(dz, gradient.shapes));
+    TF_RETURN_IF_ERROR(GradientShapes(context, &gradient.shapes));
     Tensor *dfilter = nullptr, *dbias = nullptr;
     TF_RETURN_IF_ERROR(context->allocate_output(0, shape, &dfilter));
     TF_RETURN_IF_ERROR(context->allocate_output(1, TensorShape({shape.dim_size(3)}), &dbias));
@@ -295,12 +288,11 @@ class Conv2DInputGradCpuKernel final : public ConvolutionKernel {
     const Tensor &dz = context->input(kGradient), &filter = context->input(kFilter);
     const Tensor& x = context->input(kImages);
     splitop_image_gradient gradient = {};
-    TF_RETURN_IF_ERROR(Shapes(x, filter, &gradient.shapes));
+    TF_RETURN_IF_ERROR(GradientShapes(context, &gradient.shapes));
     const int64_t down = gradient.shapes.rows.stride, across = gradient.shapes.columns.stride;
     if (down > 1 || across > 1) {
       return Refused("strides must be 1", FormatDims(std::vector<int64_t>{1, down, across, 1}));
     }
-    TF_RETURN_IF_ERROR(CheckGradient(dz, gradient.shapes));
     Tensor* dx = nullptr;
     TF_RETURN_IF_ERROR(context->allocate_output(0, x.shape(), &dx));
     gradient.filter = filter.data();

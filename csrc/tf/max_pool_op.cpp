@@ -12,6 +12,7 @@
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/util/padding.h"
 #include "tf/cpu_call.h"
+#include "tf/image_op.h"
 #include "tf/names.h"
 #include "tf/op_kernel.h"
 #include "tf/shapes.h"
@@ -58,13 +59,13 @@ strides: Likewise.
 padding: Likewise.
 )doc");
 
-class MaxPoolGradCpuKernel final : public NoThrowKernel {
+class MaxPoolGradCpuKernel final : public ImageOpKernel {
  public:
-  explicit MaxPoolGradCpuKernel(OpKernelConstruction* context) : NoThrowKernel(context) {
+  explicit MaxPoolGradCpuKernel(OpKernelConstruction* context) : ImageOpKernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("ksize", &ksize_));
     OP_REQUIRES_OK(context, context->GetAttr("strides", &strides_));
     OP_REQUIRES_OK(context, context->GetAttr("padding", &padding_));
-    OP_REQUIRES(context, AreValid(ksize_) && AreValid(strides_),
+    OP_REQUIRES(context, AreOfImages(ksize_) && AreOfImages(strides_),
                 Refused("ksize and strides must be of the form [1, rows, columns, 1], each at "
                         "least 1",
                         absl::StrCat(FormatDims(ksize_), " and ", FormatDims(strides_))));
@@ -99,16 +100,6 @@ class MaxPoolGradCpuKernel final : public NoThrowKernel {
     gradient.dy = dy.data();
     gradient.dx = dx->data();
     return Call(context).Run(gradient, nullptr, 0);
-  }
-
-  absl::Status Refused(absl::string_view expected, absl::string_view received) const {
-    return absl::InvalidArgumentError(absl::StrCat("splitop: ", type_string(), ": \"", name(),
-                                                   "\": ", expected, ". Received: ", received,
-                                                   "."));
-  }
-
-  static bool AreValid(const std::vector<int64_t>& steps) {
-    return steps.size() == 4 && steps[0] == 1 && steps[1] >= 1 && steps[2] >= 1 && steps[3] == 1;
   }
 
   absl::Status Window(int dim, int64_t input, splitop_window* window) const {
