@@ -17,12 +17,12 @@ namespace splitop {
 namespace {
 
 // Columns and rows of y, at most, that a task makes, and rows of W that are panels at a time: what
-// a second-level cache of 1 MB holds.
+// a second-level cache holds, of 1 MB and more where there is AVX-512, of 512 KB elsewhere.
 constexpr int64_t kForwardCols = 128;
 template <typename T>
 constexpr int64_t kForwardRows = 4096 / sizeof(T);
 template <typename T>
-constexpr int64_t kForwardDepth = 2048 / sizeof(T);
+constexpr int64_t kForwardDepth = kVectorBytes == 64 ? 2048 / sizeof(T) : 256;
 
 template <typename T>
 constexpr int64_t kCachedForwardScratch = (kForwardDepth<T> + kForwardRows<T>)*kForwardCols;
@@ -33,12 +33,31 @@ bool kernel_is_cached(int64_t inputs, int64_t outputs) {
   return inputs * outputs * int64_t{sizeof(T)} <= 8 << 20;
 }
 
+// Whether the first tile of rows of x makes the panels: it reads W 64 bytes a row, which only a
+// cache has fast, and with more rows of x there is less to hide. Processors with AVX-512 have
+// larger second-level caches.
+template <typename T>
+bool panels_on_the_way(int64_t batch, int64_t inputs, int64_t outputs) {
+  constexpr int64_t kFewRows = 256;
+  const int64_t bytes = inputs * outputs * int64_t{sizeof(T)};
+  if (batch > kFewRows) return false;
+  if (kVectorBytes == 64) return bytes <= 8 << 20;
+  return bytes <= 1 << 20 && batch * bytes <= 64 << 20;
+}
+
+// Whether x and y leave too little of a second-level cache for y to be in it.
+template <typename T>
+bool output_is_far(int64_t batch, int64_t inputs, int64_t outputs) {
+  return batch * (inputs + outputs) * int64_t{sizeof(T)} > 256 << 10;
+}
+
 template <typename T>
 struct ForwardBlock {
   const ForwardJob<T>& job;
   int64_t begin, rows;
   int64_t first, width;  // columns
   bool copies_x;         // for its rows push each other out of the first-level cache
+  bool asks_for_output;  // before a tile of it is made
   T* panels;             // [ceil(width / kTileCols)][kForwardDepth][kTileCols]
   T* product;            // [rows, kForwardCols]: x W, as long as rows of W are missing
 
@@ -104,6 +123,17 @@ TileRows<T> rows_of_x(const ForwardBlock<T>& block, int64_t i, int rows, int64_t
   return {copy, kDepthBlock, 1};
 }
 
+// Asks for what a tile of activations is written to, or the stores would wait for it.
+template <typename T>
+void prefetch_output(const ForwardJob<T>& job, int64_t row, int rows, int64_t col) {
+  T* const outputs[] = {job.z, job.y};
+  for (T* const out : outputs) {
+    for (int r = 0; out != nullptr && r < rows; ++r) {
+      __builtin_prefetch(out + (row + r) * job.outputs + col, 1, 3);
+    }
+  }
+}
+
 // The tile of x W at (row, col), its rows `stride` apart, becomes what is wanted of the
 // activations. All its columns are worked on, also those past y, so that the loops are of a known
 // length; they must not be unrolled, or the compiler makes no vectors of them.
@@ -147,9 +177,13 @@ void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k,
   for (int64_t d = 0; d < depth; d += kDepthBlock) {
     const int64_t steps = min64(kDepthBlock, depth - d);
     const TileRows<T> x = rows_of_x(block, i, rows, k + d, steps, copy);
+    const bool is_last = k + d + steps == job.inputs;
     for (int64_t j = 0; j < block.width; j += kCols) {
       T* const panel = block.panel(j, d);
       T* const product = block.product_row(i) + j;
+      if (is_last && block.asks_for_output) {
+        prefetch_output(job, block.begin + i, rows, block.first + j);
+      }
       if (j < in_making) {
         const T* const w = job.kernel + (k + d) * job.outputs + block.first + j;
         const PanelAsking<T> b{{w, job.outputs, panel}, job.inputs - (k + d) - 1};
@@ -157,7 +191,7 @@ void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k,
       } else {
         tile<T>(rows, steps, x, panel, product, kForwardCols, k + d > 0);
       }
-      if (k + d + steps < job.inputs) continue;
+      if (!is_last) continue;
       finish_tile(job, block.begin + i, rows, block.first + j, min64(kCols, block.width - j),
                   product, kForwardCols);
     }
@@ -169,8 +203,6 @@ void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k,
 template <typename T>
 void cached_forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
                           int64_t width, T* scratch) {
-  constexpr int64_t kFewRows = 256;  // of x: with more, it pays to make panels before
-  const bool on_the_way = job.batch <= kFewRows && kernel_is_cached<T>(job.inputs, job.outputs);
   const ForwardBlock<T> block{
       job,
       begin,
@@ -178,8 +210,10 @@ void cached_forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, 
       first,
       width,
       /*copies_x=*/rows_alias<T>(job.inputs) && splitop_cpu_cache_ways() < kTileRows,
+      /*asks_for_output=*/output_is_far<T>(job.batch, job.inputs, job.outputs),
       /*panels=*/scratch,
       /*product=*/scratch + kForwardDepth<T> * kForwardCols};
+  const bool on_the_way = panels_on_the_way<T>(job.batch, job.inputs, job.outputs);
   const int64_t in_making = on_the_way ? width / kTileCols<T> * kTileCols<T> : 0;
   for (int64_t k = 0; k < job.inputs; k += kForwardDepth<T>) {
     const int64_t depth = min64(kForwardDepth<T>, job.inputs - k);
