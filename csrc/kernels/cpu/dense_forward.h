@@ -17,15 +17,22 @@ namespace splitop {
 namespace {
 
 // Columns and rows of y, at most, that a task makes, and rows of W that are panels at a time: what
-// a second-level cache holds, of 1 MB and more where there is AVX-512, of 512 KB elsewhere.
+// a second-level cache of 1 MB holds.
 constexpr int64_t kForwardCols = 128;
 template <typename T>
 constexpr int64_t kForwardRows = 4096 / sizeof(T);
 template <typename T>
-constexpr int64_t kForwardDepth = kVectorBytes == 64 ? 2048 / sizeof(T) : 256;
+constexpr int64_t kForwardDepth = 2048 / sizeof(T);
 
 template <typename T>
 constexpr int64_t kCachedForwardScratch = (kForwardDepth<T> + kForwardRows<T>)*kForwardCols;
+
+// Rows of W that are panels at a time where W has so many: fewer than there is room for if they
+// aren't all, as second-level caches have 512 KB mostly where there is no AVX-512.
+template <typename T>
+int64_t forward_depth(int64_t inputs) {
+  return kVectorBytes == 64 || inputs <= kForwardDepth<T> ? kForwardDepth<T> : kDepthBlock;
+}
 
 // Whether W is taken to come from a cache.
 template <typename T>
@@ -33,9 +40,9 @@ bool kernel_is_cached(int64_t inputs, int64_t outputs) {
   return inputs * outputs * int64_t{sizeof(T)} <= 8 << 20;
 }
 
-// Whether the first tile of rows of x makes the panels: it reads W 64 bytes a row, which only a
+// Whether the first tile of rows of x makes the panels: it reads W a few bytes a row, which only a
 // cache has fast, and with more rows of x there is less to hide. Processors with AVX-512 have
-// larger second-level caches.
+// larger second-level caches mostly.
 template <typename T>
 bool panels_on_the_way(int64_t batch, int64_t inputs, int64_t outputs) {
   constexpr int64_t kFewRows = 256;
@@ -45,10 +52,11 @@ bool panels_on_the_way(int64_t batch, int64_t inputs, int64_t outputs) {
   return bytes <= 1 << 20 && batch * bytes <= 64 << 20;
 }
 
-// Whether x and y leave too little of a second-level cache for y to be in it.
+// Whether rows of x and y are too much for a second-level cache to have y. With AVX-512 it was not
+// measured what asking for y gains.
 template <typename T>
-bool output_is_far(int64_t batch, int64_t inputs, int64_t outputs) {
-  return batch * (inputs + outputs) * int64_t{sizeof(T)} > 256 << 10;
+bool asks_for_output(int64_t batch, int64_t inputs, int64_t outputs) {
+  return kVectorBytes < 64 && batch * (inputs + outputs) * int64_t{sizeof(T)} > 256 << 10;
 }
 
 template <typename T>
@@ -58,17 +66,14 @@ struct ForwardBlock {
   int64_t first, width;  // columns
   bool copies_x;         // for its rows push each other out of the first-level cache
   bool asks_for_output;  // before a tile of it is made
-  T* panels;             // [ceil(width / kTileCols)][kForwardDepth][kTileCols]
+  int64_t depth;         // forward_depth
+  T* panels;             // [ceil(width / kTileCols)][depth][kTileCols]
   T* product;            // [rows, kForwardCols]: x W, as long as rows of W are missing
 
-  T* panel(int64_t col, int64_t k) const {
-    return panels + col * kForwardDepth<T> + k * kTileCols<T>;
-  }
+  T* panel(int64_t col, int64_t k) const { return panels + col * depth + k * kTileCols<T>; }
 
   // A tile of rows that is finished at once has no memory of its own.
-  T* product_row(int64_t i) const {
-    return product + (job.inputs > kForwardDepth<T> ? i * kForwardCols : 0);
-  }
+  T* product_row(int64_t i) const { return product + (job.inputs > depth ? i * kForwardCols : 0); }
 };
 
 // The first `valid` of kTileCols elements.
@@ -210,13 +215,14 @@ void cached_forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, 
       first,
       width,
       /*copies_x=*/rows_alias<T>(job.inputs) && splitop_cpu_cache_ways() < kTileRows,
-      /*asks_for_output=*/output_is_far<T>(job.batch, job.inputs, job.outputs),
+      asks_for_output<T>(job.batch, job.inputs, job.outputs),
+      forward_depth<T>(job.inputs),
       /*panels=*/scratch,
       /*product=*/scratch + kForwardDepth<T> * kForwardCols};
   const bool on_the_way = panels_on_the_way<T>(job.batch, job.inputs, job.outputs);
   const int64_t in_making = on_the_way ? width / kTileCols<T> * kTileCols<T> : 0;
-  for (int64_t k = 0; k < job.inputs; k += kForwardDepth<T>) {
-    const int64_t depth = min64(kForwardDepth<T>, job.inputs - k);
+  for (int64_t k = 0; k < job.inputs; k += block.depth) {
+    const int64_t depth = min64(block.depth, job.inputs - k);
     make_panels(block, k, depth, in_making);
     for (int64_t i = 0; i < block.rows; i += kTileRows) {
       const int rows = static_cast<int>(min64(kTileRows, block.rows - i));
