@@ -48,7 +48,7 @@ bool panels_on_the_way(int64_t batch, int64_t inputs, int64_t outputs) {
   constexpr int64_t kFewRows = 256;
   const int64_t bytes = inputs * outputs * int64_t{sizeof(T)};
   if (batch > kFewRows) return false;
-  if (kVectorBytes == 64) return bytes <= 8 << 20;
+  if (kVectorBytes == 64) return kernel_is_cached<T>(inputs, outputs);
   return bytes <= 1 << 20 && batch * bytes <= 64 << 20;
 }
 
