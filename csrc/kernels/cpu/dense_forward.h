@@ -52,20 +52,12 @@ bool panels_on_the_way(int64_t batch, int64_t inputs, int64_t outputs) {
   return bytes <= 1 << 20 && batch * bytes <= 64 << 20;
 }
 
-// Whether rows of x and y are too much for a second-level cache to have y. With AVX-512 it was not
-// measured what asking for y gains.
-template <typename T>
-bool asks_for_output(int64_t batch, int64_t inputs, int64_t outputs) {
-  return kVectorBytes < 64 && batch * (inputs + outputs) * int64_t{sizeof(T)} > 256 << 10;
-}
-
 template <typename T>
 struct ForwardBlock {
   const ForwardJob<T>& job;
   int64_t begin, rows;
   int64_t first, width;  // columns
   bool copies_x;         // for its rows push each other out of the first-level cache
-  bool asks_for_output;  // before a tile of it is made
   int64_t depth;         // forward_depth
   T* panels;             // [ceil(width / kTileCols)][depth][kTileCols]
   T* product;            // [rows, kForwardCols]: x W, as long as rows of W are missing
@@ -128,17 +120,6 @@ TileRows<T> rows_of_x(const ForwardBlock<T>& block, int64_t i, int rows, int64_t
   return {copy, kDepthBlock, 1};
 }
 
-// Asks for what a tile of activations is written to, or the stores would wait for it.
-template <typename T>
-void prefetch_output(const ForwardJob<T>& job, int64_t row, int rows, int64_t col) {
-  T* const outputs[] = {job.z, job.y};
-  for (T* const out : outputs) {
-    for (int r = 0; out != nullptr && r < rows; ++r) {
-      __builtin_prefetch(out + (row + r) * job.outputs + col, 1, 3);
-    }
-  }
-}
-
 // The tile of x W at (row, col), its rows `stride` apart, becomes what is wanted of the
 // activations. All its columns are worked on, also those past y, so that the loops are of a known
 // length; they must not be unrolled, or the compiler makes no vectors of them.
@@ -186,9 +167,6 @@ void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k,
     for (int64_t j = 0; j < block.width; j += kCols) {
       T* const panel = block.panel(j, d);
       T* const product = block.product_row(i) + j;
-      if (is_last && block.asks_for_output) {
-        prefetch_output(job, block.begin + i, rows, block.first + j);
-      }
       if (j < in_making) {
         const T* const w = job.kernel + (k + d) * job.outputs + block.first + j;
         const PanelAsking<T> b{{w, job.outputs, panel}, job.inputs - (k + d) - 1};
@@ -215,7 +193,6 @@ void cached_forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, 
       first,
       width,
       /*copies_x=*/rows_alias<T>(job.inputs) && splitop_cpu_cache_ways() < kTileRows,
-      asks_for_output<T>(job.batch, job.inputs, job.outputs),
       forward_depth<T>(job.inputs),
       /*panels=*/scratch,
       /*product=*/scratch + kForwardDepth<T> * kForwardCols};
