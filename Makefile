@@ -82,7 +82,7 @@ configure_emulated = $(BIN)/cmake -S . -B $(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(B
   -DSPLITOP_TENSORFLOW=OFF -DSPLITOP_CUDA=EMULATED
 
 emulate: $(INSTALLED)  ## build the CUDA kernels to run on the CPU, for the tests in tests/gpu
-	@$(call configure_emulated,$(EMULATED)) -DCMAKE_BUILD_TYPE=Release
+	@$(call configure_emulated,$(EMULATED)) -DCMAKE_BUILD_TYPE=Release -DSPLITOP_BASELINE_ONLY=ON
 	@$(BIN)/cmake --build $(EMULATED) --target install
 
 # The sanitizers' run-time libraries have to be loaded before the interpreter.

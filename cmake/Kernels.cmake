@@ -46,7 +46,9 @@ if(SPLITOP_WIDE_BASELINE)
 else()
   splitop_add_isa(baseline csrc/kernels/cpu/dense_chain_baseline.cpp)
 endif()
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+option(SPLITOP_BASELINE_ONLY
+  "No kernels for AVX2 and AVX-512: less to compile where the CPU's kernels are not the point" OFF)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND NOT SPLITOP_BASELINE_ONLY)
   splitop_add_isa(avx2 csrc/kernels/cpu/dense_chain_avx2.cpp -mavx2 -mfma)
   splitop_add_isa(avx512 csrc/kernels/cpu/dense_chain_avx512.cpp
     -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma)
