@@ -2,7 +2,10 @@
 #include "absl/status/status.h"
 #include "splitop/table_update.h"
 #include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/tensor.h"
 #include "tf/cpu_call.h"
+#include "tf/huge_pages.h"
+#include "tf/locked_variables.h"
 #include "tf/table_update_ids.h"
 #include "tf/table_update_kernel.h"
 
@@ -13,7 +16,8 @@ using tensorflow::OpKernelContext;
 
 class TableUpdateCpuKernel final : public TableUpdateKernel {
  public:
-  using TableUpdateKernel::TableUpdateKernel;
+  explicit TableUpdateCpuKernel(tensorflow::OpKernelConstruction* context)
+      : TableUpdateKernel(context), pages_(attrs().resources.size()) {}
 
  private:
   using Call = CpuCall<splitop_multi_table_update, splitop_cpu_table_update_scratch_bytes,
@@ -27,6 +31,15 @@ class TableUpdateCpuKernel final : public TableUpdateKernel {
                        const absl::Status& status) const override {
     return ExplainBadIds(context, attrs(), update, status);
   }
+
+  void Updated(const LockedVariables& variables) const override {
+    for (int r = 0; r < attrs().resources.size(); ++r) {
+      const tensorflow::Tensor& value = *variables.tensor(r);
+      if (pages_.MovePart(r, value.data(), value.TotalBytes())) return;
+    }
+  }
+
+  mutable HugePages pages_;
 };
 
 #define SPLITOP_REGISTER_CPU(type)                                                          \

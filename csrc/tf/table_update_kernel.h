@@ -34,7 +34,9 @@ class TableUpdateKernel : public NoThrowKernel {
     if (!Applies(context, attrs_.update)) return absl::OkStatus();
     TableUpdateArguments arguments(context, attrs_);
     const absl::Status status = Update(context, device, &variables, &arguments);
-    return status.ok() ? status : Explain(context, arguments.call(), status);
+    if (!status.ok()) return Explain(context, arguments.call(), status);
+    Updated(variables);
+    return status;
   }
 
   const TableUpdateAttrs& attrs() const { return attrs_; }
@@ -45,6 +47,9 @@ class TableUpdateKernel : public NoThrowKernel {
                                const absl::Status& status) const {
     return status;
   }
+
+  // The tables and their slots, still locked.
+  virtual void Updated(const LockedVariables&) const {}
 
   TableUpdateAttrs attrs_;
 };
