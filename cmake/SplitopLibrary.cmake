@@ -37,3 +37,11 @@ function(splitop_library target)
   target_link_options(${target} PRIVATE "-Wl,--version-script=${arg_EXPORTS}")
   set_target_properties(${target} PROPERTIES LINK_DEPENDS "${arg_EXPORTS}")
 endfunction()
+
+option(SPLITOP_UNITY "Compile several sources at a time where their headers are most of the work" ON)
+
+# splitop_read_headers_once(<target> <sources>): so many sources of a target are compiled as one.
+function(splitop_read_headers_once target sources)
+  set_target_properties(${target} PROPERTIES
+    UNITY_BUILD ${SPLITOP_UNITY} UNITY_BUILD_BATCH_SIZE ${sources})
+endfunction()

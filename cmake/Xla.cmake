@@ -55,5 +55,4 @@ target_include_directories(splitop_xla SYSTEM PRIVATE
   "${SPLITOP_HIGHWAYHASH_INCLUDE}" "${SPLITOP_FARMHASH_INCLUDE}")
 target_link_libraries(splitop_xla PRIVATE
   splitop_kernels TensorFlow::TensorFlow "${SPLITOP_TENSORFLOW_CC}")
-# XLA's headers take a minute to read: as two sources, for two cores, they are read twice, not nine times.
-set_target_properties(splitop_xla PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 5)
+splitop_read_headers_once(splitop_xla 5)  # XLA's take a minute

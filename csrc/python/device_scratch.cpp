@@ -8,7 +8,7 @@ namespace py = pybind11;
 namespace splitop {
 namespace {
 
-constexpr size_t kAlignment = 256;
+constexpr size_t kDeviceAlignment = 256;
 
 }  // namespace
 
@@ -23,8 +23,8 @@ ArrayView device_scratch(Arrays& arrays, py::handle scratch, size_t needed) {
     throw py::value_error("scratch must have at least " + std::to_string(needed) +
                           " bytes. Received: " + std::to_string(view.size()));
   }
-  if (reinterpret_cast<std::uintptr_t>(view.data) % kAlignment != 0) {
-    throw py::value_error("scratch must be aligned to " + std::to_string(kAlignment) +
+  if (reinterpret_cast<std::uintptr_t>(view.data) % kDeviceAlignment != 0) {
+    throw py::value_error("scratch must be aligned to " + std::to_string(kDeviceAlignment) +
                           " bytes. Received: an array that is not");
   }
   return view;

@@ -132,6 +132,7 @@ explicit_paddings: Likewise.
 dilations: Likewise.
 data_format: Likewise.
 )doc");
+#undef SPLITOP_CONVOLUTION_ATTRS
 
 // What all three have in common.
 class ConvolutionKernel : public ImageOpKernel {

@@ -35,7 +35,7 @@ class TableUpdateCpuKernel final : public TableUpdateKernel {
   void Updated(const LockedVariables& variables) const override {
     for (int r = 0; r < attrs().resources.size(); ++r) {
       const tensorflow::Tensor& value = *variables.tensor(r);
-      if (pages_.MovePart(r, value.data(), value.TotalBytes())) return;
+      pages_.Move(r, value.data(), value.TotalBytes());
     }
   }
 

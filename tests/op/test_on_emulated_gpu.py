@@ -25,14 +25,19 @@ def libraries(tmp_path: pathlib.Path) -> pathlib.Path:
         pytest.skip("the tests themselves run on a GPU here")
     if not os.environ.get(EMULATED_DIR):
         pytest.skip(f"{EMULATED_DIR} does not name a build with emulated CUDA kernels")
-    for path in pathlib.Path(os.environ[EMULATED_DIR]).glob("*.so"):
+    emulated = pathlib.Path(os.environ[EMULATED_DIR])
+    for path in emulated.glob("*.so"):
         if path.name != library.OPS_LIBRARY:
             (tmp_path / path.name).symlink_to(path)
     # Not a link: it looks for the kernels beside itself.
     op = (library.directory() / library.OPS_LIBRARY).read_bytes()
     (tmp_path / library.OPS_LIBRARY).write_bytes(op)
-    config = json.loads((library.directory() / library.BUILD_CONFIG).read_text())
-    (tmp_path / library.BUILD_CONFIG).write_text(json.dumps(config | {"cuda": "emulated"}))
+    op_config, config = (
+        json.loads((directory / library.BUILD_CONFIG).read_text())
+        for directory in (library.directory(), emulated)
+    )
+    own = {"cuda": "emulated", "isas": config["isas"]}
+    (tmp_path / library.BUILD_CONFIG).write_text(json.dumps(op_config | own))
     return tmp_path
 
 
