@@ -27,7 +27,8 @@ class HugePages {
   explicit HugePages(size_t buffers) : page_bytes_(PageBytes()), buffers_(buffers) {}
 
   // Moves a buffer unless that is done. The caller sees to it that nobody frees it meanwhile.
-  // buffer: its number in the op.
+  // Another one of its size in the same place counts as moved: that costs time only. buffer: its
+  // number in the op.
   void Move(size_t buffer, void* data, size_t bytes) {
     if (bytes < kFewestBytes || page_bytes_ == 0) return;
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
