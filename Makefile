@@ -61,8 +61,11 @@ build: $(INSTALLED)  ## rebuild what has changed in csrc/
 demo: build  ## train a classifier in two parts; DEMO_ARGS=--help has the options
 	$(PY) -m splitop demo $(DEMO_ARGS)
 
+# A worker for each core: NumPy's threads would only wait for each other's.
+pytest = OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n auto
+
 test: build emulate  ## the whole test suite; PYTEST_ARGS="tests/... -k ..." for less
-	SPLITOP_EMULATED_DIR=$(EMULATED)/install/splitop/lib $(PY) -m pytest -n auto $(PYTEST_ARGS)
+	SPLITOP_EMULATED_DIR=$(EMULATED)/install/splitop/lib $(pytest) $(PYTEST_ARGS)
 
 bench: build  ## the benchmarks: fused against reference
 	$(PY) -m benchmarks $(BENCH_ARGS)
@@ -95,7 +98,7 @@ sanitize: $(INSTALLED)  ## the kernels' tests under the address and undefined-be
 	SPLITOP_LIBRARY_DIR=$(SANITIZED)/install/splitop/lib \
 	  SPLITOP_EMULATED_DIR=$(SANITIZED)/install/splitop/lib LD_PRELOAD="$(preload)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  $(PY) -m pytest -n auto tests/kernels $(wildcard tests/gpu) $(PYTEST_ARGS)
+	  $(pytest) tests/kernels $(wildcard tests/gpu) $(PYTEST_ARGS)
 
 cuda-report: build  ## registers, local memory and wide accesses of every CUDA kernel
 	$(PY) tools/cuda_report.py

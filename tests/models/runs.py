@@ -32,6 +32,36 @@ def _float64() -> Iterator[None]:
     keras.config.set_dtype_policy(before)
 
 
+class _Vector:
+    """Variables of one dtype, read and written as one: a test does so hundreds of times."""
+
+    def __init__(self, variables: dict[str, tf.Variable]) -> None:
+        self._shapes = {name: variable.shape for name, variable in variables.items()}
+        self._sizes = [shape.num_elements() for shape in self._shapes.values()]
+
+        @tf.function(autograph=False)
+        def gather() -> Any:
+            return tf.concat([tf.reshape(each, [-1]) for each in variables.values()], axis=0)
+
+        @tf.function(autograph=False)
+        def scatter(vector: Any) -> None:
+            parts = tf.split(vector, self._sizes)
+            for variable, part in zip(variables.values(), parts, strict=True):
+                variable.assign(tf.reshape(part, variable.shape))
+
+        self._gather, self._scatter = gather, scatter
+
+    def read(self) -> State:
+        parts = np.split(self._gather().numpy(), np.cumsum(self._sizes)[:-1])
+        return {
+            name: part.reshape(shape)
+            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
+        }
+
+    def write(self, state: State) -> None:
+        self._scatter(tf.constant(np.concatenate([np.ravel(state[name]) for name in self._shapes])))
+
+
 class FunctionRun:
     """A tf.function and a Keras optimizer."""
 
@@ -45,10 +75,14 @@ class FunctionRun:
         optimizer.build(variables)
         # Keras numbers optimizers, and layers without a name, through the whole process.
         others = [*self.model.non_trainable_variables, *optimizer.variables]
-        self._all = {v.path: v for v in variables}
-        self._all |= {
-            f"{number} {v.name.rstrip('_0123456789')}": v for number, v in enumerate(others)
+        named = {v.path: v.value for v in variables}
+        named |= {
+            f"{number} {v.name.rstrip('_0123456789')}": v.value for number, v in enumerate(others)
         }
+        dtypes = dict.fromkeys(variable.dtype for variable in named.values())
+        self._vectors = [
+            _Vector({name: v for name, v in named.items() if v.dtype == dtype}) for dtype in dtypes
+        ]
         self.plan: splitop.Plan
 
         @tf.function(autograph=False, jit_compile=jit)
@@ -63,11 +97,11 @@ class FunctionRun:
         self._step([tf.constant(x) for x in inputs], tf.constant(seed))
 
     def state(self) -> State:
-        return {name: variable.numpy() for name, variable in self._all.items()}
+        return {name: value for each in self._vectors for name, value in each.read().items()}
 
     def set_state(self, state: State) -> None:
-        for name, variable in self._all.items():
-            variable.value.assign(state[name])
+        for each in self._vectors:
+            each.write(state)
 
     def close(self) -> None:
         pass
