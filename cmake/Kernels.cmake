@@ -22,6 +22,7 @@ set(SPLITOP_KERNEL_SOURCES
   csrc/kernels/cpu/layer_norm.cpp
   csrc/kernels/cpu/max_pool.cpp
   csrc/kernels/cpu/multi_tensor_update.cpp
+  csrc/kernels/cpu/softmax.cpp
   csrc/kernels/cpu/squared_norms.cpp
   csrc/kernels/cpu/table_lookup.cpp
   csrc/kernels/cpu/table_update.cpp

@@ -161,6 +161,104 @@ def test_a_condition_and_a_loop_that_take_a_product() -> None:
     _check(step)
 
 
+def _dense(x: Any, weights: list[Any], bias: Any, before: bool = False) -> Any:
+    """relu(x W + b) of rows that are the last dimension of x, by way of matrices."""
+    z = tf.reshape(tf.matmul(tf.reshape(x, [-1, WIDTH]), weights[0]), tf.shape(x))
+    return tf.nn.relu(bias + z if before else tf.nn.bias_add(z, bias))
+
+
+def _scores(x: Any, weights: list[Any], bias: Any) -> Any:
+    """A product for each member of the batch, and what is added to each of its columns."""
+    h = tf.matmul(x, weights[0])
+    scores = tf.einsum("zab,zcb->zac", h, h) + tf.ones(TIME, x.dtype)
+    return tf.einsum("zab,zbc->zac", scores, h) * bias
+
+
+def _heads(x: Any, weights: list[Any], bias: Any) -> Any:
+    z = tf.reshape(tf.matmul(x, weights[0]), [-1, TIME, 2, WIDTH // 2])
+    return tf.reshape(z + tf.reshape(bias, [2, WIDTH // 2]), tf.shape(x))
+
+
+def _positions(x: Any, weights: list[Any], bias: Any) -> Any:
+    return tf.matmul(x, weights[0]) + bias * tf.ones([TIME, WIDTH], bias.dtype)
+
+
+def _needs_z(x: Any, weights: list[Any], bias: Any) -> Any:
+    z = tf.matmul(x, weights[0])
+    return tf.nn.relu(z + bias) * z
+
+
+# What is made of x, the weights and the bias, and the operations that stay.
+EPILOGUES: dict[str, tuple[Callable[[Any, Any, Any], Any], set[str]]] = {
+    "relu": (_dense, set()),
+    "bias first": (lambda x, w, b: _dense(x, w, b, before=True), set()),
+    "no bias": (lambda x, w, b: tf.nn.relu(tf.matmul(x, w[0])) * b, set()),
+    "no relu": (lambda x, w, b: tf.matmul(x, w[0]) + b, set()),
+    "another activation": (lambda x, w, b: tf.tanh(tf.matmul(x, w[0]) + b), set()),
+    "heads": (_heads, set()),
+    "scores": (_scores, set()),
+    "positions": (_positions, {"AddV2"}),
+    "two biases": (lambda x, w, b: tf.matmul(x, w[0]) + b + 2.0 * b, {"AddV2"}),
+    "relu, then a bias": (lambda x, w, b: tf.nn.relu(tf.matmul(x, w[0])) + b, {"AddV2"}),
+    "z is needed": (_needs_z, {"AddV2", "Relu"}),
+}
+
+
+def _trained(
+    make: Callable[[Any, Any, Any], Any], batch: int | None, backend: str
+) -> tuple[list[Any], Any]:
+    """What a step leaves of y, the weights and the bias; and its graph."""
+    model, bias = Model(), tf.Variable(np.linspace(-1, 1, WIDTH))
+    variables = [*model.weights, bias]
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(variables)
+    spec = tf.TensorSpec([batch, TIME, WIDTH], tf.float64)
+
+    @splitop.function(autograph=False, input_signature=[spec])
+    def step(x: Any) -> Any:
+        y = make(x, model.weights, bias)
+        iv = tf.tanh(tf.matmul(y, model.weights[1]))
+        splitop.minimize(optimizer, iv, variables, model.seed, backend=backend)
+        return y
+
+    y = step(model.x)
+    return [y, *(each.numpy() for each in variables)], step.get_concrete_function().graph
+
+
+@pytest.mark.parametrize("batch", [BATCH, None])
+@pytest.mark.parametrize("name", EPILOGUES)
+def test_what_is_done_to_a_product_at_once(name: str, batch: int | None) -> None:
+    """A bias, and relu; in the order in which the op does both, and where nobody needs z."""
+    make, stays = EPILOGUES[name]
+    expected, _ = _trained(make, batch, "reference")
+    received, graph = _trained(make, batch, "fused")
+    for value, reference in zip(received, expected, strict=True):
+        np.testing.assert_allclose(value, reference, rtol=1e-9, atol=1e-11)
+    needed = _trained_by(graph)
+    assert "Splitop>Einsum" in needed
+    assert needed & {"BiasAdd", "Add", "AddV2", "Relu"} == stays
+
+
+@pytest.mark.parametrize("batch", [BATCH, None])
+def test_layers_of_keras(batch: int | None) -> None:
+    """Biases of heads and of rows, and relu, are no operations any more."""
+    keras.utils.set_random_seed(0)
+    x = keras.Input((TIME, WIDTH), batch)
+    h = keras.layers.MultiHeadAttention(2, 3)(x, x)
+    h = keras.layers.Dense(WIDTH, "relu")(keras.layers.Dense(7, "relu")(h))
+    second = keras.Model(x, keras.layers.Dense(WIDTH, "tanh")(h))
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(second.trainable_variables)
+
+    @splitop.function(autograph=False)
+    def step(data: Any, seed: Any) -> None:
+        splitop.minimize(optimizer, second(data), second.trainable_variables, seed)
+
+    data = tf.zeros([BATCH, TIME, WIDTH])
+    trained_by = _trained_by(step.get_concrete_function(data, data).graph)
+    assert not trained_by & {"BiasAdd", "Add", "AddV2", "Relu", "MatMul"}
+
+
 def test_two_steps_in_a_function() -> None:
     def step(model: Model, minimize: Any) -> Any:
         minimize(model.iv())

@@ -194,7 +194,8 @@ bool valid(const splitop_table_lookup* lookup) {
 
 bool valid(const splitop_batched_product* product) {
   if (product == nullptr || !valid_float(product->dtype) || product->num_batch_dims < 0 ||
-      product->rows < 0 || product->cols < 0 || product->depth < 0) {
+      product->rows < 0 || product->cols < 0 || product->depth < 0 ||
+      (product->activation != SPLITOP_LINEAR && product->activation != SPLITOP_RELU)) {
     return false;
   }
   bool empty = product->rows == 0 || product->cols == 0;
@@ -229,6 +230,15 @@ bool valid(const splitop_layer_norm_gradient* gradient) {
   }
   return gradient->rows == 0 ||
          (gradient->dy != nullptr && gradient->x != nullptr && gradient->dx != nullptr);
+}
+
+bool valid(const splitop_softmax_gradient* gradient) {
+  if (gradient == nullptr || !valid_float(gradient->dtype) || gradient->rows < 0 ||
+      gradient->width < 0) {
+    return false;
+  }
+  return gradient->rows == 0 || gradient->width == 0 ||
+         (gradient->dy != nullptr && gradient->y != nullptr && gradient->dx != nullptr);
 }
 
 bool valid(const splitop_convolution* convolution) {

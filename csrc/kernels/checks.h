@@ -9,6 +9,7 @@
 #include "splitop/layer_norm.h"
 #include "splitop/max_pool.h"
 #include "splitop/multi_tensor_update.h"
+#include "splitop/softmax.h"
 #include "splitop/table_lookup.h"
 #include "splitop/table_update.h"
 
@@ -31,6 +32,7 @@ bool valid(const splitop_table_lookup* lookup);
 bool valid(const splitop_batched_product* product);
 bool valid(const splitop_layer_norm* norm);
 bool valid(const splitop_layer_norm_gradient* gradient);
+bool valid(const splitop_softmax_gradient* gradient);
 
 bool valid(const splitop_convolution* convolution);
 bool valid(const splitop_filter_gradient* gradient);

@@ -2,8 +2,10 @@
 #include "splitop/batched_product.h"
 
 #include <pybind11/numpy.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,7 +29,21 @@ std::vector<int64_t> strides(const py::array& array) {
   return strides;
 }
 
-py::array batched_product(const py::array& a, const py::array& b, int num_threads) {
+// The elements of a bias; NULL: there is none.
+const void* bias_data(const std::optional<py::array>& bias, const py::array& c) {
+  if (!bias) return nullptr;
+  const int64_t cols = c.shape(c.ndim() - 1);
+  const bool fits = bias->ndim() == 1 && bias->shape(0) == cols && bias->dtype().is(c.dtype()) &&
+                    (bias->flags() & py::array::c_style) != 0;
+  if (fits) return bias->data();
+  throw py::value_error("bias must be a contiguous array of " + std::string(py::str(c.dtype())) +
+                        " and shape (" + std::to_string(cols) +
+                        ",). Received: " + std::string(py::str(bias->dtype())) + " and " +
+                        std::string(py::str(bias->attr("shape"))));
+}
+
+py::array batched_product(const py::array& a, const py::array& b,
+                          const std::optional<py::array>& bias, bool relu, int num_threads) {
   std::vector<int64_t> shape = extents(a);
   const std::vector<int64_t> of_b = extents(b);
   const size_t rank = shape.size();
@@ -64,6 +80,8 @@ py::array batched_product(const py::array& a, const py::array& b, int num_thread
   product.b = b.data();
   product.b_depth = b_strides[rank - 2];
   product.b_col = b_strides[rank - 1];
+  product.bias = bias_data(bias, c);
+  product.activation = relu ? SPLITOP_RELU : SPLITOP_LINEAR;
   product.c = c.mutable_data();
   product.c_row = c_strides[rank - 2];
   raise_unless_ok(
@@ -76,8 +94,9 @@ py::array batched_product(const py::array& a, const py::array& b, int num_thread
 
 void bind_batched_product(py::module_& module) {
   module.def("batched_product", &batched_product, py::arg("a"), py::arg("b"), py::kw_only(),
-             py::arg("num_threads") = 1,
-             "a @ b for float32 or float64 arrays [..., rows, depth] and [..., depth, cols] with "
+             py::arg("bias") = py::none(), py::arg("relu") = false, py::arg("num_threads") = 1,
+             "a @ b + bias, with relu its positive part, for float32 or float64 arrays [..., rows, "
+             "depth] and [..., depth, cols] with "
              "any strides; nothing is broadcast.\n\nRaises ValueError or TypeError.");
 }
 

@@ -116,23 +116,29 @@ absl::Status EinsumShape(InferenceContext* context) {
 REGISTER_OP("Splitop>Einsum")
     .Input("a: T")
     .Input("b: T")
+    .Input("biases: num_biases * T")
     .Output("c: T")
     .Attr("T: {float, double}")
+    .Attr("num_biases: int >= 0 = 0")
     .Attr("equation: string")
+    .Attr("activation: {'linear', 'relu'} = 'linear'")
     .SetShapeFn(EinsumShape)
     .Doc(R"doc(
 tf.einsum of two tensors where that is one product of matrices for each member of a batch, or rows by
-a matrix.
+a matrix; what is added to each of its rows, and an activation.
 
 The result is the same, bit for bit, from run to run, whatever the number of threads.
 
 a: The first factor.
 b: The second one. Nothing is broadcast.
-c: Their product.
+biases: Nothing, or a vector with an element for each index of the last label of `c`.
+c: act(product + bias).
 T: The type of all.
+num_biases: 0 or 1.
 equation: As of tf.einsum, without an ellipsis. One label is of `a` and `c`, one of `b` and `c`, one
   of `a` and `b`, and all others are of all three. The last label of `c` is one of `b`. Or any number
   of labels are of `a` and `c`, and no label is of all: "abc,cd->abd".
+activation: act.
 )doc");
 
 // A tensor, and how far apart the elements of its dimensions are.
@@ -163,6 +169,9 @@ class EinsumCpuKernel final : public NoThrowKernel {
     std::string text;
     OP_REQUIRES_OK(context, context->GetAttr("equation", &text));
     OP_REQUIRES_OK(context, equation_.Parse(text));
+    std::string activation;
+    OP_REQUIRES_OK(context, context->GetAttr("activation", &activation));
+    activation_ = activation == "relu" ? SPLITOP_RELU : SPLITOP_LINEAR;
   }
 
  private:
@@ -173,6 +182,8 @@ class EinsumCpuKernel final : public NoThrowKernel {
     const Tensor& a_tensor = context->input(0);
     const Tensor& b_tensor = context->input(1);
     TF_RETURN_IF_ERROR(CheckShapes(a_tensor.shape(), b_tensor.shape()));
+    const void* bias = nullptr;
+    TF_RETURN_IF_ERROR(ReadBias(context, b_tensor.shape(), &bias));
     const Labelled a(equation_.a, a_tensor.shape()), b(equation_.b, b_tensor.shape());
     TensorShape shape;
     for (const char label : equation_.c) {
@@ -207,6 +218,8 @@ class EinsumCpuKernel final : public NoThrowKernel {
     product.b = b_tensor.data();
     product.b_depth = b.stride(equation_.depth);
     product.b_col = b.stride(equation_.col);
+    product.bias = bias;
+    product.activation = activation_;
     product.c = c_tensor->data();
     product.c_row = c.stride(equation_.rows.back());
     return RunWithScratch(Call(context), product);
@@ -227,7 +240,22 @@ class EinsumCpuKernel final : public NoThrowKernel {
         FormatShape(a), " and ", FormatShape(b), "."));
   }
 
+  absl::Status ReadBias(OpKernelContext* context, const TensorShape& b, const void** bias) const {
+    if (context->num_inputs() == 2) return absl::OkStatus();
+    const int64_t cols = Labelled(equation_.b, b).extent(equation_.col);
+    const Tensor& given = context->input(2);
+    if (context->num_inputs() > 3 || given.shape() != TensorShape({cols})) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("splitop: Splitop>Einsum: \"", name(), "\": biases may be one, of shape [",
+                       cols, "]. Received: ", context->num_inputs() - 2, ", the first of shape ",
+                       FormatShape(given.shape()), "."));
+    }
+    *bias = given.data();
+    return absl::OkStatus();
+  }
+
   Equation equation_;
+  splitop_activation activation_;
 };
 
 #define SPLITOP_REGISTER_CPU(type)                                                     \

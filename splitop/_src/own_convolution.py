@@ -8,7 +8,8 @@ import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port
 
 from splitop._src import library
-from splitop._src.graph.convolutions import LINEAR, RELU, Convolution
+from splitop._src.graph.convolutions import Convolution
+from splitop._src.graph.epilogues import LINEAR, RELU
 from splitop._src.graph.rewire import beside
 
 # Of images of fewer channels TensorFlow's gradient is faster: the op makes as many at a time.

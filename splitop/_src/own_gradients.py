@@ -1,4 +1,4 @@
-"""Gradients of layer normalizations, convolutions and pooling by ops of splitop's own."""
+"""Gradients of layer normalizations, convolutions, pooling and softmax by ops of splitop's own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from splitop._src.graph.rewire import give_instead, is_taken_by_functions
 from splitop._src.own_convolution import emit_convolution
 from splitop._src.own_norm import emit_norm
 from splitop._src.own_pool import own_pool_gradients
+from splitop._src.own_softmax import own_softmax_gradients
 from splitop._src.xla import in_xla
 
 
@@ -48,7 +49,7 @@ def own_gradients(graph: Any, ivs: Sequence[Any], xs: Sequence[Any]) -> Iterator
     try:
         for y, result in old:
             give_instead(y, result)
-        with own_pool_gradients(operations):
+        with own_pool_gradients(operations), own_softmax_gradients(operations):
             yield [new.get(iv.ref(), iv) for iv in ivs]
     finally:
         for y, result in old:

@@ -3,44 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
 
 from splitop._src import library
-from splitop._src.graph import reach
-from splitop._src.graph.devices import XLA_SCOPE, is_on_cpu
+from splitop._src.own_gradient_types import gradients_of_type
 
-_GRADIENT = "_gradient_op_type"  # what tf.gradients asks for before the operation's type
 _NAME = "Splitop>MaxPool"
 _FEWEST_CHANNELS = 8  # of fewer, large windows that overlap are faster by TensorFlow's
 
 
-@contextlib.contextmanager
-def own_pool_gradients(operations: Iterable[Any]) -> Iterator[None]:
+def own_pool_gradients(operations: Iterable[Any]) -> contextlib.AbstractContextManager[None]:
     """Has tf.gradients make the gradients of these operations, where they pool images on a CPU."""
-    pools = [op for op in operations if _is_known(op)]
-    try:
-        for op in pools:
-            op._set_attr(_GRADIENT, tf.compat.v1.AttrValue(s=_NAME.encode()))
-        yield
-    finally:
-        for op in pools:
-            op._clear_attr(_GRADIENT)
+    return gradients_of_type(_NAME, (op for op in operations if _is_known(op)))
 
 
 def _is_known(op: Any) -> bool:
-    if op.type != "MaxPool" or op.outputs[0].dtype not in (tf.float32, tf.float64):
-        return False
-    if XLA_SCOPE in op.node_def.attr or _GRADIENT in op.node_def.attr:
+    if op.type != "MaxPool":
         return False
     over_images = op.get_attr("ksize")[::3] == op.get_attr("strides")[::3] == [1, 1]
     is_padded = op.get_attr("padding") in (b"SAME", b"VALID")
     x = op.inputs[0].shape
     is_wide = x.rank == 4 and (x[3] or 0) >= _FEWEST_CHANNELS
-    is_known = over_images and is_padded and is_wide and op.get_attr("data_format") == b"NHWC"
-    return is_known and reach.is_plain(op) and is_on_cpu(op)
+    return over_images and is_padded and is_wide and op.get_attr("data_format") == b"NHWC"
 
 
 def _attributes(op: Any) -> dict[str, Any]:

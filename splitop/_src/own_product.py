@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import string
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from splitop._src import library
 from splitop._src.graph.devices import XLA_SCOPE, is_on_cpu
+from splitop._src.graph.epilogues import LINEAR, RELU
 from splitop._src.graph.products import BATCHED, Labels, Product, read_product
 
 _PRODUCTS = BATCHED | {"MatMul"}
@@ -98,19 +100,34 @@ def _may_differ(product: Product, label: str | int) -> bool:
     return None in extents or extents[0] != extents[1]
 
 
-def emit_product(product: OwnProduct, inputs: list[Any], name: str) -> tf.Tensor:
+def emit_product(
+    product: OwnProduct,
+    inputs: Sequence[Any],
+    name: str,
+    bias: Any | None = None,
+    activation: str = LINEAR,
+) -> tf.Tensor:
     """Adds the op `Splitop>Einsum` (csrc/tf/einsum_op.cpp).
 
     Args:
         product: What it makes.
         inputs: Those of TensorFlow's operation, as they are now.
         name: Name of the operation.
+        bias: What is added to each row, [columns]; None: nothing.
+        activation: "linear" or "relu".
 
     Returns:
-        What TensorFlow's operation returns.
+        What TensorFlow's operation returns, with the bias, activated.
     """
     a, b = (inputs[position] for position in product.factors)
-    return library.load().splitop_einsum(a=a, b=b, equation=product.equation, name=name)
+    return library.load().splitop_einsum(
+        a=a,
+        b=b,
+        biases=[] if bias is None else [bias],
+        equation=product.equation,
+        activation=activation,
+        name=name,
+    )
 
 
 @tf.RegisterGradient("Splitop>Einsum")
@@ -118,7 +135,11 @@ def _gradient(op: Any, gradient: Any) -> list[Any]:
     """Of a label that one factor lacks the result has it: each gradient is a product, too."""
     factors, result = op.get_attr("equation").decode().split("->")
     a, b = factors.split(",")
+    first, second, *biases = op.inputs
+    if op.get_attr("activation") == RELU.encode():
+        gradient = tf.raw_ops.ReluGrad(gradients=gradient, features=op.outputs[0])
     return [
-        tf.einsum(f"{result},{b}->{a}", gradient, op.inputs[1]),
-        tf.einsum(f"{a},{result}->{b}", op.inputs[0], gradient),
+        tf.einsum(f"{result},{b}->{a}", gradient, second),
+        tf.einsum(f"{a},{result}->{b}", first, gradient),
+        *(tf.einsum(f"{result}->{result[-1]}", gradient) for _ in biases),
     ]

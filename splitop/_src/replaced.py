@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from splitop._src.graph import reach
 from splitop._src.graph.convolutions import match_convolution
+from splitop._src.graph.epilogues import Epilogue, match_epilogue
 from splitop._src.graph.layer_norms import match_layer_norm
 from splitop._src.graph.rewire import beside, give_instead, is_taken_by_functions
 from splitop._src.own_convolution import emit_convolution, is_faster
@@ -40,8 +41,10 @@ def with_own_ops(returned: Any) -> Any:
         return returned
     results = [each for each in tf.nest.flatten(returned) if tf.is_tensor(each)]
     running = _running(operations, [each for each in results if hasattr(each, "op")])
-    made = {op: _replaced(op) for op in operations if op in running}
-    new = {op.outputs[0].ref(): result for op, result in made.items() if result is not None}
+    new: dict[Any, Any] = {}
+    for op in operations:
+        if op in running:
+            new |= _replaced(op, running)
     if not any(each.ref() in new for each in results if isinstance(each, tf.Tensor)):
         return returned
     return tf.nest.map_structure(
@@ -70,26 +73,34 @@ def _running(operations: list[Any], results: list[Any]) -> set[Any]:
     return found
 
 
-def _replaced(op: Any) -> Any | None:
-    """The result of an op that stands for an operation's from now on, or None."""
+def _replaced(op: Any, running: set[Any]) -> dict[Any, Any]:
+    """What stands for the result of an operation, or of one after it, by reference to that."""
     if not op.outputs or op._control_outputs or is_taken_by_functions(op.outputs[0]):
-        return None
+        return {}
     norm, product = match_layer_norm(op), own_product(op)
     convolution = match_convolution(op, activated=True)
+    old = op.outputs[0]
     if norm is not None:
         new = emit_norm(norm)
     elif convolution is not None and is_faster(convolution):
         new = emit_convolution(convolution)
     elif product is not None and reach.is_plain(op):
-        new = _emit_product(product, op)
+        epilogue = match_epilogue(old, running)
+        old, new = epilogue.y, _emit_product(product, op, epilogue)
     else:
-        return None
-    give_instead(op.outputs[0], new)
-    return new
+        return {}
+    give_instead(old, new)
+    return {old.ref(): new}
 
 
-def _emit_product(product: OwnProduct, op: Any) -> Any:
+def _emit_product(product: OwnProduct, op: Any, epilogue: Epilogue) -> Any:
+    bias = epilogue.bias
     with beside(op):
-        new = emit_product(product, op.inputs, op.name)
-    new.set_shape(op.outputs[0].shape)
+        if bias is not None and bias.shape.rank != 1:
+            bias = tf.reshape(bias, [-1])
+        new = emit_product(product, op.inputs, op.name, bias, epilogue.activation)
+        new.set_shape(op.outputs[0].shape)
+        for reshape in epilogue.reshapes:
+            new = tf.reshape(new, reshape.inputs[1])
+    new.set_shape(epilogue.y.shape)
     return new

@@ -37,7 +37,12 @@ def dense_chain(
     num_threads: int = ...,
 ) -> npt.NDArray[np.floating[Any]] | None: ...
 def batched_product(
-    a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]], *, num_threads: int = ...
+    a: npt.NDArray[np.floating[Any]],
+    b: npt.NDArray[np.floating[Any]],
+    *,
+    bias: npt.NDArray[np.floating[Any]] | None = ...,
+    relu: bool = ...,
+    num_threads: int = ...,
 ) -> npt.NDArray[np.floating[Any]]: ...
 def multi_tensor_update(
     gradients: Sequence[npt.NDArray[Any]],

@@ -67,6 +67,33 @@ def test_every_instruction_set(isa: str, dtype, layouts) -> None:
     _assert_accurate(a, b, _kernels.batched_product(a, b))
 
 
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("batch", [(), (3,)])
+@pytest.mark.parametrize("depth", [0, 33, 300])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bias_and_relu(isa: str, dtype, depth: int, batch: tuple[int, ...], relu: bool) -> None:
+    """Without a batch that is a dense layer's forward pass; both are off by a rounding more."""
+    random = np.random.default_rng(3)
+    a = _matrices(random, batch, 43, depth, dtype, "rows")
+    b = _matrices(random, batch, depth, 77, dtype, "rows")
+    bias = random.normal(size=77).astype(dtype)
+    wide, other = a.astype(np.longdouble), b.astype(np.longdouble)
+    exact, terms = wide @ other + bias, abs(wide) @ abs(other) + abs(bias)
+    received = _kernels.batched_product(a, b, bias=bias, relu=relu)
+    unit = (depth + 1) * np.finfo(dtype).eps
+    assert np.all(abs(received - (np.maximum(exact, 0) if relu else exact)) <= unit * terms)
+
+
+def test_relu_of_what_is_not_a_number() -> None:
+    for batch in ((), (2,)):
+        a, b = np.ones((*batch, 3, 4), "f4"), -np.ones((*batch, 4, 5), "f4")
+        a[..., 1, :] = np.nan
+        c = _kernels.batched_product(a, b, relu=True)
+        expected = np.zeros((*batch, 3, 5))
+        expected[..., 1, :] = np.nan
+        np.testing.assert_array_equal(c, expected)
+
+
 def test_same_bits_with_any_number_of_threads() -> None:
     random = np.random.default_rng(2)
     a = _matrices(random, (16,), 250, 65, np.float32, "spread")
@@ -96,6 +123,9 @@ def test_errors() -> None:
     for b in (np.ones((2, 3, 4), "f4"), np.ones((1, 4, 5), "f4"), np.ones((4, 5), "f4")):
         with pytest.raises(ValueError, match=r"\[..., rows, depth\].* Received: \(2, 3, 4\)"):
             _kernels.batched_product(a, b)
+    for bias in (np.ones(3, "f4"), np.ones((1, 5), "f4"), np.ones(5), np.ones(10, "f4")[::2]):
+        with pytest.raises(ValueError, match=r"bias must be a contiguous array of float32 and"):
+            _kernels.batched_product(a, np.ones((2, 4, 5), "f4"), bias=bias)
     with pytest.raises(TypeError, match="float32 or of float64"):
         _kernels.batched_product(a, np.ones((2, 4, 5), "f8"))
     with pytest.raises(ValueError, match="num_threads"):

@@ -80,6 +80,42 @@ def test_gradient(equation: str) -> None:
         np.testing.assert_allclose(own, tensorflows, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+@pytest.mark.parametrize("equation", ["abcd,de->abce", "zab,zcb->zac"])
+def test_a_bias_and_an_activation(equation: str, activation: str) -> None:
+    """The values, the gradient and its gradient, as TensorFlow's operations have them."""
+    a, b = (tf.constant(factor) for factor in _factors(equation, "float64", EXTENTS))
+    columns = EXTENTS[equation[-1]]
+    bias = tf.constant(np.random.default_rng(1).normal(size=columns))
+
+    def own(bias: Any) -> Any:
+        return emit_product(OwnProduct((0, 1), equation), [a, b], "einsum", bias, activation)
+
+    def tensorflows(bias: Any) -> Any:
+        z = tf.einsum(equation, a, b) + bias
+        return tf.nn.relu(z) if activation == "relu" else z
+
+    received = []
+    for product in (own, tensorflows):
+        with tf.GradientTape() as outer:
+            outer.watch(a)
+            with tf.GradientTape() as inner:
+                inner.watch([a, b, bias])
+                c = product(bias)
+                loss = tf.reduce_sum(tf.sin(c))
+            first = inner.gradient(loss, [a, b, bias])
+        received.append([c, *first, outer.gradient(first[1], a)])
+    for value, expected in zip(*received, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_biases_that_do_not_fit() -> None:
+    a, b = tf.zeros([2, 3, 4]), tf.zeros([2, 5, 4])
+    for bias in (tf.zeros([3]), tf.zeros([1, 5]), tf.zeros([])):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"one, of shape \[5\]\. Received"):
+            emit_product(OwnProduct((0, 1), "zab,zcb->zac"), [a, b], "einsum", bias)
+
+
 def test_the_shape_is_known_in_a_function() -> None:
     shapes = []
 

@@ -42,7 +42,7 @@ class Steps:
     @property
     def writing_ops(self) -> dict[str, int]:
         """Those of `fused_ops` that work on variables: the others only compute."""
-        computing = ("Einsum", "LayerNorm", "Conv2D", "MaxPool")
+        computing = ("Einsum", "LayerNorm", "Conv2D", "MaxPool", "Softmax")
         return {
             kind: count for kind, count in self.fused_ops.items() if not kind.startswith(computing)
         }

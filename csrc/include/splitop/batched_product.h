@@ -1,10 +1,12 @@
-// A product of matrices for each member of a batch, as attention has them.
+// A product of matrices for each member of a batch, as attention has them, or of rows by a matrix,
+// as a dense layer has it.
 #ifndef SPLITOP_BATCHED_PRODUCT_H_
 #define SPLITOP_BATCHED_PRODUCT_H_
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include "splitop/activation.h"
 #include "splitop/dtype.h"
 #include "splitop/executor.h"
 #include "splitop/export.h"
@@ -14,8 +16,8 @@
 extern "C" {
 #endif
 
-// C = A B. Strides are counted in elements. Those of A and B may be any, and the elements of C must
-// be apart.
+// C = act(A B + bias). Strides are counted in elements. Those of A and B may be any, and the
+// elements of C must be apart.
 typedef struct splitop_batched_product {
   splitop_dtype dtype;                         // [in] of all; SPLITOP_FLOAT32 or SPLITOP_FLOAT64
   int32_t num_batch_dims;                      // [in] at least 0
@@ -26,6 +28,8 @@ typedef struct splitop_batched_product {
   int64_t a_row, a_depth;                      // [in] strides
   const void* b;                               // [in]
   int64_t b_depth, b_col;                      // [in] strides; faster where one of them is 1
+  const void* bias;                            // [in] [cols], for every row; NULL: none
+  splitop_activation activation;               // [in] act; SPLITOP_LINEAR or SPLITOP_RELU
   void* c;                                     // [out] [rows, cols]; must not overlap any input
   int64_t c_row;                               // [in] stride; columns are contiguous
 } splitop_batched_product;

@@ -84,9 +84,26 @@ class Products {
     job.c_row = product_.c_row;
     if (job.depth > 0) {
       kernels_.product_block(job, scratch_ + worker * kernels_.product_scratch);
-      return;
+    } else {
+      for (int64_t r = 0; r < job.rows; ++r) std::fill_n(job.c + r * job.c_row, job.cols, T(0));
     }
-    for (int64_t r = 0; r < job.rows; ++r) std::fill_n(job.c + r * job.c_row, job.cols, T(0));
+    if (product_.bias != nullptr) add(static_cast<const T*>(product_.bias) + col, job);
+    if (product_.activation == SPLITOP_RELU) cut_off(job);
+  }
+
+  static void add(const T* bias, const ProductJob<T>& job) {
+    for (int64_t r = 0; r < job.rows; ++r) {
+      T* const row = job.c + r * job.c_row;
+      for (int64_t i = 0; i < job.cols; ++i) row[i] += bias[i];
+    }
+  }
+
+  // NaN stays.
+  static void cut_off(const ProductJob<T>& job) {
+    for (int64_t r = 0; r < job.rows; ++r) {
+      T* const row = job.c + r * job.c_row;
+      for (int64_t i = 0; i < job.cols; ++i) row[i] = row[i] < 0 ? T(0) : row[i];
+    }
   }
 
   const splitop_batched_product& product_;
@@ -111,7 +128,8 @@ ForwardJob<T> forward_job(const splitop_batched_product& product) {
   job.outputs = product.cols;
   job.x = static_cast<const T*>(product.a);
   job.kernel = static_cast<const T*>(product.b);
-  job.activation = SPLITOP_LINEAR;
+  job.bias = static_cast<const T*>(product.bias);
+  job.activation = product.activation;
   job.y = static_cast<T*>(product.c);
   return job;
 }

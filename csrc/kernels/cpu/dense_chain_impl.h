@@ -25,6 +25,7 @@
 #include "kernels/cpu/product_block.h"
 #include "kernels/cpu/rowwise_update.h"
 #include "kernels/cpu/short_floats.h"
+#include "kernels/cpu/softmax_rows.h"
 #include "kernels/cpu/squares.h"
 #include "kernels/cpu/streamed_forward.h"
 #include "kernels/cpu/table_rows.h"
@@ -478,6 +479,7 @@ constexpr DenseChainKernels<E> kKernels = {
     kProductScratch<T>,
     norm_rows<T>,
     norm_gradient_rows<T>,
+    softmax_gradient_rows<T>,
     filter_block<T>,
     kTileRows,
     kFilterRows,

@@ -135,6 +135,14 @@ struct NormGradientJob {
   T* dx;
 };
 
+// The gradient of softmax (splitop/softmax.h).
+template <typename T>
+struct SoftmaxGradientJob {
+  int64_t width;
+  const T *dy, *y;
+  T* dx;
+};
+
 // The gradient of a convolution's filter, X^T G.
 template <typename T>
 struct FilterJob {
@@ -238,6 +246,9 @@ struct DenseChainKernels {
   // Rows [begin, end) of dL/dx, and the sums over them for gamma and beta: [width].
   void (*norm_gradient_rows)(const NormGradientJob<T>& job, int64_t begin, int64_t end, T* dgamma,
                              T* dbeta);
+
+  // Rows [begin, end).
+  void (*softmax_gradient_rows)(const SoftmaxGradientJob<T>& job, int64_t begin, int64_t end);
 
   // Makes a block, of at least one window and at most filter_rows and filter_cols, both multiples
   // of a tile's; its part of bias_sums where it begins at row 0. scratch: filter_scratch elements.

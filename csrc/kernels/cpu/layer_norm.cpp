@@ -5,31 +5,13 @@
 
 #include "kernels/checks.h"
 #include "kernels/cpu/dense_chain_kernels.h"
-#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/row_blocks.h"
 
 namespace splitop {
 namespace {
 
-constexpr int64_t kElementsOfBlock = 1 << 14;  // about
-constexpr int64_t kMostBlocks = 256;           // each has sums over its rows
-constexpr double kFlopsOfNorm = 10;            // of an element, in arithmetic
+constexpr double kFlopsOfNorm = 10;  // of an element, in arithmetic
 constexpr double kFlopsOfGradient = 20;
-
-int64_t rows_of_block(int64_t rows, int64_t width) {
-  const int64_t fitting = std::max<int64_t>(kElementsOfBlock / width, 1);
-  return std::max(fitting, ceil_div(rows, kMostBlocks));
-}
-
-// Runs body(block, begin, end) for blocks of rows.
-template <typename Body>
-void parallel_rows(const splitop_executor& executor, int64_t rows, int64_t width, double flops,
-                   const Body& body) {
-  const int64_t block = rows_of_block(rows, width);
-  flops *= static_cast<double>(rows) * static_cast<double>(width);
-  parallel_tasks(
-      executor, executor.num_workers, ceil_div(rows, block), flops,
-      [&](int64_t task, int32_t) { body(task, task * block, std::min((task + 1) * block, rows)); });
-}
 
 template <typename T>
 void run(const splitop_layer_norm& norm, const splitop_executor& executor) {

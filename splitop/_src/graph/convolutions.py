@@ -9,8 +9,7 @@ import tensorflow as tf
 
 from splitop._src.graph import reach
 from splitop._src.graph.devices import XLA_SCOPE, is_on_cpu
-
-LINEAR, RELU = "linear", "relu"
+from splitop._src.graph.epilogues import LINEAR, RELU
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
