@@ -188,6 +188,30 @@ def _needs_z(x: Any, weights: list[Any], bias: Any) -> Any:
     return tf.nn.relu(z + bias) * z
 
 
+def _waits(x: Any, weights: list[Any], bias: Any) -> Any:
+    z, added = tf.matmul(x, weights[0]), tf.identity(bias)
+    with tf.control_dependencies([tf.reduce_sum(x).op]):
+        return tf.nn.relu(z + added)
+
+
+def _in_a_condition(x: Any, weights: list[Any], bias: Any) -> Any:
+    z = tf.matmul(x, weights[0])
+    return tf.cond(tf.reduce_sum(x) > 0, lambda: z + bias, lambda: z - bias)
+
+
+def _made_by_a_product(x: Any, weights: list[Any], bias: Any) -> Any:
+    rows = tf.matmul(tf.reshape(bias, [1, WIDTH]), weights[0])
+    return tf.matmul(x, weights[0]) + tf.reshape(rows, [WIDTH])
+
+
+def _written_between(x: Any, weights: list[Any], bias: Any) -> Any:
+    z = tf.matmul(x, weights[0])
+    bias.assign_add(tf.ones_like(bias))
+    y = z + bias
+    bias.assign_add(tf.ones_like(bias))
+    return y
+
+
 # What is made of x, the weights and the bias, and the operations that stay.
 EPILOGUES: dict[str, tuple[Callable[[Any, Any, Any], Any], set[str]]] = {
     "relu": (_dense, set()),
@@ -201,6 +225,12 @@ EPILOGUES: dict[str, tuple[Callable[[Any, Any, Any], Any], set[str]]] = {
     "two biases": (lambda x, w, b: tf.matmul(x, w[0]) + b + 2.0 * b, {"AddV2"}),
     "relu, then a bias": (lambda x, w, b: tf.nn.relu(tf.matmul(x, w[0])) + b, {"AddV2"}),
     "z is needed": (_needs_z, {"AddV2", "Relu"}),
+    "twice": (lambda x, w, b: (lambda z: z + z)(tf.matmul(x, w[0])) * b, {"AddV2"}),
+    "a matrix of a row": (lambda x, w, b: tf.matmul(x, w[0]) + b[tf.newaxis], {"AddV2"}),
+    "waits": (_waits, {"AddV2", "Relu"}),
+    "in a condition": (_in_a_condition, {"BatchMatMulV2"}),
+    "made by a product": (_made_by_a_product, {"MatMul"}),  # of a vector
+    "written between": (_written_between, set()),
 }
 
 
@@ -234,9 +264,89 @@ def test_what_is_done_to_a_product_at_once(name: str, batch: int | None) -> None
     received, graph = _trained(make, batch, "fused")
     for value, reference in zip(received, expected, strict=True):
         np.testing.assert_allclose(value, reference, rtol=1e-9, atol=1e-11)
-    needed = _trained_by(graph)
-    assert "Splitop>Einsum" in needed
-    assert needed & {"BiasAdd", "Add", "AddV2", "Relu"} == stays
+    assert _trained_by(graph) & {"BiasAdd", "Add", "AddV2", "Relu", *PRODUCTS} == stays
+
+
+@pytest.mark.parametrize("which", ["z", "with a bias", "both"])
+def test_what_the_function_returns_is_made_once(which: str) -> None:
+    def make(x: Any, weights: list[Any], bias: Any) -> Any:
+        z = tf.matmul(x, weights[0])
+        biased = z + bias
+        returned.append({"z": [z], "with a bias": [biased], "both": [z, biased]}[which])
+        return tf.nn.relu(biased)
+
+    values = []
+    for backend in ("reference", "fused"):
+        returned: list[Any] = []
+        model, bias = Model(), tf.Variable(np.linspace(-1, 1, WIDTH))
+        variables = [*model.weights, bias]
+        step = _returning(make, returned, model, bias, variables, backend)
+        values.append([*step(), *(each.numpy() for each in variables)])
+        graph = step.get_concrete_function().graph
+    for value, expected in zip(*reversed(values), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-11)
+    running = all_before(
+        *(each.op for each in graph.outputs), *of_type(graph, "Splitop>DenseChain")
+    )
+    assert not {op.type for op in running} & PRODUCTS
+
+
+def _returning(
+    make: Any, returned: list[Any], model: Model, bias: Any, variables: list[Any], backend: str
+) -> Any:
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(variables)
+
+    @splitop.function(autograph=False)
+    def step() -> Any:
+        iv = tf.tanh(tf.matmul(make(model.x, model.weights, bias), model.weights[1]))
+        splitop.minimize(optimizer, iv, variables, model.seed, backend=backend)
+        return returned[-1]
+
+    return step
+
+
+@tf.RegisterGradient("Splitop test: three times")
+def _three_times(op: Any, gradient: Any) -> list[Any]:
+    if op.type == "BatchMatMulV2":
+        x, kernel = op.inputs
+        of_x = tf.matmul(gradient, kernel, transpose_b=True)
+        return [3.0 * of_x, 3.0 * tf.einsum("zab,zac->bc", x, gradient)]
+    summed = [tf.range(3 - each.shape.rank) for each in op.inputs]  # over what was broadcast
+    return [3.0 * tf.reduce_sum(gradient, axes) for axes in summed]
+
+
+@pytest.mark.parametrize("kind", ["Relu", "AddV2", "BatchMatMulV2", "Softmax"])
+def test_operations_with_a_gradient_of_their_own(kind: str) -> None:
+    """A tape around the function takes these, and so does the step."""
+    results = []
+    for backend in ("reference", "fused"):
+        model, bias = Model(), tf.Variable(np.linspace(-1, 1, WIDTH))
+        variables = [*model.weights, bias]
+        optimizer = keras.optimizers.SGD(0.1)
+        optimizer.build(variables)
+        step = _overridden(kind, model, bias, variables, optimizer, backend)
+        with tf.GradientTape() as tape:
+            tape.watch(model.x)
+            total = tf.reduce_sum(tf.sin(step(model.x)))
+        results.append([tape.gradient(total, model.x), *(each.numpy() for each in variables)])
+    for received, expected in zip(*reversed(results), strict=True):
+        np.testing.assert_allclose(received, expected, rtol=1e-9, atol=1e-11)
+
+
+def _overridden(
+    kind: str, model: Model, bias: Any, variables: list[Any], optimizer: Any, backend: str
+) -> Any:
+    @splitop.function(autograph=False)
+    def step(x: Any) -> Any:
+        other = {kind: "Splitop test: three times"}
+        with tf.compat.v1.get_default_graph().gradient_override_map(other):
+            y = tf.nn.relu(tf.matmul(tf.nn.softmax(x), model.weights[0]) + bias)
+        iv = tf.tanh(tf.matmul(y, model.weights[1]))
+        splitop.minimize(optimizer, iv, variables, model.seed, backend=backend)
+        return y
+
+    return step
 
 
 @pytest.mark.parametrize("batch", [BATCH, None])

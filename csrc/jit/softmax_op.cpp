@@ -5,7 +5,9 @@
 #include <numeric>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -23,8 +25,16 @@ class SoftmaxGradXlaKernel final : public tensorflow::XlaOpKernel {
 
   void Compile(tensorflow::XlaOpKernelContext* context) override {
     const xla::XlaOp dy = context->Input(0), y = context->Input(1);
+    const absl::StatusOr<xla::Shape> of_dy = context->InputXlaShape(0);
     const absl::StatusOr<xla::Shape> shape = context->InputXlaShape(1);
+    OP_REQUIRES_OK(context, of_dy.status());
     OP_REQUIRES_OK(context, shape.status());
+    OP_REQUIRES(
+        context, !shape->dimensions().empty() && of_dy->dimensions() == shape->dimensions(),
+        absl::InvalidArgumentError(absl::StrCat(
+            "splitop: Splitop>SoftmaxGrad: dy and y must be of the same shape, of rank 1 at "
+            "least. Received: ",
+            of_dy->ToString(), " and ", shape->ToString(), ".")));
     const auto last = static_cast<int64_t>(shape->dimensions().size()) - 1;
     std::vector<int64_t> leading(last);
     std::iota(leading.begin(), leading.end(), 0);

@@ -30,14 +30,16 @@ std::vector<int64_t> strides(const py::array& array) {
 }
 
 // The elements of a bias; NULL: there is none.
-const void* bias_data(const std::optional<py::array>& bias, const py::array& c) {
+template <typename T>
+const void* bias_data(const std::optional<py::array>& bias, int64_t cols) {
   if (!bias) return nullptr;
-  const int64_t cols = c.shape(c.ndim() - 1);
-  const bool fits = bias->ndim() == 1 && bias->shape(0) == cols && bias->dtype().is(c.dtype()) &&
-                    (bias->flags() & py::array::c_style) != 0;
-  if (fits) return bias->data();
-  throw py::value_error("bias must be a contiguous array of " + std::string(py::str(c.dtype())) +
-                        " and shape (" + std::to_string(cols) +
+  if (py::isinstance<py::array_t<T, py::array::c_style>>(*bias) && bias->ndim() == 1 &&
+      bias->shape(0) == cols) {
+    return bias->data();
+  }
+  throw py::value_error("bias must be a contiguous array of " +
+                        std::string(py::str(py::dtype::of<T>())) + " and shape (" +
+                        std::to_string(cols) +
                         ",). Received: " + std::string(py::str(bias->dtype())) + " and " +
                         std::string(py::str(bias->attr("shape"))));
 }
@@ -80,7 +82,8 @@ py::array batched_product(const py::array& a, const py::array& b,
   product.b = b.data();
   product.b_depth = b_strides[rank - 2];
   product.b_col = b_strides[rank - 1];
-  product.bias = bias_data(bias, c);
+  product.bias =
+      is_double ? bias_data<double>(bias, product.cols) : bias_data<float>(bias, product.cols);
   product.activation = relu ? SPLITOP_RELU : SPLITOP_LINEAR;
   product.c = c.mutable_data();
   product.c_row = c_strides[rank - 2];

@@ -109,6 +109,11 @@ absl::Status EinsumShape(InferenceContext* context) {
       TF_RETURN_IF_ERROR(context->Merge(dims.back(), context->Dim(b, in_b), &dims.back()));
     }
   }
+  if (context->num_inputs() > 2) {
+    tensorflow::shape_inference::ShapeHandle bias;
+    TF_RETURN_IF_ERROR(context->WithRank(context->input(2), 1, &bias));
+    TF_RETURN_IF_ERROR(context->Merge(dims.back(), context->Dim(bias, 0), &dims.back()));
+  }
   context->set_output(0, context->MakeShape(dims));
   return absl::OkStatus();
 }

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src import library
-from splitop._src.graph.devices import XLA_SCOPE, is_on_cpu
+from splitop._src.graph.devices import is_replaceable
 from splitop._src.graph.epilogues import LINEAR, RELU
 from splitop._src.graph.products import BATCHED, Labels, Product, read_product
 
@@ -32,7 +32,7 @@ class OwnProduct:
 
 def own_product(op: Any) -> OwnProduct | None:
     """The product that an operation on a CPU makes, or None if the op does not make it."""
-    if op.type not in _PRODUCTS or not is_on_cpu(op) or XLA_SCOPE in op.node_def.attr:
+    if op.type not in _PRODUCTS or not is_replaceable(op):
         return None
     if op.type == "MatMul" and any(_adds_bias(user) for user in op.outputs[0].consumers()):
         return None  # TensorFlow adds the bias, and activates, while it has the result at hand.

@@ -1,7 +1,7 @@
 """Operations of splitop's own in the place of TensorFlow's, in a function that trains.
 
 This is the last that happens to its graph: whoever asks for a gradient after it, by the result of a
-product, a norm or a convolution, would get none.
+product, of the bias or relu after it, of a norm or of a convolution, would get none.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ def with_own_ops(returned: Any) -> Any:
         return returned
     results = [each for each in tf.nest.flatten(returned) if tf.is_tensor(each)]
     running = _running(operations, [each for each in results if hasattr(each, "op")])
+    refs = {each.ref() for each in results if isinstance(each, tf.Tensor)}
     new: dict[Any, Any] = {}
     for op in operations:
         if op in running:
-            new |= _replaced(op, running)
-    if not any(each.ref() in new for each in results if isinstance(each, tf.Tensor)):
+            new |= _replaced(op, running, refs)
+    if not refs & new.keys():
         return returned
     return tf.nest.map_structure(
         lambda each: new.get(each.ref(), each) if isinstance(each, tf.Tensor) else each, returned
@@ -73,7 +74,7 @@ def _running(operations: list[Any], results: list[Any]) -> set[Any]:
     return found
 
 
-def _replaced(op: Any, running: set[Any]) -> dict[Any, Any]:
+def _replaced(op: Any, running: set[Any], results: set[Any]) -> dict[Any, Any]:
     """What stands for the result of an operation, or of one after it, by reference to that."""
     if not op.outputs or op._control_outputs or is_taken_by_functions(op.outputs[0]):
         return {}
@@ -85,7 +86,7 @@ def _replaced(op: Any, running: set[Any]) -> dict[Any, Any]:
     elif convolution is not None and is_faster(convolution):
         new = emit_convolution(convolution)
     elif product is not None and reach.is_plain(op):
-        epilogue = match_epilogue(old, running)
+        epilogue = match_epilogue(old, running, results)
         old, new = epilogue.y, _emit_product(product, op, epilogue)
     else:
         return {}

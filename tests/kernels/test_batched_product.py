@@ -70,16 +70,21 @@ def test_every_instruction_set(isa: str, dtype, layouts) -> None:
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("batch", [(), (3,)])
 @pytest.mark.parametrize("depth", [0, 33, 300])
+@pytest.mark.parametrize("layout", ["rows", "columns", "spread"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_bias_and_relu(isa: str, dtype, depth: int, batch: tuple[int, ...], relu: bool) -> None:
+def test_bias_and_relu(
+    isa: str, dtype, layout: str, depth: int, batch: tuple[int, ...], relu: bool
+) -> None:
     """Without a batch that is a dense layer's forward pass; both are off by a rounding more."""
     random = np.random.default_rng(3)
-    a = _matrices(random, batch, 43, depth, dtype, "rows")
-    b = _matrices(random, batch, depth, 77, dtype, "rows")
+    a = _matrices(random, batch, 43, depth, dtype, layout)
+    b = _matrices(random, batch, depth, 77, dtype, layout)
     bias = random.normal(size=77).astype(dtype)
     wide, other = a.astype(np.longdouble), b.astype(np.longdouble)
     exact, terms = wide @ other + bias, abs(wide) @ abs(other) + abs(bias)
     received = _kernels.batched_product(a, b, bias=bias, relu=relu)
+    again = _kernels.batched_product(a, b, bias=bias, relu=relu, num_threads=3)
+    assert again.tobytes() == received.tobytes()
     unit = (depth + 1) * np.finfo(dtype).eps
     assert np.all(abs(received - (np.maximum(exact, 0) if relu else exact)) <= unit * terms)
 

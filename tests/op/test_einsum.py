@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from splitop._src import library
 from splitop._src.own_product import OwnProduct, emit_product
 
 # Those of attention and of its gradients, and others.
@@ -114,6 +115,31 @@ def test_biases_that_do_not_fit() -> None:
     for bias in (tf.zeros([3]), tf.zeros([1, 5]), tf.zeros([])):
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"one, of shape \[5\]\. Received"):
             emit_product(OwnProduct((0, 1), "zab,zcb->zac"), [a, b], "einsum", bias)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"one, of shape \[5\]\. Received: 2"):
+        library.load().splitop_einsum(
+            a=a, b=b, biases=[tf.zeros(5), tf.zeros(5)], equation="zab,zcb->zac"
+        )
+    product = OwnProduct((0, 1), "zab,zcb->zac")
+    traced = tf.function(lambda: emit_product(product, [a, b], "einsum", tf.zeros(3)))
+    with pytest.raises(ValueError, match=r"must be equal, but are 5 and 3"):
+        traced()
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_inside_xla(has_bias: bool, activation: str) -> None:
+    if library.xla_reason() is not None:
+        pytest.skip(str(library.xla_reason()))
+    a, b = (tf.constant(each) for each in _factors("abcd,de->abce", "float64", EXTENTS))
+    a = tf.tensor_scatter_nd_update(a, [[0, 0, 0, 0]], [np.nan])
+    bias = tf.constant(np.linspace(-9, 9, b.shape[1])) if has_bias else None
+
+    def run() -> Any:
+        product = OwnProduct((0, 1), "abcd,de->abce")
+        return emit_product(product, [a, b], "einsum", bias, activation)
+
+    received = tf.function(run, jit_compile=True)()
+    np.testing.assert_allclose(received, run(), rtol=1e-12, atol=1e-12)
 
 
 def test_the_shape_is_known_in_a_function() -> None:

@@ -75,6 +75,25 @@ def test_its_inputs_stay() -> None:
     np.testing.assert_array_equal(received, own(dy * 2.0, y))
 
 
+@pytest.mark.parametrize("width", [3, 64, 4099])
+def test_into_the_memory_of_dy(width: int) -> None:
+    """Which nobody else has in these functions."""
+    dy, y = _tensors((33, width), "float32")
+    expected = own(dy * 2.0, y), own(y * 1.0, y)
+    assert np.array_equal(tf.function(lambda dy, y: own(dy * 2.0, y))(dy, y), expected[0])
+    assert np.array_equal(tf.function(lambda y: own(y * 1.0, y))(y), expected[1])
+    assert np.array_equal(tf.function(lambda y: own(y, y))(y), expected[1])
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 4, 64), (0, 5)])
+def test_inside_xla(shape: tuple[int, ...]) -> None:
+    if library.xla_reason() is not None:
+        pytest.skip(str(library.xla_reason()))
+    dy, y = _tensors(shape, "float64")
+    received = tf.function(own, jit_compile=True)(dy, y)
+    np.testing.assert_allclose(received, own(dy, y), rtol=1e-12, atol=1e-15)
+
+
 def test_gradient_of_the_gradient() -> None:
     dy, y = _tensors((3, 7, 9), "float64")
     received = []

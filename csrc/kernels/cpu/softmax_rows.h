@@ -17,6 +17,8 @@ void softmax_gradient_rows(const SoftmaxGradientJob<T>& job, int64_t begin, int6
     const T* const y = job.y + i * job.width;
     T* const dx = job.dx + i * job.width;
     const T along = sum_of<T>(job.width, [=](int64_t j) { return dy[j] * y[j]; });
+// dx may be dy, which the compiler's own check of overlap takes for a reason to use no vectors.
+#pragma GCC ivdep
     for (int64_t j = 0; j < job.width; ++j) dx[j] = (dy[j] - along) * y[j];
   }
 }

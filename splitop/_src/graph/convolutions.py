@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.graph import reach
-from splitop._src.graph.devices import XLA_SCOPE, is_on_cpu
+from splitop._src.graph.devices import is_replaceable
 from splitop._src.graph.epilogues import LINEAR, RELU
 
 
@@ -64,7 +64,7 @@ def match_convolution(op: Any, *, activated: bool) -> Convolution | None:
     if bias is not None and not _is_added_to_channels(last, convolution):
         return None
     ops = frozenset({op, last, convolution})
-    if not all(_runs_on_cpu(each) for each in ops):
+    if not all(reach.is_plain(each) and is_replaceable(each) for each in ops):
         return None
     return Convolution(convolution, bias, activation, op.outputs[0], ops)
 
@@ -99,7 +99,3 @@ def _goes_on(op: Any, activated: bool) -> bool:
     adds_bias = op.type == "Conv2D" and user.type == "BiasAdd"
     activates = activated and op.type in ("Conv2D", "BiasAdd") and user.type == "Relu"
     return activates or (adds_bias and _is_added_to_channels(user, op))
-
-
-def _runs_on_cpu(op: Any) -> bool:
-    return reach.is_plain(op) and is_on_cpu(op) and XLA_SCOPE not in op.node_def.attr

@@ -12,7 +12,8 @@ import tensorflow as tf
 from splitop._src import library, replicas
 from splitop._src.cluster import hosts
 
-XLA_SCOPE = "_XlaCompile"  # of operations that XLA compiles together
+_XLA_SCOPE = "_XlaCompile"  # of operations that XLA compiles together
+OTHER_GRADIENT = "_gradient_op_type"  # what tf.gradients asks for before an operation's type
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +72,15 @@ def may_be_on_gpu(variable: Any) -> bool:
 def is_on_cpu(op: Any) -> bool:
     """Whether TensorFlow puts an operation on a CPU."""
     return _spec_of(op).device_type in (None, "CPU") and not may_be_on_gpu(op)
+
+
+def is_replaceable(op: Any) -> bool:
+    """Whether an op of splitop's for CPUs may stand for an operation.
+
+    XLA has ways of its own, and whoever has given the operation another gradient would lose it.
+    """
+    attributes = op.node_def.attr
+    return is_on_cpu(op) and _XLA_SCOPE not in attributes and OTHER_GRADIENT not in attributes
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Container
 from typing import Any
 
 from splitop._src.graph import reach
-from splitop._src.graph.devices import XLA_SCOPE, is_on_cpu
+from splitop._src.graph.devices import is_replaceable
 from splitop._src.graph.rewire import is_taken_by_functions
 
 LINEAR, RELU = "linear", "relu"
@@ -30,19 +30,20 @@ class Epilogue:
     reshapes: tuple[Any, ...] = ()
 
 
-def match_epilogue(product: Any, running: Container[Any]) -> Epilogue:
+def match_epilogue(product: Any, running: Container[Any], results: Container[Any]) -> Epilogue:
     """What is done to a product, whose last dimension is that of its columns.
 
     Args:
         product: Its result.
         running: The operations that count: any other may take the product, too.
+        results: References to what else is needed of the graph.
     """
-    found, tensor, reshapes = Epilogue(product), product, ()
+    found, tensor = Epilogue(product), product
+    reshapes: tuple[Any, ...] = ()  # Those after which nothing is done are not the op's business.
     while found.activation == LINEAR:
-        users = [op for op in tensor.consumers() if op in running]
-        if len(users) != 1 or not _is_one_way(users[0]):
+        op = _only_user(tensor, running, results)
+        if op is None:
             break
-        (op,) = users
         if op.type == "Reshape" and op.inputs[0] is tensor:
             reshapes = (*reshapes, op)
         elif op.type == "Relu":
@@ -54,6 +55,17 @@ def match_epilogue(product: Any, running: Container[Any]) -> Epilogue:
             found = dataclasses.replace(found, y=op.outputs[0], bias=bias, reshapes=reshapes)
         tensor = op.outputs[0]
     return found
+
+
+def _only_user(tensor: Any, running: Container[Any], results: Container[Any]) -> Any | None:
+    """The operation that alone needs a tensor, if nothing but data goes in and out; or None."""
+    users = [op for op in tensor.consumers() if op in running]
+    if len(users) != 1 or tensor.ref() in results:
+        return None
+    (op,) = users
+    is_plain = reach.is_plain(op) and not op._control_outputs and len(op.outputs) == 1
+    is_free = is_plain and is_replaceable(op) and not is_taken_by_functions(op.outputs[0])
+    return op if is_free else None
 
 
 def _bias(op: Any, tensor: Any, columns: int | None) -> Any | None:
@@ -70,14 +82,3 @@ def _bias(op: Any, tensor: Any, columns: int | None) -> Any | None:
         return None
     is_whole = bias.shape.num_elements() == columns
     return bias if is_whole and tensor.shape[-rank:] == bias.shape else None
-
-
-def _is_one_way(op: Any) -> bool:
-    """Whether nothing but data goes through an operation on a CPU, to others of its graph."""
-    return (
-        reach.is_plain(op)
-        and not op._control_outputs
-        and is_on_cpu(op)
-        and XLA_SCOPE not in op.node_def.attr
-        and not is_taken_by_functions(op.outputs[0])
-    )

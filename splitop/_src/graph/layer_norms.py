@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.graph import reach
-from splitop._src.graph.devices import XLA_SCOPE, is_on_cpu
+from splitop._src.graph.devices import is_replaceable
 from splitop._src.graph.expressions import Input, matches, output_of
 
 _X = Input("x")
@@ -47,8 +47,6 @@ def match_layer_norm(op: Any) -> LayerNorm | None:
     """The layer normalization whose result an operation on a CPU returns, or None."""
     if op.type != "AddV2" or op.outputs[0].dtype not in (tf.float32, tf.float64):
         return None
-    if XLA_SCOPE in op.node_def.attr:
-        return None
     for found in matches(_NORM, op.outputs[0]):
         x, epsilon = found.inputs["x"], found.inputs["epsilon"]
         shapes = [found.inputs[key] for key in ("gamma", "beta")]
@@ -60,7 +58,7 @@ def match_layer_norm(op: Any) -> LayerNorm | None:
             and epsilon.shape.rank == 0
             and all(_is_last(each, x.shape.rank) for each in axes)
             and all(each.get_attr("keep_dims") for each in found.ops if each.type == "Mean")
-            and all(reach.is_plain(each) and is_on_cpu(each) for each in found.ops)
+            and all(reach.is_plain(each) and is_replaceable(each) for each in found.ops)
         ):
             between = [tensor.op for tensor in shapes if tensor.op.type == "Reshape"]
             return LayerNorm(x, gamma, beta, epsilon, op.outputs[0], found.ops.union(between))
