@@ -103,6 +103,9 @@ def test_xla_makes_its_own() -> None:
 
 
 def test_not_on_a_gpu() -> None:
+    # Off for good where the first thing that a process does with TensorFlow is to build a graph.
+    tf.config.set_soft_device_placement(True)
+
     def build(w: Weights, x: Any) -> Any:
         with tf.device("/GPU:0"):
             return multi_head(w, x)
