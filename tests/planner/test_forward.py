@@ -14,6 +14,8 @@ import tensorflow as tf
 import splitop
 from tests import oracle
 from tests.op.buffers import addresses
+from tests.planner.models import Weights
+from tests.planner.steps import run_steps
 from tests.planner.walks import all_before, of_type
 
 tf1 = tf.compat.v1
@@ -115,6 +117,26 @@ def test_every_activation(activation: str, dtype: str) -> None:
 def test_every_top(top: str, static: bool) -> None:
     step = assert_same_step(lambda: dense_model("relu", top, use_bias=top == "relu"), static=static)
     assert step.forward == [True]
+
+
+@pytest.mark.parametrize("activation", oracle.ACTIVATIONS)
+def test_on_sequences(activation: str) -> None:
+    """TensorFlow runs the forward pass: a reshape is between an activation and the next product."""
+    inputs = (2, BATCH, 3, WIDTH)
+    batches = list(np.random.default_rng(0).normal(size=inputs).astype("float32"))
+
+    def build(w: Weights, x: Any) -> Any:
+        x = w.layer("low", layers.Dense, x, units=WIDTH, activation=activation)
+        return w.layer("top", layers.Dense, x, units=WIDTH)
+
+    fused, reference = (
+        run_steps("keras", build, lambda: keras.optimizers.SGD(0.1), batches, backend=backend)
+        for backend in ("fused", "reference")
+    )
+    assert fused.plan.chains
+    assert not any(chain.forward for chain in fused.plan.chains)
+    for (name, value), (_, expected) in zip(fused.values, reference.values, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=2e-5, atol=2e-5, err_msg=name)
 
 
 def test_the_plan_says_so() -> None:

@@ -19,7 +19,7 @@ class Epilogue:
 
     Attributes:
         y: The result; the product's own if nothing is done.
-        bias: An element for each column, of any shape; None: nothing is added.
+        bias: An element for each column, of the shape of last dimensions; None: nothing is added.
         activation: "linear" or "relu".
         reshapes: The operations that give y its shape, in turn.
     """

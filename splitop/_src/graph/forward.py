@@ -111,8 +111,9 @@ class _Walk:
         """What an activation's output was computed from; None if it is no such output."""
         op = y.op
         if activation.kind in _OPS:
-            same_slope = activation.kind != "leaky_relu" or op.get_attr("alpha") == activation.alpha
-            if op.type != _OPS[activation.kind] or not same_slope:
+            if op.type != _OPS[activation.kind]:
+                return None
+            if activation.kind == "leaky_relu" and op.get_attr("alpha") != activation.alpha:
                 return None
             self.ops.add(op)
             return self._named(op.inputs[0])
