@@ -80,6 +80,34 @@ def run_steps(
     return _in_function(build, optimizer, batches, spec, device, jit, follows, options)
 
 
+def run_as_reference(
+    build: Build, flavour: str, batches: Sequence[np.ndarray], rate: float, **options: Any
+) -> Steps:
+    """Takes steps of plain SGD by the fused path, as the reference takes them.
+
+    Args:
+        build: As of `run_steps`.
+        flavour: Likewise.
+        batches: Likewise.
+        rate: The learning rate.
+        **options: Those of `run_steps`.
+
+    Returns:
+        The fused run.
+    """
+    make = {
+        "keras": lambda: keras.optimizers.SGD(rate),
+        "tf1": lambda: tf1.train.GradientDescentOptimizer(rate),
+    }[flavour]
+    fused, reference = (
+        run_steps(flavour, build, make, batches, backend=backend, **options)
+        for backend in ("fused", "reference")
+    )
+    assert reference.fused_ops.keys() <= {"Check"}  # that of the seed, inside XLA
+    assert_same_values(fused, reference)
+    return fused
+
+
 def assert_same_values(actual: Steps, expected: Steps) -> None:
     for (name, value), (_, reference) in zip(actual.values, expected.values, strict=True):
         np.testing.assert_allclose(value, reference, rtol=1e-9, atol=1e-11, err_msg=name)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import splitop
 from tests.planner.models import Weights
-from tests.planner.steps import FLAVOURS, Steps, assert_same_values, run_steps
+from tests.planner.steps import FLAVOURS, Steps, run_as_reference
 from tests.planner.walks import of_type
 
 BATCH, TIME, WIDTH = 5, 7, 8
@@ -57,18 +57,8 @@ def in_a_loop(w: Weights, x: Any) -> Any:
 
 
 def _run(build: Build, flavour: str = "keras", **options: Any) -> Steps:
-    train = tf.compat.v1.train
-    make = {
-        "keras": lambda: keras.optimizers.SGD(0.1),
-        "tf1": lambda: train.GradientDescentOptimizer(0.1),
-    }[flavour]
     batches = list(np.random.default_rng(0).normal(size=(3, BATCH, TIME, WIDTH)))
-    fused, reference = (
-        run_steps(flavour, build, make, batches, backend=backend, **options)
-        for backend in ("fused", "reference")
-    )
-    assert_same_values(fused, reference)
-    return fused
+    return run_as_reference(build, flavour, batches, 0.1, **options)
 
 
 @pytest.mark.parametrize("static", [False, True])
