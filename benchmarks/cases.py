@@ -32,7 +32,6 @@ class Case:
         width: Inputs and units of each.
         batch: Rows of x and of the seed.
         rounds: Steps of each path that are timed.
-        warmup: Steps of each path before that.
         target: For each other path, how many times as fast the fused path is to be.
     """
 
@@ -40,7 +39,6 @@ class Case:
     width: int
     batch: int
     rounds: int
-    warmup: int = 3
     target: dict[str, float] = dataclasses.field(default_factory=dict, hash=False)
 
     @property
@@ -55,7 +53,7 @@ class Case:
 CASES = (
     Case(4, 1024, 128, rounds=50, target={REFERENCE: 1.6, KERAS: 2.5}),
     Case(2, 4096, 32, rounds=30, target={REFERENCE: 2.2, KERAS: 5.0}),
-    Case(3, 256, 64, rounds=200, warmup=10, target={REFERENCE: 1.5, KERAS: 1.6}),
+    Case(3, 256, 64, rounds=200, target={REFERENCE: 1.5, KERAS: 1.6}),
     Case(4, 1024, 1024, rounds=20, target={REFERENCE: 1.0, KERAS: 1.0}),
 )
 QUICK_CASES = (Case(2, 33, 8, rounds=3), Case(1, 16, 1, rounds=3))
@@ -116,7 +114,6 @@ class EmbeddingCase:
         units: Of the dense layer.
         optimizer: "SGD", "Adagrad" or "Adam".
         rounds: Steps of each path that are timed.
-        warmup: Steps of each path before that.
         target: For each path of splitop's, how many times as fast as Keras it is to be.
     """
 
@@ -127,7 +124,6 @@ class EmbeddingCase:
     units: int
     optimizer: str
     rounds: int
-    warmup: int = 2
     target: dict[str, float] = dataclasses.field(default_factory=dict, hash=False)
 
     @property
@@ -159,7 +155,6 @@ class ModelCase:
         sizes: Its arguments.
         batch: Samples.
         rounds: Steps of each path that are timed.
-        warmup: Steps of each path before that.
         xla_agreement: How far XLA's rounding may take a weight from the fused path's, as a share of
             the longest step that Adam takes.
     """
@@ -168,7 +163,6 @@ class ModelCase:
     sizes: dict[str, Any] = dataclasses.field(hash=False)
     batch: int
     rounds: int
-    warmup: int = 2
     xla_agreement: float = 1e-2
 
 
@@ -219,10 +213,6 @@ class TwoRunCase:
     @property
     def rounds(self) -> int:
         return self.second.rounds
-
-    @property
-    def warmup(self) -> int:
-        return self.second.warmup
 
 
 TWO_RUN_CASES = (

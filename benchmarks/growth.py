@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from benchmarks.cases import FUSED, REFERENCE, Case, EmbeddingCase
-from benchmarks.interleave import interleave
+from benchmarks.interleave import interleave, warm_up
 from benchmarks.table import aligned
 
 # 1 to 100 million parameters in two layers.
@@ -108,6 +108,7 @@ def _build(case: Case | EmbeddingCase, path: str) -> Callable[[], object]:
 
 def _medians(steps: dict[str, tuple[Callable[[], object], int]]) -> dict[str, float]:
     rounds = max(count for _, count in steps.values())
+    warm_up([step for step, _ in steps.values()])
     taken = interleave({name: step for name, (step, _) in steps.items()}, rounds)
     return {name: float(np.median(seconds)) for name, seconds in taken.items()}
 

@@ -10,6 +10,32 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pytest_benchmark.fixture import BenchmarkFixture
 
 
+# TensorFlow's executor takes every operation for a costly one, which is worth another thread, and
+# what it measures moves its estimate by a tenth: a small one is known for that after 99 steps.
+WARM_STEPS = 100
+WARM_SECONDS = 3.0
+
+
+def warm_up(
+    steps: Iterable[Callable[[], object]],
+    most: int = WARM_STEPS,
+    seconds: float = WARM_SECONDS,
+) -> None:
+    """Runs each step until it takes as long as in a training that goes on.
+
+    Args:
+        steps: What is to be timed.
+        most: How often each is run at most; never more than `WARM_STEPS` times.
+        seconds: How long each is run at most, but for a single step.
+    """
+    for step in steps:
+        end = time.perf_counter() + seconds
+        for _ in range(min(most, WARM_STEPS)):
+            step()
+            if time.perf_counter() > end:
+                break
+
+
 def interleave(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Runs every step once a round; each round starts with another one.
 

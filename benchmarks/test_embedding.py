@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.cases import EMBEDDING_PATHS, LAZY, EmbeddingCase
 from benchmarks.embedding_steps import EmbeddingStep, check_agreement
-from benchmarks.interleave import RecordedClock, interleave
+from benchmarks.interleave import RecordedClock, interleave, warm_up
 from benchmarks.results import EMBEDDINGS
 
 CLOCK = RecordedClock()
@@ -21,7 +21,7 @@ def seconds(embedding_case: EmbeddingCase) -> dict[str, list[float]]:
     """For each path, the seconds of each round: all paths in one process, in turn."""
     steps = {path: EmbeddingStep(embedding_case, path) for path in embedding_case.paths}
     check_agreement(steps)
-    interleave(steps, embedding_case.warmup)
+    warm_up(steps.values(), most=10 * embedding_case.rounds)
     measured = interleave(steps, embedding_case.rounds)
     # The tables and their slots take some gigabytes.
     del steps
@@ -51,7 +51,6 @@ def test_embedding(
         units=case.units,
         dtype="float32",
         optimizer=case.optimizer,
-        warmup=case.warmup,
         target=case.target,
     )
     CLOCK.report(benchmark, seconds[path])

@@ -39,7 +39,7 @@ def test_dense_chain(benchmark: BenchmarkFixture, case: Case) -> None:
         args=(seed, layers),
         kwargs=arguments,
         rounds=case.rounds,
-        warmup_rounds=case.warmup,
+        warmup_rounds=3,
     )
     # Weight gradients of all layers, input gradients of all but the lowest.
     flop = 2 * case.batch * case.width**2 * (2 * case.layers - 1)

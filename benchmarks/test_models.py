@@ -9,7 +9,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.cases import PATHS, ModelCase
-from benchmarks.interleave import RecordedClock, interleave
+from benchmarks.interleave import RecordedClock, interleave, warm_up
 from benchmarks.model_steps import build_steps, check_agreement
 from benchmarks.results import MODELS
 
@@ -21,7 +21,7 @@ def seconds(model_case: ModelCase) -> dict[str, list[float]]:
     """For each path, the seconds of each round: all paths in one process, in turn."""
     steps = build_steps(model_case)
     check_agreement(model_case, steps)
-    interleave(steps, model_case.warmup)
+    warm_up(steps.values(), most=10 * model_case.rounds)
     measured = interleave(steps, model_case.rounds)
     del steps
     keras.backend.clear_session()
@@ -44,7 +44,6 @@ def test_model(
         batch=model_case.batch,
         dtype="float32",
         optimizer="Adam",
-        warmup=model_case.warmup,
         target={},
     )
     CLOCK.report(benchmark, seconds[path])

@@ -9,7 +9,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.cases import PATHS, Case
-from benchmarks.interleave import RecordedClock, interleave
+from benchmarks.interleave import RecordedClock, interleave, warm_up
 from benchmarks.results import SECOND_PART
 from benchmarks.steps import build_steps, check_agreement
 
@@ -22,7 +22,7 @@ def seconds(case: Case) -> dict[str, list[float]]:
     steps = build_steps(case)
     check_agreement(steps)
     runs = {path: step.run for path, step in steps.items()}
-    interleave(runs, case.warmup)
+    warm_up(runs.values(), most=10 * case.rounds)
     measured = interleave(runs, case.rounds)
     # The largest case holds more than a gigabyte.
     del steps, runs
@@ -45,7 +45,6 @@ def test_second_part(
         parameters=case.parameters,
         dtype="float32",
         optimizer="Adam",
-        warmup=case.warmup,
         target=case.target,
     )
     CLOCK.report(benchmark, seconds[path])

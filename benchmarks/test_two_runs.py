@@ -6,7 +6,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.cases import TWO_RUN_PATHS, TwoRunCase
-from benchmarks.interleave import RecordedClock, interleave
+from benchmarks.interleave import RecordedClock, interleave, warm_up
 from benchmarks.results import TWO_RUNS
 from benchmarks.two_run_steps import build_steps, check_agreement
 
@@ -18,7 +18,7 @@ def seconds(two_run_case: TwoRunCase) -> dict[str, list[float]]:
     """For each path, the seconds of each round: all paths in one process, in turn."""
     steps = build_steps(two_run_case)
     check_agreement(steps)
-    interleave(steps, two_run_case.warmup)
+    warm_up(steps.values(), most=10 * two_run_case.rounds)
     measured = interleave(steps, two_run_case.rounds)
     for step in steps.values():
         step.close()
@@ -43,7 +43,6 @@ def test_two_runs(
         classes=case.classes,
         dtype="float32",
         optimizer="Adam",
-        warmup=case.warmup,
         target=case.target,
     )
     CLOCK.report(benchmark, seconds[path])

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from benchmarks.interleave import WARM_SECONDS, warm_up
 from benchmarks.peers import agreement, timing
 from benchmarks.peers.cases import BATCHES, Part
 from benchmarks.peers.jax_peer import Jax
@@ -43,6 +44,7 @@ def measure(part: Part, rule: str, seconds: float, limits: Limits) -> Row:
     limits.measure()
     peers, absent = _build(part, rule)
     agreement.check(peers, SPLITOP)
+    warm_up((partial(peer.step, 0) for peer in peers.values()), seconds=min(seconds, WARM_SECONDS))
     times = {peer: 1e3 * np.array(values) for peer, values in timing.times(peers, seconds).items()}
     return Row(
         part=part.name,
