@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-
 # TensorFlow's executor takes every operation for a costly one, which is worth another thread, and
 # what it measures moves its estimate by a tenth: a small one is known for that after 99 steps.
 WARM_STEPS = 100

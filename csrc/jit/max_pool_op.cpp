@@ -2,6 +2,7 @@
 //
 // Plans for XLA leave it to TensorFlow; this is for a step that was traced outside of it.
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -26,6 +27,9 @@ class MaxPoolGradXlaKernel final : public tensorflow::XlaOpKernel {
     OP_REQUIRES_OK(context, context->GetAttr("strides", &strides_));
     OP_REQUIRES_OK(context, context->GetAttr("padding", &padding));
     padding_ = padding == tensorflow::SAME ? xla::Padding::kSame : xla::Padding::kValid;
+    std::string activation;
+    OP_REQUIRES_OK(context, context->GetAttr("activation", &activation));
+    is_relu_ = activation == "relu";
   }
 
   void Compile(tensorflow::XlaOpKernelContext* context) override {
@@ -35,14 +39,17 @@ class MaxPoolGradXlaKernel final : public tensorflow::XlaOpKernel {
     xla::XlaBuilder* const builder = context->builder();
     const auto is_larger_or_equal = xla::CreateScalarGeComputation(type, builder);
     const auto sum = xla::CreateScalarAddComputation(type, builder);
-    context->SetOutput(
-        0, xla::SelectAndScatter(context->Input(0), is_larger_or_equal, ksize_, strides_, padding_,
-                                 context->Input(2), xla::Zero(builder, type), sum));
+    const xla::XlaOp dx =
+        xla::SelectAndScatter(context->Input(0), is_larger_or_equal, ksize_, strides_, padding_,
+                              context->Input(2), xla::Zero(builder, type), sum);
+    const xla::XlaOp none = xla::ZerosLike(dx);
+    context->SetOutput(0, is_relu_ ? xla::Select(xla::Gt(context->Input(0), none), dx, none) : dx);
   }
 
  private:
   std::vector<int64_t> ksize_, strides_;
   xla::Padding padding_;
+  bool is_relu_;
 };
 
 REGISTER_KERNEL_BUILDER(Name("Splitop>MaxPoolGrad").Device(tensorflow::DEVICE_CPU_XLA_JIT),

@@ -270,11 +270,12 @@ bool valid(const splitop_image_gradient* gradient) {
 
 bool valid(const splitop_max_pool_gradient* gradient) {
   if (gradient == nullptr || !valid_float(gradient->dtype) || gradient->batch < 0 ||
-      gradient->channels < 1 || !valid_pool(gradient->rows) || !valid_pool(gradient->columns)) {
+      gradient->channels < 1 || !valid_pool(gradient->rows) || !valid_pool(gradient->columns) ||
+      (gradient->activation != SPLITOP_LINEAR && gradient->activation != SPLITOP_RELU)) {
     return false;
   }
   if (gradient->batch * gradient->rows.input * gradient->columns.input == 0) return true;
-  if (gradient->x == nullptr || gradient->dx == nullptr) return false;
+  if (gradient->x == nullptr || gradient->dz == nullptr) return false;
   return gradient->rows.output * gradient->columns.output == 0 || gradient->dy != nullptr;
 }
 

@@ -135,8 +135,8 @@ py::array image_gradient(const py::array& dz, const py::array& filter, const Pai
 }
 
 py::array max_pool_gradient(const py::array& x, const py::array& dy, const Pair& size,
-                            const Pair& strides, const std::pair<Pair, Pair>& padding,
-                            int num_threads) {
+                            const std::string& activation, const Pair& strides,
+                            const std::pair<Pair, Pair>& padding, int num_threads) {
   Arrays arrays(numpy_view);
   const ArrayView images = arrays.view(x, "x"), gradient = arrays.view(dy, "dy");
   check_images(images, "x");
@@ -150,8 +150,10 @@ py::array max_pool_gradient(const py::array& x, const py::array& dy, const Pair&
   call.x = arrays.input(images, images.dtype, shape, "x");
   call.dy = arrays.input(gradient, images.dtype,
                          {shape[0], call.rows.output, call.columns.output, shape[3]}, "dy");
-  py::array dx(x.dtype(), shape);
-  call.dx = dx.mutable_data();
+  call.activation =
+      from_name(activation, splitop_activation_name, SPLITOP_NUM_ACTIVATIONS, "activation");
+  py::array dz(x.dtype(), shape);
+  call.dz = dz.mutable_data();
   const splitop_executor executor = threads_executor(num_threads);
   splitop_status status;
   {
@@ -159,7 +161,7 @@ py::array max_pool_gradient(const py::array& x, const py::array& dy, const Pair&
     status = splitop_cpu_max_pool_gradient(&call, &executor);
   }
   raise_unless_ok(status);
-  return dx;
+  return dz;
 }
 
 constexpr Pair kOnes{1, 1};
@@ -186,10 +188,11 @@ void bind_images(py::module_& module) {
              "The gradient of x, whose rows and columns are given, for strides of 1.\n\nRaises "
              "ValueError or TypeError, and NotImplementedError for wider strides.");
   module.def("max_pool_gradient", &max_pool_gradient, py::arg("x"), py::arg("dy"), py::arg("size"),
-             py::kw_only(), py::arg("strides") = kOnes, py::arg("padding") = kNone,
-             py::arg("num_threads") = 1,
-             "The gradient of x, [batch, rows, columns, channels], of max pooling over windows of "
-             "a size, given that of the result.\n\nRaises ValueError or TypeError.");
+             py::kw_only(), py::arg("activation") = "linear", py::arg("strides") = kOnes,
+             py::arg("padding") = kNone, py::arg("num_threads") = 1,
+             "The gradient of z, where x = act(z), [batch, rows, columns, channels], is max pooled "
+             "over windows of a size, given that of the result; act is linear or relu.\n\nRaises "
+             "ValueError or TypeError.");
 }
 
 }  // namespace splitop

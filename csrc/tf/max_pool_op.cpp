@@ -1,5 +1,6 @@
 // The op Splitop>MaxPoolGrad, and its CPU kernel.
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -31,11 +32,12 @@ REGISTER_OP("Splitop>MaxPoolGrad")
     .Input("x: T")
     .Input("y: T")
     .Input("dy: T")
-    .Output("dx: T")
+    .Output("dz: T")
     .Attr("T: {float, double}")
     .Attr("ksize: list(int)")
     .Attr("strides: list(int)")
     .Attr("padding: {'SAME', 'VALID'}")
+    .Attr("activation: {'linear', 'relu'} = 'linear'")
     .SetShapeFn([](InferenceContext* context) {
       ShapeHandle x, y;
       TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 4, &x));
@@ -45,18 +47,20 @@ REGISTER_OP("Splitop>MaxPoolGrad")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-The gradient of TensorFlow's MaxPool of images, [batch, rows, columns, channels].
+The gradient of TensorFlow's MaxPool of images, [batch, rows, columns, channels], and of an
+activation before it.
 
 Of elements that are equally large the first one has it.
 
-x: The images.
+x: The images, act(z).
 y: MaxPool of x with the same attributes; only the gradient of this op reads it.
 dy: The gradient of y, of its shape.
-dx: The gradient of x.
+dz: The gradient of z.
 T: The type of all.
 ksize: As of TensorFlow's MaxPool: [1, rows, columns, 1].
 strides: Likewise.
 padding: Likewise.
+activation: act.
 )doc");
 
 class MaxPoolGradCpuKernel final : public ImageOpKernel {
@@ -71,6 +75,9 @@ class MaxPoolGradCpuKernel final : public ImageOpKernel {
                         absl::StrCat(FormatDims(ksize_), " and ", FormatDims(strides_))));
     OP_REQUIRES(context, ksize_[1] <= INT32_MAX / ksize_[2],
                 Refused("ksize must be of at most 2^31 - 1 elements", FormatDims(ksize_)));
+    std::string activation;
+    OP_REQUIRES_OK(context, context->GetAttr("activation", &activation));
+    activation_ = activation == "relu" ? SPLITOP_RELU : SPLITOP_LINEAR;
   }
 
  private:
@@ -94,11 +101,12 @@ class MaxPoolGradCpuKernel final : public ImageOpKernel {
       return Refused(absl::StrCat("dy must be of shape ", FormatShape(expected)),
                      FormatShape(dy.shape()));
     }
-    Tensor* dx = nullptr;
-    TF_RETURN_IF_ERROR(context->allocate_output(0, x.shape(), &dx));
+    Tensor* dz = nullptr;
+    TF_RETURN_IF_ERROR(context->allocate_output(0, x.shape(), &dz));
     gradient.x = x.data();
+    gradient.activation = activation_;
     gradient.dy = dy.data();
-    gradient.dx = dx->data();
+    gradient.dz = dz->data();
     return Call(context).Run(gradient, nullptr, 0);
   }
 
@@ -115,6 +123,7 @@ class MaxPoolGradCpuKernel final : public ImageOpKernel {
 
   std::vector<int64_t> ksize_, strides_;
   tensorflow::Padding padding_;
+  splitop_activation activation_;
 };
 
 #define SPLITOP_REGISTER_CPU(type)                                                          \

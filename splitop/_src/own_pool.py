@@ -1,23 +1,30 @@
-"""The gradient of max pooling by an op of splitop's own."""
+"""The gradient of max pooling, and of relu before it, by an op of splitop's own."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from splitop._src import library
+from splitop._src.graph.epilogues import LINEAR, RELU
 from splitop._src.own_gradient_types import gradients_of_type
 
-_NAME = "Splitop>MaxPool"
+_POOL = "Splitop>MaxPool"
+_RELU = "Splitop>ReluBeforeMaxPool"
+_GRADIENT = "Splitop>MaxPoolGrad"
 _FEWEST_CHANNELS = 8  # of fewer, large windows that overlap are faster by TensorFlow's
 
 
-def own_pool_gradients(operations: Iterable[Any]) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def own_pool_gradients(operations: Sequence[Any]) -> Iterator[None]:
     """Has tf.gradients make the gradients of these operations, where they pool images on a CPU."""
-    return gradients_of_type(_NAME, (op for op in operations if _is_known(op)))
+    pools = [op for op in operations if _is_known(op)]
+    relus = {op.inputs[0].op for op in pools if op.inputs[0].op.type == "Relu"}
+    with gradients_of_type(_POOL, pools), gradients_of_type(_RELU, relus & set(operations)):
+        yield
 
 
 def _is_known(op: Any) -> bool:
@@ -38,15 +45,32 @@ def _attributes(op: Any) -> dict[str, Any]:
     }
 
 
-@tf.RegisterGradient(_NAME)
-def _gradient(op: Any, dy: Any) -> Any:
+def _emit(op: Any, x: Any, y: Any, dy: Any, activation: str) -> Any:
     """Adds the op `Splitop>MaxPoolGrad` (csrc/tf/max_pool_op.cpp)."""
-    (x,), (y,) = op.inputs, op.outputs
-    return library.load().splitop_max_pool_grad(x=x, y=y, dy=dy, **_attributes(op))
+    return library.load().splitop_max_pool_grad(
+        x=x, y=y, dy=dy, activation=activation, **_attributes(op)
+    )
 
 
-@tf.RegisterGradient("Splitop>MaxPoolGrad")
-def _gradient_of_gradient(op: Any, d_dx: Any) -> list[Any]:
+@tf.RegisterGradient(_POOL)
+def _gradient(op: Any, dy: Any) -> Any:
+    return _emit(op, op.inputs[0], op.outputs[0], dy, LINEAR)
+
+
+@tf.RegisterGradient(_RELU)
+def _gradient_of_relu(op: Any, dy: Any) -> Any:
+    """Where nothing but pooling takes relu's result, one op makes both gradients."""
+    (y,) = op.outputs
+    pool = dy.op
+    if pool.type == _GRADIENT and pool.inputs[0] is y:
+        return _emit(pool, *pool.inputs, RELU)
+    return tf.raw_ops.ReluGrad(gradients=dy, features=y)
+
+
+@tf.RegisterGradient(_GRADIENT)
+def _gradient_of_gradient(op: Any, d_dz: Any) -> list[Any]:
     x, y, _ = op.inputs
-    d_dy = tf.raw_ops.MaxPoolGradGrad(orig_input=x, orig_output=y, grad=d_dx, **_attributes(op))
+    if op.get_attr("activation") == RELU.encode():
+        d_dz = tf.raw_ops.ReluGrad(gradients=d_dz, features=x)
+    d_dy = tf.raw_ops.MaxPoolGradGrad(orig_input=x, orig_output=y, grad=d_dz, **_attributes(op))
     return [tf.zeros_like(x), tf.zeros_like(y), d_dy]

@@ -118,6 +118,7 @@ def max_pool_gradient(
     dy: npt.NDArray[Any],
     size: _Pair,
     *,
+    activation: str = ...,
     strides: _Pair = ...,
     padding: tuple[_Pair, _Pair] = ...,
     num_threads: int = ...,

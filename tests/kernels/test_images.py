@@ -117,6 +117,7 @@ def _pooled(x: np.ndarray, size: Any, strides: Any, padding: Any) -> list[tuple[
     ]
 
 
+@pytest.mark.parametrize("activation", ["linear", "relu"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("shape", "size", "strides", "padding"),
@@ -129,10 +130,12 @@ def _pooled(x: np.ndarray, size: Any, strides: Any, padding: Any) -> list[tuple[
     ],
 )
 def test_max_pooling(
-    shape: Any, size: Any, strides: Any, padding: Any, dtype: str, isa: str
+    shape: Any, size: Any, strides: Any, padding: Any, dtype: str, activation: str, isa: str
 ) -> None:
     random = np.random.default_rng(0)
     x = random.integers(-2, 3, size=shape).astype(dtype)  # many are equally large
+    if activation == "relu":
+        x = np.maximum(x, 0)
     windows = _pooled(x, size, strides, padding)
     last = windows[-1][0]
     dy = random.normal(size=(shape[0], last[0] + 1, last[1] + 1, shape[3])).astype(dtype)
@@ -145,9 +148,15 @@ def test_max_pooling(
         image, channel = np.ogrid[: shape[0], : shape[3]]
         expected[image, rows, columns, channel] += dy[:, i, j]
     received = _kernels.max_pool_gradient(
-        x, dy, size, strides=strides, padding=padding, num_threads=2
+        x, dy, size, activation=activation, strides=strides, padding=padding, num_threads=2
     )
-    np.testing.assert_array_equal(received, expected)
+    np.testing.assert_array_equal(received, expected * (x > 0 if activation == "relu" else 1))
+
+
+def test_another_activation_before_pooling() -> None:
+    x, dy = np.zeros((1, 2, 2, 3)), np.zeros((1, 1, 1, 3))
+    with pytest.raises(ValueError, match="invalid argument"):
+        _kernels.max_pool_gradient(x, dy, (2, 2), activation="tanh")
 
 
 def test_a_window_outside_of_the_image() -> None:

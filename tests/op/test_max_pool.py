@@ -31,37 +31,53 @@ def _attributes(size: Any, strides: Any, padding: str) -> dict[str, Any]:
     return {"ksize": [1, *size, 1], "strides": [1, *strides, 1], "padding": padding}
 
 
-def own(x: Any, y: Any, dy: Any, attributes: dict[str, Any]) -> Any:
-    return library.load().splitop_max_pool_grad(x=x, y=y, dy=dy, **attributes)
+def own(x: Any, y: Any, dy: Any, attributes: dict[str, Any], activation: str = "linear") -> Any:
+    return library.load().splitop_max_pool_grad(
+        x=x, y=y, dy=dy, activation=activation, **attributes
+    )
 
 
-def _tensors(shape: Any, attributes: dict[str, Any], dtype: str) -> tuple[Any, Any, Any]:
+def theirs(x: Any, y: Any, dy: Any, attributes: dict[str, Any], activation: str = "linear") -> Any:
+    dx = tf.raw_ops.MaxPoolGrad(orig_input=x, orig_output=y, grad=dy, **attributes)
+    return dx if activation == "linear" else tf.raw_ops.ReluGrad(gradients=dx, features=x)
+
+
+def _tensors(
+    shape: Any, attributes: dict[str, Any], dtype: str, activation: str = "linear"
+) -> tuple[Any, Any, Any]:
     """Of a few values, many of which are equally large."""
     random = np.random.default_rng(0)
     x = tf.constant(random.integers(-2, 3, size=shape).astype(dtype))
+    x = tf.nn.relu(x) if activation == "relu" else x
     y = tf.raw_ops.MaxPool(input=x, **attributes)
     return x, y, tf.constant(random.normal(size=y.shape).astype(dtype))
 
 
+@pytest.mark.parametrize("activation", ["linear", "relu"])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("shape", "size", "strides"), SHAPES)
 def test_the_bits_of_tensorflow(
-    shape: Any, size: Any, strides: Any, dtype: str, padding: str, isa: str
+    shape: Any, size: Any, strides: Any, dtype: str, padding: str, activation: str, isa: str
 ) -> None:
     attributes = _attributes(size, strides, padding)
-    x, y, dy = _tensors(shape, attributes, dtype)
-    expected = tf.raw_ops.MaxPoolGrad(orig_input=x, orig_output=y, grad=dy, **attributes)
-    np.testing.assert_array_equal(own(x, y, dy, attributes), expected)
+    arguments = (*_tensors(shape, attributes, dtype, activation), attributes, activation)
+    np.testing.assert_array_equal(own(*arguments), theirs(*arguments))
 
 
-def test_what_is_no_number() -> None:
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+def test_what_is_no_number(activation: str) -> None:
     attributes = _attributes((2, 2), (2, 2), "VALID")
-    x, y, dy = (each.numpy() for each in _tensors((3, 8, 8, 9), attributes, "float32"))
-    x[0, 0, 0], x[1, 1, 0], x[2, 2:4, 2:4] = np.nan, np.nan, -np.inf
-    dy[2, 3, 3] = np.nan
-    expected = tf.raw_ops.MaxPoolGrad(orig_input=x, orig_output=y, grad=dy, **attributes)
-    np.testing.assert_array_equal(own(x, y, dy, attributes), expected)
+    x, y, dy = (each.numpy() for each in _tensors((3, 8, 8, 9), attributes, "float32", activation))
+    x[0, 0, 0], x[1, 1, 0] = np.nan, np.nan
+    if activation == "linear":
+        x[2, 2:4, 2:4] = -np.inf
+    x[1, 6, 6] = 1.0
+    dy[1, 3, 3] = np.nan
+    arguments = (x, y, dy, attributes, activation)
+    received, expected = own(*arguments), theirs(*arguments)
+    assert np.isnan(expected).any()
+    np.testing.assert_array_equal(received, expected)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 4, 3), (2, 1, 4, 3)])
@@ -71,33 +87,33 @@ def test_no_windows(shape: Any) -> None:
     np.testing.assert_array_equal(own(tf.ones(shape), y, y, attributes), np.zeros(shape))
 
 
-def test_the_gradient_of_the_gradient() -> None:
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+def test_the_gradient_of_the_gradient(activation: str) -> None:
     attributes = _attributes((3, 2), (2, 1), "SAME")
-    x, y, dy = _tensors((2, 7, 6, 5), attributes, "float64")
+    x, y, dy = _tensors((2, 7, 6, 5), attributes, "float64", activation)
     received = []
-    for gradient in (
-        lambda dy: own(x, y, dy, attributes),
-        lambda dy: tf.raw_ops.MaxPoolGrad(orig_input=x, orig_output=y, grad=dy, **attributes),
-    ):
+    for gradient in (own, theirs):
         with tf.GradientTape() as tape:
             tape.watch(dy)
-            total = tf.reduce_sum(tf.sin(gradient(dy)))
+            total = tf.reduce_sum(tf.sin(gradient(x, y, dy, attributes, activation)))
         received.append(tape.gradient(total, dy))
     np.testing.assert_array_equal(*received)
     assert np.abs(received[0]).max() > 0
 
 
-def test_inside_xla() -> None:
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+def test_inside_xla(activation: str) -> None:
     if library.xla_reason() is not None:
         pytest.skip(str(library.xla_reason()))
     library.load_xla()
     for padding in ("SAME", "VALID"):
         attributes = _attributes((3, 2), (2, 2), padding)
         x = tf.constant(np.random.default_rng(0).normal(size=(2, 7, 6, 5)))
+        x = tf.nn.relu(x - 1) if activation == "relu" else x
         y = tf.raw_ops.MaxPool(input=x, **attributes)
         run = tf.function(own, jit_compile=True)
-        received = run(x, y, tf.sin(y), attributes)
-        np.testing.assert_allclose(received, own(x, y, tf.sin(y), attributes), rtol=1e-12)
+        arguments = (x, y, tf.cos(y), attributes, activation)
+        np.testing.assert_allclose(run(*arguments), own(*arguments), rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -185,8 +185,8 @@ def test_gradients_that_start_and_end_inside() -> None:
     """And the graph is as it was after that."""
     random = np.random.default_rng(0)
     x = tf.constant(random.normal(size=(2, 7, 7, CHANNELS)))
-    weights = tf.constant(random.normal(size=(3, 3, CHANNELS, 5)))
-    bias = tf.constant(random.normal(size=5))
+    weights = tf.constant(random.normal(size=(3, 3, CHANNELS, CHANNELS)))
+    bias = tf.constant(random.normal(size=CHANNELS))
 
     @tf.function(autograph=False)
     def run() -> Any:
@@ -200,14 +200,57 @@ def test_gradients_that_start_and_end_inside() -> None:
             with own_gradients(y.graph, [y], xs) as ivs:
                 received.append(tf.gradients(ivs, xs))
         kinds = [tensor.op.type for result in received for tensor in result]
-        assert {"Splitop>Conv2DInputGrad", "ReluGrad"} <= {*kinds}
+        assert {"Splitop>Conv2DInputGrad", "Splitop>MaxPoolGrad"} <= {*kinds}
         expected = [tf.gradients(y, xs) for y, xs in ways]
         assert not any("Splitop>" in tensor.op.type for each in expected for tensor in each)
-        assert "_gradient_op_type" not in pooled.op.node_def.attr
+        for op in (pooled.op, pooled.op.inputs[0].op):
+            assert "_gradient_op_type" not in op.node_def.attr
         return received, expected
 
     for received, expected in zip(*map(tf.nest.flatten, run()), strict=True):
         np.testing.assert_allclose(received, expected, rtol=1e-9, atol=1e-11)
+
+
+@tf.RegisterGradient("TwiceThatOfRelu")
+def _twice_that_of_relu(op: Any, dy: Any) -> Any:
+    return 2 * tf.raw_ops.ReluGrad(gradients=dy, features=op.outputs[0])
+
+
+@pytest.mark.parametrize(
+    ("way", "kind"),
+    [
+        ("alone", "Splitop>MaxPoolGrad"),
+        ("pooled twice", "ReluGrad"),
+        ("used after it", "ReluGrad"),
+        ("pooled after it", "ReluGrad"),
+        ("with another gradient", "Mul"),
+    ],
+)
+def test_relu_before_pooling(way: str, kind: str) -> None:
+    """Its gradient is that of pooling, unless something else has a part in it."""
+
+    def pool(y: Any, size: int = 2) -> Any:
+        return tf.nn.max_pool2d(y, size, 2, "SAME")
+
+    @tf.function(autograph=False)
+    def run(x: Any) -> Any:
+        z = tf.sin(x)
+        with z.graph.gradient_override_map({"Relu": "TwiceThatOfRelu"} if way[0] == "w" else {}):
+            y = tf.nn.relu(z)
+        total = {
+            "pooled twice": lambda: tf.concat([pool(y), pool(y, 3)], 3),
+            "used after it": lambda: tf.reduce_sum(y) + pool(y),
+            "pooled after it": lambda: pool(tf.cos(y)),
+        }.get(way, lambda: pool(y))()
+        seed = tf.sin(total)
+        with own_gradients(y.graph, [total], [z]) as ivs:
+            (received,) = tf.gradients(ivs, [z], seed)
+        assert received.op.type == kind
+        return received, *tf.gradients(total, [z], seed)
+
+    received, expected = run(tf.random.normal([2, 7, 7, CHANNELS], dtype=tf.float64, seed=1))
+    np.testing.assert_allclose(received, expected, rtol=1e-12)
+    assert np.abs(expected).max() > 0
 
 
 def test_which_convolution_is_matched() -> None:

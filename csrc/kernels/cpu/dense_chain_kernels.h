@@ -165,8 +165,10 @@ template <typename T>
 struct PoolJob {
   int64_t channels;
   splitop_window rows, columns;
-  const T *x, *dy;
-  T* dx;
+  const T* x;
+  bool of_relu;
+  const T* dy;
+  T* dz;
 };
 
 template <typename E>

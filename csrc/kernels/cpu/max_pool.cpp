@@ -17,8 +17,9 @@ void run(const splitop_max_pool_gradient& gradient, const splitop_executor& exec
                        gradient.rows,
                        gradient.columns,
                        static_cast<const T*>(gradient.x),
+                       gradient.activation == SPLITOP_RELU,
                        static_cast<const T*>(gradient.dy),
-                       static_cast<T*>(gradient.dx)};
+                       static_cast<T*>(gradient.dz)};
   const double elements =
       static_cast<double>(gradient.batch) * static_cast<double>(gradient.channels) *
       static_cast<double>(gradient.rows.input) * static_cast<double>(gradient.columns.input);

@@ -25,7 +25,7 @@ struct Inside {
 template <typename V, typename I, typename T>
 inline __attribute__((always_inline)) void pooled_window(const Inside& rows, const Inside& columns,
                                                          int64_t line, int64_t channels, const T* x,
-                                                         const T* dy, T* dx) {
+                                                         bool of_relu, const T* dy, T* dz) {
   const int64_t width = columns.end - columns.begin;
   V best, g;
   I where = {};
@@ -42,9 +42,11 @@ inline __attribute__((always_inline)) void pooled_window(const Inside& rows, con
       where = larger ? I{} + index : where;
     }
   }
+  // Only the largest one has a gradient: where relu has made it 0, none has.
+  if (of_relu) g = best > V{} ? g : V{};
   index = 0;
   for (int64_t r = rows.begin; r < rows.end; ++r) {
-    T* at = dx + r * line + columns.begin * channels;
+    T* at = dz + r * line + columns.begin * channels;
     for (int64_t c = 0; c < width; ++c, ++index, at += channels) {
       V sum;
       __builtin_memcpy(&sum, at, sizeof(V));
@@ -63,20 +65,20 @@ void pooled_image(const PoolJob<T>& job, int64_t image) {
   const int64_t line = job.columns.input * channels;
   const int64_t size = job.rows.input * line;
   const T* const x = job.x + image * size;
-  T* const dx = job.dx + image * size;
+  T* const dz = job.dz + image * size;
   const T* dy = job.dy + image * job.rows.output * job.columns.output * channels;
-  for (int64_t i = 0; i < size; ++i) dx[i] = T(0);
+  for (int64_t i = 0; i < size; ++i) dz[i] = T(0);
   for (int64_t i = 0; i < job.rows.output; ++i) {
     const Inside rows(job.rows, i);
     for (int64_t j = 0; j < job.columns.output; ++j, dy += channels) {
       const Inside columns(job.columns, j);
       int64_t c = 0;
       for (; c + kLanes <= channels; c += kLanes) {
-        pooled_window<V, I>(rows, columns, line, channels, x + c, dy + c, dx + c);
+        pooled_window<V, I>(rows, columns, line, channels, x + c, job.of_relu, dy + c, dz + c);
       }
       for (; c < channels; ++c) {
         pooled_window<T, typename Integer<sizeof(T)>::Type>(rows, columns, line, channels, x + c,
-                                                            dy + c, dx + c);
+                                                            job.of_relu, dy + c, dz + c);
       }
     }
   }
