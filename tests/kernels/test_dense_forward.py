@@ -95,6 +95,29 @@ def test_a_kernel_that_no_cache_holds(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("cache_ways", [4, 12], indirect=True)
+@pytest.mark.parametrize(
+    ("batch", "widths"),
+    [
+        (1, (2048, 1)),
+        (7, (2500, 19, 5)),
+        (64, (4099, 130)),
+        (256, (3072, 256)),
+        (33, (8, 2300, 10)),
+        (5, (40_003, 3)),
+    ],
+)
+def test_deep_layers(
+    isa: str, cache_ways: int, dtype, batch: int, widths: tuple[int, ...]
+) -> None:
+    """From 2048 inputs on, of up to 256 rows and units, W is cut into parts of its rows."""
+    depth = len(widths) - 1
+    problem = make_problem(dtype, batch, widths, ["silu"] * depth, [True] * depth, "adam")
+    assert_steps_accurate(problem, steps=1, num_threads=2)
+    assert_same_bits_whatever_the_thread_count(problem, run_forward, counts=[3])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("batch", [130, 800])
 def test_same_bits_whatever_the_thread_count(isa: str, dtype, batch: int) -> None:
     activations = ["relu", "gelu" if dtype is np.float32 else "silu", "linear"]

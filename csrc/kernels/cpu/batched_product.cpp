@@ -127,6 +127,7 @@ ForwardJob<T> forward_job(const splitop_batched_product& product) {
   job.inputs = product.depth;
   job.outputs = product.cols;
   job.x = static_cast<const T*>(product.a);
+  job.x_stride = job.inputs;
   job.kernel = static_cast<const T*>(product.b);
   job.bias = static_cast<const T*>(product.bias);
   job.activation = product.activation;

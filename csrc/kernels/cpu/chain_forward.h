@@ -41,9 +41,11 @@ void add_forward(const DenseChainKernels<E>& kernels, const splitop_dense_chain&
     const splitop_dense_layer& layer = chain.layers[l];
     layout->activations +=
         WantedActivations(chain, l).count() * round_up(chain.batch * layer.outputs, unit);
+    const DepthParts parts(chain.batch, layer.inputs, layer.outputs);
+    layout->sums = std::max(layout->sums, parts.sums(chain.batch, layer.outputs));
     workers = std::max(
-        workers,
-        ForwardTasks<E>(kernels, chain.batch, layer.inputs, layer.outputs, num_workers).count());
+        {workers, parts.count,
+         ForwardTasks<E>(kernels, chain.batch, layer.inputs, layer.outputs, num_workers).count()});
   }
   layout->num_workers = static_cast<int32_t>(std::min<int64_t>(num_workers, workers));
 }
@@ -67,8 +69,14 @@ class ChainForward {
       const WantedActivations wanted(chain_, l);
       if (wanted.count() == 0) continue;
       const ForwardJob<T> job = layer_job(layers_[l], wanted);
-      run_forward(kernels_, job, scratch_ + layout_.worker_at(0), layout_.worker,
-                  layout_.num_workers, executor_);
+      const DepthParts parts(job.batch, job.inputs, job.outputs);
+      T* const workers = scratch_ + layout_.worker_at(0);
+      if (parts.count > 1) {
+        run_deep_forward(kernels_, job, parts, scratch_ + layout_.first_sum(), workers,
+                         layout_.worker, layout_.num_workers, executor_);
+      } else {
+        run_forward(kernels_, job, workers, layout_.worker, layout_.num_workers, executor_);
+      }
       layers_[l].reference = wanted.z ? job.z : job.y;
       if (l > 0) layers_[l - 1].x = job.y;
     }
@@ -82,6 +90,7 @@ class ChainForward {
     job.inputs = layer.inputs;
     job.outputs = layer.outputs;
     job.x = static_cast<const T*>(layer.x);
+    job.x_stride = layer.inputs;
     job.kernel = static_cast<const T*>(layer.kernel.value);
     job.bias = static_cast<const T*>(layer.bias.value);
     job.activation = layer.activation;

@@ -27,11 +27,13 @@ struct ScratchLayout {
   int64_t worker = 0;
   int32_t num_workers = 1;  // more would find no task
   int64_t activations = 0;
+  int64_t sums = 0;  // of a deep layer's forward pass
 
   int64_t gradients() const { return 2 * (by_batch + by_column); }
   int64_t worker_at(int32_t index) const { return gradients() + index * worker; }
   int64_t first_activation() const { return worker_at(num_workers); }
-  int64_t total() const { return first_activation() + activations; }
+  int64_t first_sum() const { return first_activation() + activations; }
+  int64_t total() const { return first_sum() + sums; }
 };
 
 template <typename E>
@@ -56,24 +58,24 @@ ScratchLayout scratch_layout(const DenseChainKernels<E>& kernels, const splitop_
   return layout;
 }
 
-// [0, count) in blocks of whole units, of at most `largest`. The larger they are, the less often G
-// is read; but workers are not equally fast, and one that waits for another costs more. So each
-// block is a share of what is left, and the last ones are small (guided self-scheduling:
-// Polychronopoulos and Kuck, 1987). All but these are multiples of `preferred` units.
+// [0, count) in blocks of whole units, of at most `largest`: each worker's part on its own. The
+// larger they are, the less often G is read; but workers are not equally fast, and one that waits
+// for another costs more. So each block is a share of what is left of the part, and the last ones
+// are small (guided self-scheduling: Polychronopoulos and Kuck, 1987). All but these are multiples
+// of `preferred` units.
 class ShrinkingBlocks {
  public:
   ShrinkingBlocks(int64_t count, int64_t unit, int64_t preferred, int64_t largest,
                   int32_t workers) {
-    constexpr int64_t kShares = 2;  // of what is left, for each worker
-    int64_t left = ceil_div(count, unit);
-    int64_t begin = 0;
-    while (left > 0) {
-      int64_t units = workers > 1 ? ceil_div(left, kShares * workers) : left;
-      units = std::min(units, largest / unit);
-      if (units > preferred) units -= units % preferred;
-      begins_.push_back(begin);
-      begin += units * unit;
-      left -= units;
+    const int64_t all = ceil_div(count, unit);
+    for (int32_t worker = 0; worker < workers; ++worker) {
+      const int64_t end = all * (worker + 1) / workers;
+      for (int64_t at = all * worker / workers, units; at < end; at += units) {
+        units = workers > 1 ? ceil_div(end - at, 2) : end - at;
+        units = std::min(units, largest / unit);
+        if (units > preferred) units -= units % preferred;
+        begins_.push_back(at * unit);
+      }
     }
     begins_.push_back(count);
   }

@@ -66,6 +66,7 @@ void run(const splitop_convolution& convolution, const DenseChainKernels<T>& ker
   job.outputs = shapes.filters;
   if (are_rows(shapes)) {
     job.x = windows.image;
+    job.x_stride = job.inputs;
   } else {
     job.windows = &windows;
   }

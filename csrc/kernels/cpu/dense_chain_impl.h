@@ -205,6 +205,17 @@ KernelBlock<T> kernel_block(const LayerJob<E>& job, int64_t begin, int64_t end, 
   return {{copy, stride, 1}, kTileRows * stride};
 }
 
+// The next tile's rows of W, of as many columns as this one has steps. There may be none.
+template <typename E>
+BytesAhead<> next_rows(const LayerJob<E>& job, int64_t row, int64_t end, int64_t first,
+                       int64_t depth) {
+  constexpr int64_t kBytes = sizeof(E);
+  const E* const w = job.read_kernel + first;
+  const int64_t rows = min64(min64(kTileRows, end - row), depth);
+  if (rows <= 0) return {w, 0, depth};
+  return {w + row * job.outputs, depth * kBytes, depth, rows, job.outputs * kBytes};
+}
+
 // A tile's rows of W from column `first` on, of which there may be none: those that are worked on
 // next.
 template <typename E>
@@ -242,8 +253,12 @@ void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t 
         const int rows = static_cast<int>(min64(kTileRows, end - i));
         TileRows<T> a = w.rows;
         a.data += t * w.tile_stride + d;
-        BytesAhead<> ahead = asks_ahead && row == 0
+        // The first panel finds W where it is, and the others find it in the cache.
+        BytesAhead<> ahead = row > 0 ? next.bytes(t, tiles, depth)
+                             : asks_ahead
                                  ? next_columns(job, i, min64(rows, depth), first + width, depth)
+                             : !kIsShort<E> && g.batch < kLongBatch
+                                 ? next_rows(job, i + kTileRows, end, first + d, depth)
                                  : next.bytes(t, tiles, depth);
         tile<T>(rows, depth, a, panel, out + i * kCols, kCols, first + d > 0, ahead);
       }
@@ -463,6 +478,7 @@ constexpr DenseChainKernels<E> kKernels = {
     kStreamedCols<T>,
     kForwardScratch<T>,
     forward_block<T>,
+    finish_sums<T>,
     layer_rows<E>,
     input_gradient_rows<E>,
     weight_squares<E>,

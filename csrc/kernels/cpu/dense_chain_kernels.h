@@ -64,7 +64,8 @@ struct ForwardJob {
   int64_t batch;
   int64_t inputs;
   int64_t outputs;
-  const T* x;                 // [batch, inputs], row-major; unused where there are
+  const T* x;  // [batch, inputs], rows x_stride apart; unused where there are
+  int64_t x_stride;
   const Windows<T>* windows;  // in its place; NULL: none
   const T* kernel;            // [inputs, outputs]
   const T* bias;              // [outputs]; NULL: none
@@ -197,6 +198,11 @@ struct DenseChainKernels {
   // Makes rows [begin, end) of columns [first, first + width) of a layer's activations.
   void (*forward_block)(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
                         int64_t width, T* scratch);
+
+  // Makes rows [begin, end) of a layer's activations, where x W is the sum of `count` products,
+  // [count, batch, outputs].
+  void (*finish_sums)(const ForwardJob<T>& job, const T* sums, int64_t count, int64_t begin,
+                      int64_t end);
 
   // Rows [begin, end) of the layer's kernel, a range as above: the same columns of the
   // gradient below, the weight gradient and its update.

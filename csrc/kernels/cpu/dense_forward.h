@@ -41,15 +41,15 @@ bool kernel_is_cached(int64_t inputs, int64_t outputs) {
 }
 
 // Whether the first tile of rows of x makes the panels: it reads W a few bytes a row, which only a
-// cache has fast, and with more rows of x there is less to hide. Processors with AVX-512 have
-// larger second-level caches mostly.
+// cache has fast, and with more rows of x there is less to hide. No cache has a part of W: it is
+// one of a deep layer. Processors with AVX-512 have larger second-level caches mostly.
 template <typename T>
-bool panels_on_the_way(int64_t batch, int64_t inputs, int64_t outputs) {
+bool panels_on_the_way(const ForwardJob<T>& job) {
   constexpr int64_t kFewRows = 256;
-  const int64_t bytes = inputs * outputs * int64_t{sizeof(T)};
-  if (batch > kFewRows) return false;
-  if (kVectorBytes == 64) return kernel_is_cached<T>(inputs, outputs);
-  return bytes <= 1 << 20 && batch * bytes <= 64 << 20;
+  const int64_t bytes = job.inputs * job.outputs * int64_t{sizeof(T)};
+  if (job.batch > kFewRows || job.x_stride > job.inputs) return false;
+  if (kVectorBytes == 64) return kernel_is_cached<T>(job.inputs, job.outputs);
+  return bytes <= 1 << 20 && job.batch * bytes <= 64 << 20;
 }
 
 template <typename T>
@@ -111,7 +111,7 @@ TileRows<T> rows_of_x(const ForwardBlock<T>& block, int64_t i, int rows, int64_t
     copy_windows(*job.windows, row, rows, k, depth, copy, kDepthBlock);
     return {copy, kDepthBlock, 1};
   }
-  const int64_t stride = job.inputs;
+  const int64_t stride = job.x_stride;
   const T* const x = job.x + row * stride + k;
   if (!block.copies_x) return {x, stride, 1};
   for (int r = 0; r < rows; ++r) {
@@ -181,6 +181,25 @@ void multiply_rows(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k,
   }
 }
 
+// Rows [begin, end) of the layer's activations, where x W is the sum of `count` products in `sums`,
+// [count, batch, outputs].
+template <typename T>
+void finish_sums(const ForwardJob<T>& job, const T* sums, int64_t count, int64_t begin,
+                 int64_t end) {
+  constexpr int64_t kCols = kTileCols<T>;
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t col = 0; col < job.outputs; col += kCols) {
+      const int64_t valid = min64(kCols, job.outputs - col);
+      T product[kCols] = {}, summand[kCols] = {};
+      for (int64_t part = 0; part < count; ++part) {
+        copy_valid(sums + (part * job.batch + row) * job.outputs + col, valid, summand);
+        for (int64_t j = 0; j < kCols; ++j) product[j] += summand[j];
+      }
+      finish_tile(job, row, 1, col, valid, product, kCols);
+    }
+  }
+}
+
 // Rows [begin, end) of columns [first, first + width) of the layer's activations: at most
 // kForwardRows and kForwardCols.
 template <typename T>
@@ -192,12 +211,11 @@ void cached_forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, 
       end - begin,
       first,
       width,
-      /*copies_x=*/rows_alias<T>(job.inputs) && splitop_cpu_cache_ways() < kTileRows,
+      /*copies_x=*/rows_alias<T>(job.x_stride) && splitop_cpu_cache_ways() < kTileRows,
       forward_depth<T>(job.inputs),
       /*panels=*/scratch,
       /*product=*/scratch + kForwardDepth<T> * kForwardCols};
-  const bool on_the_way = panels_on_the_way<T>(job.batch, job.inputs, job.outputs);
-  const int64_t in_making = on_the_way ? width / kTileCols<T> * kTileCols<T> : 0;
+  const int64_t in_making = panels_on_the_way(job) ? width / kTileCols<T> * kTileCols<T> : 0;
   for (int64_t k = 0; k < job.inputs; k += block.depth) {
     const int64_t depth = min64(block.depth, job.inputs - k);
     make_panels(block, k, depth, in_making);

@@ -63,6 +63,61 @@ void run_forward(const DenseChainKernels<T>& kernels, const ForwardJob<T>& job, 
   });
 }
 
+// A deep layer has many inputs, a short batch and few outputs, as after an image is flattened. Its
+// columns, shared out, would be too narrow; so it is cut into parts of the rows of W, whose
+// products are added up in order. How many there are depends on the shape alone, as roundings do.
+struct DepthParts {
+  static constexpr int64_t kFewestRows = 1024;
+  static constexpr int64_t kMost = 32;
+  static constexpr int64_t kLongestBatch = 256;
+  static constexpr int64_t kMostOutputs = 256;
+
+  int64_t rows;  // of W in a part
+  int64_t count = 1;
+
+  DepthParts(int64_t batch, int64_t inputs, int64_t outputs) : rows(inputs) {
+    if (batch > kLongestBatch || outputs > kMostOutputs || inputs < 2 * kFewestRows) return;
+    rows = ceil_div(inputs, std::min(inputs / kFewestRows, kMost));
+    count = ceil_div(inputs, rows);
+  }
+
+  // What the products need, in elements.
+  int64_t sums(int64_t batch, int64_t outputs) const {
+    return count > 1 ? count * batch * outputs : 0;
+  }
+};
+
+// As run_forward, of a deep layer. sums: room for the products.
+template <typename T>
+void run_deep_forward(const DenseChainKernels<T>& kernels, const ForwardJob<T>& job,
+                      const DepthParts& parts, T* sums, T* scratch, int64_t stride,
+                      int32_t num_workers, const splitop_executor& executor) {
+  const double flops = 2 * static_cast<double>(job.batch) * static_cast<double>(job.inputs) *
+                       static_cast<double>(job.outputs);
+  const int64_t size = job.batch * job.outputs;
+  const int64_t blocks = ceil_div(job.outputs, kernels.forward_cols);
+  parallel_tasks(executor, num_workers, parts.count * blocks, flops,
+                 [&](int64_t task, int32_t worker) {
+                   const int64_t part = task / blocks, first = task % blocks * kernels.forward_cols;
+                   ForwardJob<T> product = {};
+                   product.batch = job.batch;
+                   product.inputs = std::min(parts.rows, job.inputs - part * parts.rows);
+                   product.outputs = job.outputs;
+                   product.x = job.x + part * parts.rows;
+                   product.x_stride = job.x_stride;
+                   product.kernel = job.kernel + part * parts.rows * job.outputs;
+                   product.activation = SPLITOP_LINEAR;
+                   product.y = sums + part * size;
+                   kernels.forward_block(product, 0, job.batch, first,
+                                         std::min(kernels.forward_cols, job.outputs - first),
+                                         scratch + worker * stride);
+                 });
+  const double summands = static_cast<double>(parts.count) * static_cast<double>(size);
+  parallel_tasks(executor, num_workers, job.batch, summands, [&](int64_t row, int32_t) {
+    kernels.finish_sums(job, sums, parts.count, row, row + 1);
+  });
+}
+
 }  // namespace splitop
 
 #endif  // SPLITOP_KERNELS_CPU_FORWARD_TASKS_H_

@@ -3,6 +3,9 @@
 #define SPLITOP_KERNELS_CPU_PARALLEL_H_
 
 #include <stdint.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -47,27 +50,70 @@ class Parts {
   std::vector<int64_t> ends_;
 };
 
+// The processor that the caller runs on, or, where that is not known, a number of its own.
+inline int32_t processor_of(int32_t worker) {
+#if defined(__linux__)
+  const int processor = sched_getcpu();
+  if (processor >= 0) return processor;
+#endif
+  return worker;
+}
+
+// Tasks in as many shares as there are workers. Each processor has one, the same in each parallel
+// region, and helps with the others when it is done: so it finds in its caches what it has written
+// there for the same rows or columns. What another one has written comes as slowly as from memory
+// where the two have no cache in common.
+class Shares {
+ public:
+  Shares(int64_t tasks, int32_t workers) : count_(std::min(workers, kMost)) {
+    for (int32_t share = 0; share < count_; ++share) {
+      shares_[share].next.store(tasks * share / count_, std::memory_order_relaxed);
+      shares_[share].end = tasks * (share + 1) / count_;
+    }
+  }
+
+  // Calls body(task) until no task is left.
+  template <typename Body>
+  void work(int32_t worker, const Body& body) {
+    const int32_t own = processor_of(worker) % count_;
+    for (int32_t i = 0; i < count_; ++i) {
+      Share& share = shares_[(own + i) % count_];
+      for (int64_t task = share.next++; task < share.end; task = share.next++) body(task);
+    }
+  }
+
+ private:
+  static constexpr int32_t kMost = 64;
+
+  struct alignas(64) Share {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+
+  const int32_t count_;
+  Share shares_[kMost];
+};
+
 // Runs task(index, worker) for every index in [0, tasks), shared out among the workers as
 // they become free. Every result belongs to one task, so the sharing does not show in it.
 template <typename Task>
 void parallel_tasks(const splitop_executor& executor, int32_t num_workers, int64_t tasks,
                     double flops, const Task& task) {
-  struct Shared {
-    const Task& task;
-    int64_t tasks;
-    std::atomic<int64_t> next{0};
-  } shared{task, tasks};
-  auto body = [](void* context, int32_t worker) {
-    Shared& s = *static_cast<Shared*>(context);
-    for (int64_t i = s.next++; i < s.tasks; i = s.next++) s.task(i, worker);
-  };
   const double wanted = std::min(static_cast<double>(tasks), flops / kFlopsPerWorker);
   const auto workers = static_cast<int32_t>(std::max(1.0, std::min<double>(num_workers, wanted)));
   if (workers == 1) {
-    body(&shared, 0);
-  } else {
-    executor.run(executor.context, workers, body, &shared);
+    for (int64_t i = 0; i < tasks; ++i) task(i, 0);
+    return;
   }
+  struct Shared {
+    const Task& task;
+    Shares shares;
+  } shared{task, Shares(tasks, workers)};
+  const auto body = [](void* context, int32_t worker) {
+    Shared& s = *static_cast<Shared*>(context);
+    s.shares.work(worker, [&](int64_t index) { s.task(index, worker); });
+  };
+  executor.run(executor.context, workers, body, &shared);
 }
 
 }  // namespace splitop

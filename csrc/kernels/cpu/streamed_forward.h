@@ -45,7 +45,7 @@ void pack_steps(const ForwardJob<T>& job, int64_t k, int64_t depth, T* packed) {
   T window[kStreamedDepth];
   for (int64_t i = 0; i < job.batch; ++i) {
     if (job.windows != nullptr) copy_windows(*job.windows, i, 1, k, depth, window, 0);
-    const T* const x = job.windows != nullptr ? window : job.x + i * job.inputs + k;
+    const T* const x = job.windows != nullptr ? window : job.x + i * job.x_stride + k;
     T* const to = packed + i / kTileRows * kTileRows * depth + i % kTileRows;
     for (int64_t j = 0; j < depth; ++j) to[j * kTileRows] = x[j];
   }
