@@ -5,34 +5,29 @@ from __future__ import annotations
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-# TensorFlow's executor takes every operation for a costly one, which is worth another thread, and
-# what it measures moves its estimate by a tenth: a small one is known for that after 99 steps.
+# TensorFlow's executor takes every operation for a costly one, worth another thread, and what it
+# measures moves its estimate by a tenth: a small one is known for that after about so many steps.
 WARM_STEPS = 100
 WARM_SECONDS = 3.0
 
 
-def warm_up(
-    steps: Iterable[Callable[[], object]],
-    most: int = WARM_STEPS,
-    seconds: float = WARM_SECONDS,
-) -> None:
-    """Runs each step until it takes as long as in a training that goes on.
+def warm_up(steps: Collection[Callable[[], object]], seconds: float = WARM_SECONDS) -> None:
+    """Runs the steps in turn until they take as long as in a training that goes on.
 
     Args:
-        steps: What is to be timed.
-        most: How often each is run at most; never more than `WARM_STEPS` times.
-        seconds: How long each is run at most, but for a single step.
+        steps: What is to be timed. Each is run equally often.
+        seconds: How long, for each step, this takes at most, but for one round.
     """
-    for step in steps:
-        end = time.perf_counter() + seconds
-        for _ in range(min(most, WARM_STEPS)):
+    end = time.perf_counter() + seconds * len(steps)
+    for _ in range(WARM_STEPS):
+        for step in steps:
             step()
-            if time.perf_counter() > end:
-                break
+        if time.perf_counter() > end:
+            break
 
 
 def interleave(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

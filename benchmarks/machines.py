@@ -21,13 +21,12 @@ import numpy as np
 import tensorflow as tf
 
 import splitop
-from benchmarks.interleave import interleave
+from benchmarks.interleave import interleave, warm_up
 
 tf1 = tf.compat.v1
 
 SERVE = "import splitop; splitop.cluster.Cluster().serve()"
 CLASSES, LAYERS = 10, 3
-WARM_UP = 10
 
 
 class Step:
@@ -109,9 +108,7 @@ def _measure(cluster: splitop.cluster.Cluster, width: int, batch: int, rounds: i
             "two processes, two runs": two.two_runs,
             "two processes, send": two.send,
         }
-        for _ in range(WARM_UP):
-            for step in steps.values():
-                step()
+        warm_up(steps.values())
         seconds = interleave(steps, rounds)
         traffic = splitop.cluster.bytes_across(two.session, two.ops.train_both)
         one.both()

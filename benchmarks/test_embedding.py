@@ -21,7 +21,7 @@ def seconds(embedding_case: EmbeddingCase) -> dict[str, list[float]]:
     """For each path, the seconds of each round: all paths in one process, in turn."""
     steps = {path: EmbeddingStep(embedding_case, path) for path in embedding_case.paths}
     check_agreement(steps)
-    warm_up(steps.values(), most=10 * embedding_case.rounds)
+    warm_up(steps.values())
     measured = interleave(steps, embedding_case.rounds)
     # The tables and their slots take some gigabytes.
     del steps

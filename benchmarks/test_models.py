@@ -21,7 +21,7 @@ def seconds(model_case: ModelCase) -> dict[str, list[float]]:
     """For each path, the seconds of each round: all paths in one process, in turn."""
     steps = build_steps(model_case)
     check_agreement(model_case, steps)
-    warm_up(steps.values(), most=10 * model_case.rounds)
+    warm_up(steps.values())
     measured = interleave(steps, model_case.rounds)
     del steps
     keras.backend.clear_session()

@@ -22,7 +22,7 @@ def seconds(case: Case) -> dict[str, list[float]]:
     steps = build_steps(case)
     check_agreement(steps)
     runs = {path: step.run for path, step in steps.items()}
-    warm_up(runs.values(), most=10 * case.rounds)
+    warm_up(runs.values())
     measured = interleave(runs, case.rounds)
     # The largest case holds more than a gigabyte.
     del steps, runs

@@ -18,7 +18,7 @@ def seconds(two_run_case: TwoRunCase) -> dict[str, list[float]]:
     """For each path, the seconds of each round: all paths in one process, in turn."""
     steps = build_steps(two_run_case)
     check_agreement(steps)
-    warm_up(steps.values(), most=10 * two_run_case.rounds)
+    warm_up(steps.values())
     measured = interleave(steps, two_run_case.rounds)
     for step in steps.values():
         step.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 
@@ -44,7 +45,8 @@ def measure(part: Part, rule: str, seconds: float, limits: Limits) -> Row:
     limits.measure()
     peers, absent = _build(part, rule)
     agreement.check(peers, SPLITOP)
-    warm_up((partial(peer.step, 0) for peer in peers.values()), seconds=min(seconds, WARM_SECONDS))
+    in_turn = [map(peer.step, itertools.cycle(range(BATCHES))) for peer in peers.values()]
+    warm_up([steps.__next__ for steps in in_turn], min(seconds, WARM_SECONDS))
     times = {peer: 1e3 * np.array(values) for peer, values in timing.times(peers, seconds).items()}
     return Row(
         part=part.name,

@@ -39,11 +39,14 @@ class MaxPoolGradXlaKernel final : public tensorflow::XlaOpKernel {
     xla::XlaBuilder* const builder = context->builder();
     const auto is_larger_or_equal = xla::CreateScalarGeComputation(type, builder);
     const auto sum = xla::CreateScalarAddComputation(type, builder);
-    const xla::XlaOp dx =
+    xla::XlaOp gradient =
         xla::SelectAndScatter(context->Input(0), is_larger_or_equal, ksize_, strides_, padding_,
                               context->Input(2), xla::Zero(builder, type), sum);
-    const xla::XlaOp none = xla::ZerosLike(dx);
-    context->SetOutput(0, is_relu_ ? xla::Select(xla::Gt(context->Input(0), none), dx, none) : dx);
+    if (is_relu_) {  // a selection, unlike the kernel's product, as TensorFlow's is here
+      const xla::XlaOp none = xla::ZerosLike(gradient);
+      gradient = xla::Select(xla::Gt(context->Input(0), none), gradient, none);
+    }
+    context->SetOutput(0, gradient);
   }
 
  private:

@@ -25,7 +25,7 @@ def own_gradients(graph: Any, ivs: Sequence[Any], xs: Sequence[Any]) -> Iterator
     """Has tf.gradients make some gradients by ops of splitop's own.
 
     Meanwhile the results of norms and convolutions are those of such ops, which have that gradient,
-    and pooling and softmax name another one. After that all is as it was: only the gradients
+    and pooling, relu before it and softmax name another one. After that all is as it was: only the gradients
     differ. In the graph of a tf.function, on CPUs, outside XLA, which has ways of its own, and
     where nobody else sees the graph meanwhile.
 
@@ -50,7 +50,7 @@ def own_gradients(graph: Any, ivs: Sequence[Any], xs: Sequence[Any]) -> Iterator
     try:
         for y, result in old:
             give_instead(y, result)
-        with own_pool_gradients(operations), own_softmax_gradients(operations):
+        with own_pool_gradients(operations, ends), own_softmax_gradients(operations):
             yield [new.get(iv.ref(), iv) for iv in ivs]
     finally:
         for y, result in old:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -12,18 +12,24 @@ from splitop._src import library
 from splitop._src.graph.epilogues import LINEAR, RELU
 from splitop._src.own_gradient_types import gradients_of_type
 
-_POOL = "Splitop>MaxPool"
+_POOL = "Splitop>MaxPool"  # these two are names of gradients, not of operations
 _RELU = "Splitop>ReluBeforeMaxPool"
 _GRADIENT = "Splitop>MaxPoolGrad"
 _FEWEST_CHANNELS = 8  # of fewer, large windows that overlap are faster by TensorFlow's
 
 
 @contextlib.contextmanager
-def own_pool_gradients(operations: Sequence[Any]) -> Iterator[None]:
-    """Has tf.gradients make the gradients of these operations, where they pool images on a CPU."""
+def own_pool_gradients(operations: Sequence[Any], ends: Container[Any]) -> Iterator[None]:
+    """Has tf.gradients make some gradients of pooling, and of relu before it.
+
+    Args:
+        operations: Those among them that pool images on a CPU are meant.
+        ends: References to where the gradients end: there, that of pooling alone may be wanted.
+    """
     pools = [op for op in operations if _is_known(op)]
-    relus = {op.inputs[0].op for op in pools if op.inputs[0].op.type == "Relu"}
-    with gradients_of_type(_POOL, pools), gradients_of_type(_RELU, relus & set(operations)):
+    pooled = {op.inputs[0].ref(): op.inputs[0].op for op in pools}
+    relus = [op for ref, op in pooled.items() if op.type == "Relu" and ref not in ends]
+    with gradients_of_type(_POOL, pools), gradients_of_type(_RELU, relus):
         yield
 
 
@@ -53,7 +59,7 @@ def _emit(op: Any, x: Any, y: Any, dy: Any, activation: str) -> Any:
 
 
 @tf.RegisterGradient(_POOL)
-def _gradient(op: Any, dy: Any) -> Any:
+def _gradient_of_pool(op: Any, dy: Any) -> Any:
     return _emit(op, op.inputs[0], op.outputs[0], dy, LINEAR)
 
 
@@ -61,10 +67,9 @@ def _gradient(op: Any, dy: Any) -> Any:
 def _gradient_of_relu(op: Any, dy: Any) -> Any:
     """Where nothing but pooling takes relu's result, one op makes both gradients."""
     (y,) = op.outputs
-    pool = dy.op
-    if pool.type == _GRADIENT and pool.inputs[0] is y:
-        return _emit(pool, *pool.inputs, RELU)
-    return tf.raw_ops.ReluGrad(gradients=dy, features=y)
+    if tf.is_symbolic_tensor(dy) and dy.op.type == _GRADIENT and dy.op.inputs[0] is y:
+        return _emit(dy.op, *dy.op.inputs, RELU)
+    return tf.raw_ops.ReluGrad(gradients=tf.convert_to_tensor(dy), features=y)
 
 
 @tf.RegisterGradient(_GRADIENT)

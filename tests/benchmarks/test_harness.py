@@ -31,7 +31,7 @@ from benchmarks.cases import (
     REFERENCE,
     TWO_RUN_PATHS,
 )
-from benchmarks.interleave import interleave
+from benchmarks.interleave import WARM_STEPS, interleave, warm_up
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -118,6 +118,13 @@ def test_interleave_runs_each_step_once_a_round_and_shifts_the_order() -> None:
     seconds = interleave(steps, 4)
     assert "".join(order) == "abcbcacababc"
     assert {name: len(times) for name, times in seconds.items()} == {"a": 4, "b": 4, "c": 4}
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, 1), (60.0, WARM_STEPS)])
+def test_warming_up_runs_all_steps_equally_often(seconds: float, rounds: int) -> None:
+    order: list[str] = []
+    warm_up([lambda name=name: order.append(name) for name in "ab"], seconds)
+    assert "".join(order) == "ab" * rounds
 
 
 def test_cases_have_the_targets_of_the_four_shapes() -> None:

@@ -99,12 +99,13 @@ def test_a_kernel_that_no_cache_holds(
 @pytest.mark.parametrize(
     ("batch", "widths"),
     [
-        (1, (2048, 1)),
-        (7, (2500, 19, 5)),
+        (256, (2048, 2)),
+        (37, (2500, 19, 5)),
         (64, (4099, 130)),
         (256, (3072, 256)),
-        (33, (8, 2300, 10)),
-        (5, (40_003, 3)),
+        (47, (8, 2300, 10)),
+        (9, (40_003, 3)),
+        (1, (2048, 500)),
     ],
 )
 def test_deep_layers(
@@ -112,9 +113,11 @@ def test_deep_layers(
 ) -> None:
     """From 2048 inputs on, of up to 256 rows and units, W is cut into parts of its rows."""
     depth = len(widths) - 1
-    problem = make_problem(dtype, batch, widths, ["silu"] * depth, [True] * depth, "adam")
-    assert_steps_accurate(problem, steps=1, num_threads=2)
-    assert_same_bits_whatever_the_thread_count(problem, run_forward, counts=[3])
+    for activation, use_bias in (("silu", True), ("relu", False)):
+        activations, biases = [activation] * depth, [use_bias] * depth
+        problem = make_problem(dtype, batch, widths, activations, biases, "adam")
+        assert_steps_accurate(problem, steps=1, num_threads=2)
+        assert_same_bits_whatever_the_thread_count(problem, run_forward, counts=[3, 70])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -139,6 +139,7 @@ def test_max_pooling(
     windows = _pooled(x, size, strides, padding)
     last = windows[-1][0]
     dy = random.normal(size=(shape[0], last[0] + 1, last[1] + 1, shape[3])).astype(dtype)
+    dy[0, 0, 0, 0] = np.inf
     expected = np.zeros_like(x)
     for (i, j), window in windows:
         flat = window.reshape(shape[0], -1, shape[3])
@@ -150,7 +151,9 @@ def test_max_pooling(
     received = _kernels.max_pool_gradient(
         x, dy, size, activation=activation, strides=strides, padding=padding, num_threads=2
     )
-    np.testing.assert_array_equal(received, expected * (x > 0 if activation == "relu" else 1))
+    with np.errstate(invalid="ignore"):
+        expected = expected * (x > 0) if activation == "relu" else expected
+    np.testing.assert_array_equal(received, expected)
 
 
 def test_another_activation_before_pooling() -> None:

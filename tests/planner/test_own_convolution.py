@@ -120,6 +120,11 @@ class Model:
         return self.keras.trainable_variables
 
 
+def _kind(op: Any) -> str:
+    is_of_relu = op.type == "Splitop>MaxPoolGrad" and op.get_attr("activation") == b"relu"
+    return op.type + " of relu" * is_of_relu
+
+
 def _trained(function: Any, backend: str) -> tuple[list[np.ndarray], Any]:
     """The variables after a step, and what it is computed from."""
     model, optimizer = Model(), keras.optimizers.Adam(0.01)
@@ -134,7 +139,7 @@ def _trained(function: Any, backend: str) -> tuple[list[np.ndarray], Any]:
     iv = step(model.x).numpy()
     graph = step.get_concrete_function(model.x).graph
     fused = [op for op in of_type(graph, "Splitop>") if op.op_def.is_stateful]
-    needed = {op.type for op in all_before(*fused)}
+    needed = {_kind(op) for op in all_before(*fused)}
     return [iv, *(variable.numpy() for variable in model.variables)], needed
 
 
@@ -144,7 +149,7 @@ def test_what_the_step_needs(function: Any) -> None:
     received, needed = _trained(function, "fused")
     assert not none
     assert {"Splitop>Conv2DFilterGrad", "Splitop>Conv2DInputGrad"} <= needed
-    assert "Splitop>MaxPoolGrad" in needed
+    assert "Splitop>MaxPoolGrad of relu" in needed
     assert not {"Conv2DBackpropFilter", "Conv2DBackpropInput", "BiasAddGrad"} & needed
     # At the end of a trace of its own, TensorFlow's forward pass is replaced, too.
     own = function is splitop.function
@@ -211,7 +216,7 @@ def test_gradients_that_start_and_end_inside() -> None:
         np.testing.assert_allclose(received, expected, rtol=1e-9, atol=1e-11)
 
 
-@tf.RegisterGradient("TwiceThatOfRelu")
+@tf.RegisterGradient("TestTwiceThatOfRelu")
 def _twice_that_of_relu(op: Any, dy: Any) -> Any:
     return 2 * tf.raw_ops.ReluGrad(gradients=dy, features=op.outputs[0])
 
@@ -223,6 +228,7 @@ def _twice_that_of_relu(op: Any, dy: Any) -> Any:
         ("pooled twice", "ReluGrad"),
         ("used after it", "ReluGrad"),
         ("pooled after it", "ReluGrad"),
+        ("pooled as a part of another tensor", "ReluGrad"),
         ("with another gradient", "Mul"),
     ],
 )
@@ -235,12 +241,16 @@ def test_relu_before_pooling(way: str, kind: str) -> None:
     @tf.function(autograph=False)
     def run(x: Any) -> Any:
         z = tf.sin(x)
-        with z.graph.gradient_override_map({"Relu": "TwiceThatOfRelu"} if way[0] == "w" else {}):
+        theirs = {"Relu": "TestTwiceThatOfRelu"} if way == "with another gradient" else {}
+        with z.graph.gradient_override_map(theirs):
             y = tf.nn.relu(z)
         total = {
             "pooled twice": lambda: tf.concat([pool(y), pool(y, 3)], 3),
             "used after it": lambda: tf.reduce_sum(y) + pool(y),
             "pooled after it": lambda: pool(tf.cos(y)),
+            "pooled as a part of another tensor": lambda: (
+                pool(y + tf.ones(y.shape, y.dtype)) + tf.stop_gradient(pool(y))
+            ),
         }.get(way, lambda: pool(y))()
         seed = tf.sin(total)
         with own_gradients(y.graph, [total], [z]) as ivs:

@@ -44,8 +44,8 @@ void add_forward(const DenseChainKernels<E>& kernels, const splitop_dense_chain&
     const DepthParts parts(chain.batch, layer.inputs, layer.outputs);
     layout->sums = std::max(layout->sums, parts.sums(chain.batch, layer.outputs));
     workers = std::max(
-        {workers, parts.count,
-         ForwardTasks<E>(kernels, chain.batch, layer.inputs, layer.outputs, num_workers).count()});
+        workers,
+        ForwardTasks<E>(kernels, chain.batch, layer.inputs, layer.outputs, num_workers).count());
   }
   layout->num_workers = static_cast<int32_t>(std::min<int64_t>(num_workers, workers));
 }
@@ -70,12 +70,12 @@ class ChainForward {
       if (wanted.count() == 0) continue;
       const ForwardJob<T> job = layer_job(layers_[l], wanted);
       const DepthParts parts(job.batch, job.inputs, job.outputs);
-      T* const workers = scratch_ + layout_.worker_at(0);
+      T* const worker_scratch = scratch_ + layout_.worker_at(0);
       if (parts.count > 1) {
-        run_deep_forward(kernels_, job, parts, scratch_ + layout_.first_sum(), workers,
+        run_deep_forward(kernels_, job, parts, scratch_ + layout_.first_sum(), worker_scratch,
                          layout_.worker, layout_.num_workers, executor_);
       } else {
-        run_forward(kernels_, job, workers, layout_.worker, layout_.num_workers, executor_);
+        run_forward(kernels_, job, worker_scratch, layout_.worker, layout_.num_workers, executor_);
       }
       layers_[l].reference = wanted.z ? job.z : job.y;
       if (l > 0) layers_[l - 1].x = job.y;

@@ -62,7 +62,7 @@ ScratchLayout scratch_layout(const DenseChainKernels<E>& kernels, const splitop_
 // larger they are, the less often G is read; but workers are not equally fast, and one that waits
 // for another costs more. So each block is a share of what is left of the part, and the last ones
 // are small (guided self-scheduling: Polychronopoulos and Kuck, 1987). All but these are multiples
-// of `preferred` units.
+// of `preferred` units. The parts are about the workers' shares of the blocks (parallel.h).
 class ShrinkingBlocks {
  public:
   ShrinkingBlocks(int64_t count, int64_t unit, int64_t preferred, int64_t largest,

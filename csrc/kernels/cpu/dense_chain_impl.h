@@ -253,13 +253,13 @@ void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t 
         const int rows = static_cast<int>(min64(kTileRows, end - i));
         TileRows<T> a = w.rows;
         a.data += t * w.tile_stride + d;
+        BytesAhead<> ahead = next.bytes(t, tiles, depth);
         // The first panel finds W where it is, and the others find it in the cache.
-        BytesAhead<> ahead = row > 0 ? next.bytes(t, tiles, depth)
-                             : asks_ahead
-                                 ? next_columns(job, i, min64(rows, depth), first + width, depth)
-                             : !kIsShort<E> && g.batch < kLongBatch
-                                 ? next_rows(job, i + kTileRows, end, first + d, depth)
-                                 : next.bytes(t, tiles, depth);
+        if (row == 0 && asks_ahead) {
+          ahead = next_columns(job, i, min64(rows, depth), first + width, depth);
+        } else if (row == 0 && !kIsShort<E> && g.batch < kLongBatch) {
+          ahead = next_rows(job, i + kTileRows, end, first + d, depth);
+        }
         tile<T>(rows, depth, a, panel, out + i * kCols, kCols, first + d > 0, ahead);
       }
     }

@@ -66,6 +66,7 @@ struct ForwardJob {
   int64_t outputs;
   const T* x;  // [batch, inputs], rows x_stride apart; unused where there are
   int64_t x_stride;
+  bool is_part;               // W is some rows of a deep layer's (forward_tasks.h)
   const Windows<T>* windows;  // in its place; NULL: none
   const T* kernel;            // [inputs, outputs]
   const T* bias;              // [outputs]; NULL: none

@@ -3,7 +3,8 @@
 //
 // A task owns a block of y. It goes through W, a few hundred rows at a time: those of its columns
 // become panels, by which a tile of rows of x after the other is multiplied. The last time, these
-// rows of y are finished while they are in the first-level cache.
+// rows of y are finished while they are in the first-level cache. Of a deep layer (forward_tasks.h)
+// a task makes a block of a product, and those of all parts are added up and finished after that.
 #ifndef SPLITOP_KERNELS_CPU_DENSE_FORWARD_H_
 #define SPLITOP_KERNELS_CPU_DENSE_FORWARD_H_
 
@@ -41,13 +42,13 @@ bool kernel_is_cached(int64_t inputs, int64_t outputs) {
 }
 
 // Whether the first tile of rows of x makes the panels: it reads W a few bytes a row, which only a
-// cache has fast, and with more rows of x there is less to hide. No cache has a part of W: it is
-// one of a deep layer. Processors with AVX-512 have larger second-level caches mostly.
+// cache has fast, and with more rows of x there is less to hide. Of a deep layer's W a part is
+// faster to copy before. Processors with AVX-512 have larger second-level caches mostly.
 template <typename T>
 bool panels_on_the_way(const ForwardJob<T>& job) {
   constexpr int64_t kFewRows = 256;
   const int64_t bytes = job.inputs * job.outputs * int64_t{sizeof(T)};
-  if (job.batch > kFewRows || job.x_stride > job.inputs) return false;
+  if (job.batch > kFewRows || job.is_part) return false;
   if (kVectorBytes == 64) return kernel_is_cached<T>(job.inputs, job.outputs);
   return bytes <= 1 << 20 && job.batch * bytes <= 64 << 20;
 }

@@ -71,13 +71,15 @@ struct DepthParts {
   static constexpr int64_t kMost = 32;
   static constexpr int64_t kLongestBatch = 256;
   static constexpr int64_t kMostOutputs = 256;
+  static constexpr int64_t kUnit = 16;  // of rows of W: whole lines of a cache in a row of x
 
   int64_t rows;  // of W in a part
   int64_t count = 1;
 
   DepthParts(int64_t batch, int64_t inputs, int64_t outputs) : rows(inputs) {
     if (batch > kLongestBatch || outputs > kMostOutputs || inputs < 2 * kFewestRows) return;
-    rows = ceil_div(inputs, std::min(inputs / kFewestRows, kMost));
+    if (static_cast<double>(batch * inputs * outputs) < kFlopsPerWorker) return;  // of two workers
+    rows = round_up(ceil_div(inputs, std::min(inputs / kFewestRows, kMost)), kUnit);
     count = ceil_div(inputs, rows);
   }
 
@@ -87,6 +89,22 @@ struct DepthParts {
   }
 };
 
+// The forward pass of a part as a layer's of its own, which makes the part's product.
+template <typename T>
+ForwardJob<T> part_of(const ForwardJob<T>& job, const DepthParts& parts, int64_t part, T* sums) {
+  ForwardJob<T> product = {};
+  product.batch = job.batch;
+  product.inputs = std::min(parts.rows, job.inputs - part * parts.rows);
+  product.outputs = job.outputs;
+  product.x = job.x + part * parts.rows;
+  product.x_stride = job.x_stride;
+  product.is_part = true;
+  product.kernel = job.kernel + part * parts.rows * job.outputs;
+  product.activation = SPLITOP_LINEAR;
+  product.y = sums + part * job.batch * job.outputs;
+  return product;
+}
+
 // As run_forward, of a deep layer. sums: room for the products.
 template <typename T>
 void run_deep_forward(const DenseChainKernels<T>& kernels, const ForwardJob<T>& job,
@@ -94,28 +112,22 @@ void run_deep_forward(const DenseChainKernels<T>& kernels, const ForwardJob<T>& 
                       int32_t num_workers, const splitop_executor& executor) {
   const double flops = 2 * static_cast<double>(job.batch) * static_cast<double>(job.inputs) *
                        static_cast<double>(job.outputs);
-  const int64_t size = job.batch * job.outputs;
-  const int64_t blocks = ceil_div(job.outputs, kernels.forward_cols);
+  const int64_t wanted = ceil_div(ForwardTasks<T>::kTasksPerWorker * num_workers, parts.count);
+  const int64_t share = round_up(ceil_div(job.outputs, wanted), kernels.tile_cols);
+  const int64_t cols = std::min(share, kernels.forward_cols);
+  const int64_t blocks = ceil_div(job.outputs, cols);
   parallel_tasks(executor, num_workers, parts.count * blocks, flops,
                  [&](int64_t task, int32_t worker) {
-                   const int64_t part = task / blocks, first = task % blocks * kernels.forward_cols;
-                   ForwardJob<T> product = {};
-                   product.batch = job.batch;
-                   product.inputs = std::min(parts.rows, job.inputs - part * parts.rows);
-                   product.outputs = job.outputs;
-                   product.x = job.x + part * parts.rows;
-                   product.x_stride = job.x_stride;
-                   product.kernel = job.kernel + part * parts.rows * job.outputs;
-                   product.activation = SPLITOP_LINEAR;
-                   product.y = sums + part * size;
-                   kernels.forward_block(product, 0, job.batch, first,
-                                         std::min(kernels.forward_cols, job.outputs - first),
+                   const int64_t first = task % blocks * cols;
+                   kernels.forward_block(part_of(job, parts, task / blocks, sums), 0, job.batch,
+                                         first, std::min(cols, job.outputs - first),
                                          scratch + worker * stride);
                  });
-  const double summands = static_cast<double>(parts.count) * static_cast<double>(size);
-  parallel_tasks(executor, num_workers, job.batch, summands, [&](int64_t row, int32_t) {
-    kernels.finish_sums(job, sums, parts.count, row, row + 1);
-  });
+  const double summands = static_cast<double>(parts.sums(job.batch, job.outputs));
+  parallel_tasks(executor, num_workers, job.batch, kFlopsPerElement * summands,
+                 [&](int64_t row, int32_t) {
+                   kernels.finish_sums(job, sums, parts.count, row, row + 1);
+                 });
 }
 
 }  // namespace splitop

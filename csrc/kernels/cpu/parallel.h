@@ -59,10 +59,11 @@ inline int32_t processor_of(int32_t worker) {
   return worker;
 }
 
-// Tasks in as many shares as there are workers. Each processor has one, the same in each parallel
-// region, and helps with the others when it is done: so it finds in its caches what it has written
-// there for the same rows or columns. What another one has written comes as slowly as from memory
-// where the two have no cache in common.
+// Tasks in as many shares as there are workers. A worker takes the share of its processor, if no
+// other worker has it, and helps with the others when it is done (affinity scheduling: Markatos and
+// LeBlanc, 1994). So, mostly, a processor finds in its caches what it has written there in the
+// parallel region before, for the same rows or columns. What another one has written comes as
+// slowly as from memory where the two have no cache in common.
 class Shares {
  public:
   Shares(int64_t tasks, int32_t workers) : count_(std::min(workers, kMost)) {
@@ -72,13 +73,18 @@ class Shares {
     }
   }
 
-  // Calls body(task) until no task is left.
+  // Calls body(task) until no task is left. The executor's start and end of the region order what
+  // is read and written.
   template <typename Body>
   void work(int32_t worker, const Body& body) {
-    const int32_t own = processor_of(worker) % count_;
+    const int32_t own = take_share(processor_of(worker) % count_);
     for (int32_t i = 0; i < count_; ++i) {
       Share& share = shares_[(own + i) % count_];
-      for (int64_t task = share.next++; task < share.end; task = share.next++) body(task);
+      // A look costs less than to count on, and most shares are done when a worker is.
+      while (share.next.load(std::memory_order_relaxed) < share.end) {
+        const int64_t task = share.next.fetch_add(1, std::memory_order_relaxed);
+        if (task < share.end) body(task);
+      }
     }
   }
 
@@ -88,7 +94,17 @@ class Shares {
   struct alignas(64) Share {
     std::atomic<int64_t> next;
     int64_t end;
+    std::atomic<bool> is_taken{false};
   };
+
+  // The first one from `wanted` on that no worker has; `wanted`, if all are taken.
+  int32_t take_share(int32_t wanted) {
+    for (int32_t i = 0; i < count_; ++i) {
+      const int32_t share = (wanted + i) % count_;
+      if (!shares_[share].is_taken.exchange(true, std::memory_order_relaxed)) return share;
+    }
+    return wanted;
+  }
 
   const int32_t count_;
   Share shares_[kMost];

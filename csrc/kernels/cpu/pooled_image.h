@@ -1,4 +1,4 @@
-// The gradient of max pooling of one image. Compiled once an instruction set.
+// The gradient of max pooling of one image, and of relu before it. Compiled once an instruction set.
 #ifndef SPLITOP_KERNELS_CPU_POOLED_IMAGE_H_
 #define SPLITOP_KERNELS_CPU_POOLED_IMAGE_H_
 
@@ -42,8 +42,9 @@ inline __attribute__((always_inline)) void pooled_window(const Inside& rows, con
       where = larger ? I{} + index : where;
     }
   }
-  // Only the largest one has a gradient: where relu has made it 0, none has.
-  if (of_relu) g = best > V{} ? g : V{};
+  // Only the largest one has a gradient: where relu has made it 0, none has. A product, as in
+  // activation_gradients.h.
+  if (of_relu) g *= best > V{} ? V{} + T(1) : V{};
   index = 0;
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     T* at = dz + r * line + columns.begin * channels;
