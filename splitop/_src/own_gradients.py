@@ -25,9 +25,9 @@ def own_gradients(graph: Any, ivs: Sequence[Any], xs: Sequence[Any]) -> Iterator
     """Has tf.gradients make some gradients by ops of splitop's own.
 
     Meanwhile the results of norms and convolutions are those of such ops, which have that gradient,
-    and pooling, relu before it and softmax name another one. After that all is as it was: only the gradients
-    differ. In the graph of a tf.function, on CPUs, outside XLA, which has ways of its own, and
-    where nobody else sees the graph meanwhile.
+    and pooling, relu before it and softmax name another one. After that all is as it was: only the
+    gradients differ. In the graph of a tf.function, on CPUs, outside XLA, which has ways of its
+    own, and where nobody else sees the graph meanwhile.
 
     Args:
         graph: The current one.

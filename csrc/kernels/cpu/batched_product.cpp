@@ -1,6 +1,6 @@
 // Products of the members of a batch on CPUs: blocks of all of them are shared out among the
 // workers. One product of rows by a matrix is a dense layer's forward pass, which makes panels of
-// the matrix for many rows at once.
+// the matrix for many rows at once (but never one of a deep layer: forward_tasks.h).
 #include "splitop/batched_product.h"
 
 #include <algorithm>
