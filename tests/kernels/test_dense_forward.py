@@ -108,9 +108,7 @@ def test_a_kernel_that_no_cache_holds(
         (1, (2048, 500)),
     ],
 )
-def test_deep_layers(
-    isa: str, cache_ways: int, dtype, batch: int, widths: tuple[int, ...]
-) -> None:
+def test_deep_layers(isa: str, cache_ways: int, dtype, batch: int, widths: tuple[int, ...]) -> None:
     """From 2048 inputs on, of up to 256 rows and units, W is cut into parts of its rows."""
     depth = len(widths) - 1
     for activation, use_bias in (("silu", True), ("relu", False)):

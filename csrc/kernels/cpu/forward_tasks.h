@@ -116,18 +116,16 @@ void run_deep_forward(const DenseChainKernels<T>& kernels, const ForwardJob<T>& 
   const int64_t share = round_up(ceil_div(job.outputs, wanted), kernels.tile_cols);
   const int64_t cols = std::min(share, kernels.forward_cols);
   const int64_t blocks = ceil_div(job.outputs, cols);
-  parallel_tasks(executor, num_workers, parts.count * blocks, flops,
-                 [&](int64_t task, int32_t worker) {
-                   const int64_t first = task % blocks * cols;
-                   kernels.forward_block(part_of(job, parts, task / blocks, sums), 0, job.batch,
-                                         first, std::min(cols, job.outputs - first),
-                                         scratch + worker * stride);
-                 });
+  parallel_tasks(
+      executor, num_workers, parts.count * blocks, flops, [&](int64_t task, int32_t worker) {
+        const int64_t first = task % blocks * cols;
+        kernels.forward_block(part_of(job, parts, task / blocks, sums), 0, job.batch, first,
+                              std::min(cols, job.outputs - first), scratch + worker * stride);
+      });
   const double summands = static_cast<double>(parts.sums(job.batch, job.outputs));
-  parallel_tasks(executor, num_workers, job.batch, kFlopsPerElement * summands,
-                 [&](int64_t row, int32_t) {
-                   kernels.finish_sums(job, sums, parts.count, row, row + 1);
-                 });
+  parallel_tasks(
+      executor, num_workers, job.batch, kFlopsPerElement * summands,
+      [&](int64_t row, int32_t) { kernels.finish_sums(job, sums, parts.count, row, row + 1); });
 }
 
 }  // namespace splitop

@@ -1,4 +1,5 @@
-// The gradient of max pooling on CPUs, and of relu before it: the images are shared out among the workers.
+// The gradient of max pooling on CPUs, and of relu before it: the images are shared out among the
+// workers.
 #include "splitop/max_pool.h"
 
 #include "kernels/checks.h"

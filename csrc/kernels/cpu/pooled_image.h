@@ -1,4 +1,5 @@
-// The gradient of max pooling of one image, and of relu before it. Compiled once an instruction set.
+// The gradient of max pooling of one image, and of relu before it. Compiled once an instruction
+// set.
 #ifndef SPLITOP_KERNELS_CPU_POOLED_IMAGE_H_
 #define SPLITOP_KERNELS_CPU_POOLED_IMAGE_H_
 
