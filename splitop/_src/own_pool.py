@@ -68,7 +68,8 @@ def _gradient_of_relu(op: Any, dy: Any) -> Any:
     """Where nothing but pooling takes relu's result, one op makes both gradients."""
     (y,) = op.outputs
     if tf.is_symbolic_tensor(dy) and dy.op.type == _GRADIENT and dy.op.inputs[0] is y:
-        return _emit(dy.op, *dy.op.inputs, RELU)
+        x, pooled, d_pooled = dy.op.inputs
+        return _emit(dy.op, x, pooled, d_pooled, RELU)
     return tf.raw_ops.ReluGrad(gradients=tf.convert_to_tensor(dy), features=y)
 
 
