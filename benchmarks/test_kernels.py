@@ -23,6 +23,7 @@ HYPER = (0.0, 1e-3, 0.1, 1e-3, 1e-7)  # decay, step_size, 1 - beta1, 1 - beta2, 
 
 TABLE_HYPER = {"sgd": (0.0, 0.01), "adagrad": (0.0, 0.01, 1e-7), "adam": HYPER}
 NUM_SLOTS = {"sgd": 0, "adagrad": 1, "adam": 2}
+WARMUP = 3  # steps: no executor has to learn about them
 # In turn, so that a step does not find its rows in the cache because the last one had them too.
 LOOKUPS = 12
 
@@ -39,7 +40,7 @@ def test_dense_chain(benchmark: BenchmarkFixture, case: Case) -> None:
         args=(seed, layers),
         kwargs=arguments,
         rounds=case.rounds,
-        warmup_rounds=3,
+        warmup_rounds=WARMUP,
     )
     # Weight gradients of all layers, input gradients of all but the lowest.
     flop = 2 * case.batch * case.width**2 * (2 * case.layers - 1)
@@ -74,7 +75,7 @@ def test_table_update(benchmark: BenchmarkFixture, table_case: TableCase) -> Non
         _kernels.table_update,
         setup=lambda: ((next(tables),), arguments),
         rounds=case.rounds,
-        warmup_rounds=3,
+        warmup_rounds=WARMUP,
     )
     distinct = np.mean([len(np.unique(ids)) for ids, _ in lookups])
     rows = case.rows if case.all_rows else distinct

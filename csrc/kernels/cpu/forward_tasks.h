@@ -47,20 +47,25 @@ struct ForwardTasks {
   int64_t count() const { return blocks_of_cols * blocks_of_rows; }
 };
 
+template <typename T>
+double product_flops(const ForwardJob<T>& job) {
+  return 2 * static_cast<double>(job.batch) * static_cast<double>(job.inputs) *
+         static_cast<double>(job.outputs);
+}
+
 // Makes a layer's activations. scratch: kernels.forward_scratch elements for each worker, `stride`
 // elements apart.
 template <typename T>
 void run_forward(const DenseChainKernels<T>& kernels, const ForwardJob<T>& job, T* scratch,
                  int64_t stride, int32_t num_workers, const splitop_executor& executor) {
-  const double flops = 2 * static_cast<double>(job.batch) * static_cast<double>(job.inputs) *
-                       static_cast<double>(job.outputs);
   const ForwardTasks<T> tasks(kernels, job.batch, job.inputs, job.outputs, num_workers);
-  parallel_tasks(executor, num_workers, tasks.count(), flops, [&](int64_t task, int32_t worker) {
-    const int64_t begin = task % tasks.blocks_of_rows * tasks.rows;
-    const int64_t first = task / tasks.blocks_of_rows * tasks.cols;
-    kernels.forward_block(job, begin, std::min(begin + tasks.rows, job.batch), first,
-                          std::min(tasks.cols, job.outputs - first), scratch + worker * stride);
-  });
+  parallel_tasks(
+      executor, num_workers, tasks.count(), product_flops(job), [&](int64_t task, int32_t worker) {
+        const int64_t begin = task % tasks.blocks_of_rows * tasks.rows;
+        const int64_t first = task / tasks.blocks_of_rows * tasks.cols;
+        kernels.forward_block(job, begin, std::min(begin + tasks.rows, job.batch), first,
+                              std::min(tasks.cols, job.outputs - first), scratch + worker * stride);
+      });
 }
 
 // A deep layer has many inputs, a short batch and few outputs, as after an image is flattened. Its
@@ -110,18 +115,17 @@ template <typename T>
 void run_deep_forward(const DenseChainKernels<T>& kernels, const ForwardJob<T>& job,
                       const DepthParts& parts, T* sums, T* scratch, int64_t stride,
                       int32_t num_workers, const splitop_executor& executor) {
-  const double flops = 2 * static_cast<double>(job.batch) * static_cast<double>(job.inputs) *
-                       static_cast<double>(job.outputs);
   const int64_t wanted = ceil_div(ForwardTasks<T>::kTasksPerWorker * num_workers, parts.count);
   const int64_t share = round_up(ceil_div(job.outputs, wanted), kernels.tile_cols);
   const int64_t cols = std::min(share, kernels.forward_cols);
   const int64_t blocks = ceil_div(job.outputs, cols);
-  parallel_tasks(
-      executor, num_workers, parts.count * blocks, flops, [&](int64_t task, int32_t worker) {
-        const int64_t first = task % blocks * cols;
-        kernels.forward_block(part_of(job, parts, task / blocks, sums), 0, job.batch, first,
-                              std::min(cols, job.outputs - first), scratch + worker * stride);
-      });
+  parallel_tasks(executor, num_workers, parts.count * blocks, product_flops(job),
+                 [&](int64_t task, int32_t worker) {
+                   const int64_t first = task % blocks * cols;
+                   kernels.forward_block(part_of(job, parts, task / blocks, sums), 0, job.batch,
+                                         first, std::min(cols, job.outputs - first),
+                                         scratch + worker * stride);
+                 });
   const double summands = static_cast<double>(parts.sums(job.batch, job.outputs));
   parallel_tasks(
       executor, num_workers, job.batch, kFlopsPerElement * summands,
