@@ -154,7 +154,7 @@ def test_hosts_that_can_not_serve() -> None:
 
 
 @pytest.mark.slow
-def test_a_host_that_stops_and_one_that_goes() -> None:
+def test_a_host_that_stops_and_one_that_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = free_spec()
     cluster = Cluster(spec, "first")
     with Peer(spec) as peer:
@@ -174,11 +174,35 @@ def test_a_host_that_stops_and_one_that_goes() -> None:
         peer.process.wait(30)
         with pytest.raises((tf.errors.UnavailableError, tf.errors.AbortedError)):
             each.run_both(3)
-    with Peer(spec):
+    with Peer(spec) as peer:
         # The weights that it had are lost: the session says so, and never goes on without them.
         with pytest.raises((tf.errors.UnavailableError, tf.errors.AbortedError)):
             each.run_both(3)
         with cluster.session(each.graph) as again:
             with pytest.raises(tf.errors.FailedPreconditionError):
                 again.run(each.ops.train_both, each.feeds(3))
+            close = ClusterSession.close
+
+            def close_late(session: ClusterSession) -> None:
+                peer.process.wait(30)
+                close(session)
+
+            monkeypatch.setattr(ClusterSession, "close", close_late)
+            cluster.stop()
+        assert peer.process.returncode == 0
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_answer_to_stop_that_is_lost(monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
+    def no_answer(*_: object) -> None:
+        raise ClusterError("no answer")
+
+    monkeypatch.setattr(peers, "wait_for", lambda *_: None)
+    monkeypatch.setattr(peers, "run_there", no_answer)
+    monkeypatch.setattr(peers, "listens", lambda _: not gone)
+    cluster = Cluster(GOOD, "first")
+    if gone:
+        cluster.stop()
+    else:
+        with pytest.raises(ClusterError, match="no answer"):
             cluster.stop()

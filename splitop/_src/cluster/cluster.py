@@ -18,6 +18,7 @@ from splitop._src.cluster.spec import FIRST, PARTS, SECOND, device_of, read_spec
 from splitop._src.errors import ClusterError
 
 _POLL = 0.5
+_GOODBYE = 2.0
 _LONGEST = 1e9
 
 
@@ -163,6 +164,7 @@ class Cluster:
             print(f"The second part's host serves at {self._spec.addresses[SECOND]}.", flush=True)
             while not session.run(stopped):
                 time.sleep(_POLL)
+            time.sleep(_GOODBYE)  # Who has asked waits for the answer.
             session.run(forget)
 
     def stop(self) -> None:
@@ -173,7 +175,12 @@ class Cluster:
         """
         self._check_is(FIRST, "stop")
         peer.wait_for(self._spec, self._timeout)
-        peer.run_there(self._spec, self._timeout, notices.ask_to_stop)
+        try:
+            peer.run_there(self._spec, self._timeout, notices.ask_to_stop)
+        except ClusterError:
+            if peer.listens(self._spec):
+                raise
+            # It has gone as asked; only its answer is lost.
 
     def _wait_for_second(self) -> None:
         peer.wait_for(self._spec, self._timeout)

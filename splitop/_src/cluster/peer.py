@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from splitop._src import addresses, library
 from splitop._src.cluster import notices
+from splitop._src.cluster.session import ClusterSession
 from splitop._src.cluster.spec import FIRST, SECOND, Spec, device_of
 from splitop._src.errors import ClusterError
 
@@ -140,7 +141,7 @@ def run_once(spec: Spec, target: str, config: Any, build: Callable[[], Any]) -> 
     try:
         with tf.Graph().as_default():
             fetched = build()
-            with tf.compat.v1.Session(target, config=config) as session:
+            with ClusterSession(target, None, config, lambda: listens(spec)) as session:
                 return session.run(fetched)
     except (tf.errors.DeadlineExceededError, tf.errors.UnavailableError) as error:
         reason = error.message.splitlines()[-1]
