@@ -13,6 +13,7 @@
 #include "splitop/executor.h"
 #include "tensorflow/core/platform/denormal.h"
 #include "tensorflow/core/platform/setround.h"
+#include "tf/processors.h"
 
 namespace splitop {
 
@@ -72,6 +73,7 @@ class Team {
   // What a helper does until the op ends, or until it has found no work for long.
   void Help() {
     const ScopedFloatMode float_mode;
+    const Processors::Seat seat(processors_);
     for (int pause = 0; pause < kPauses && !closed_.load(std::memory_order_relaxed); ++pause) {
       if (Work()) {
         pause = 0;
@@ -89,6 +91,9 @@ class Team {
     helpers_.fetch_add(missing, std::memory_order_relaxed);
     return missing;
   }
+
+  // Those that the threads of a region run on.
+  Processors& processors() { return processors_; }
 
   void Close() { closed_.store(true, std::memory_order_relaxed); }
 
@@ -114,6 +119,7 @@ class Team {
   std::atomic<int32_t> unfinished_{0};
   std::atomic<int32_t> helpers_{0};
   std::atomic<bool> closed_{false};
+  Processors processors_;
   std::mutex mutex_;
   std::condition_variable finished_;
 };
@@ -136,6 +142,7 @@ class IntraOpExecutor {
     auto* const executor = static_cast<IntraOpExecutor*>(context);
     const ScopedFloatMode float_mode;
     Team& team = *executor->team_;
+    const Processors::Seat seat(team.processors());
     team.Begin(num_workers, body, body_context);
     executor->CallHelpers(num_workers - 1);
     while (team.Work()) {
