@@ -73,6 +73,7 @@ class Team {
   // What a helper does until the op ends, or until it has found no work for long.
   void Help() {
     const ScopedFloatMode float_mode;
+    has_helper_.store(true, std::memory_order_relaxed);
     const Processors::Seat seat(processors_);
     for (int pause = 0; pause < kPauses && !closed_.load(std::memory_order_relaxed); ++pause) {
       if (Work()) {
@@ -83,6 +84,9 @@ class Team {
     }
     helpers_.fetch_sub(1, std::memory_order_relaxed);
   }
+
+  // Until one of them has come, or for an instant.
+  void AwaitHelper() const { Processors::Await(has_helper_); }
 
   // Announces helpers, so that there are `enough`; returns how many are to come.
   int32_t AddHelpers(int32_t enough) {
@@ -118,6 +122,7 @@ class Team {
   std::atomic<uint64_t> ticket_{0};  // workers of the region, and how many of them are handed out
   std::atomic<int32_t> unfinished_{0};
   std::atomic<int32_t> helpers_{0};
+  std::atomic<bool> has_helper_{false};
   std::atomic<bool> closed_{false};
   Processors processors_;
   std::mutex mutex_;
@@ -142,6 +147,7 @@ class IntraOpExecutor {
     auto* const executor = static_cast<IntraOpExecutor*>(context);
     const ScopedFloatMode float_mode;
     Team& team = *executor->team_;
+    const Processors::Caller caller;
     const Processors::Seat seat(team.processors());
     team.Begin(num_workers, body, body_context);
     executor->CallHelpers(num_workers - 1);
@@ -153,13 +159,16 @@ class IntraOpExecutor {
   // Variables may have been written by now: without memory for helpers the caller works alone.
   // A pool whose queue is full has the caller help, which finds the work done after that.
   void CallHelpers(int32_t enough) {
-    for (int32_t missing = team_->AddHelpers(enough); missing > 0; --missing) {
+    int32_t missing = team_->AddHelpers(enough);
+    if (missing <= 0) return;
+    for (; missing > 0; --missing) {
       try {
         pool_->Schedule([team = team_] { team->Help(); });
       } catch (const std::bad_alloc&) {
         return;
       }
     }
+    team_->AwaitHelper();
   }
 
   Pool* const pool_;
