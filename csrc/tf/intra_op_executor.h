@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <thread>
 
 #include "splitop/executor.h"
 #include "tensorflow/core/platform/denormal.h"
@@ -73,20 +74,18 @@ class Team {
   // What a helper does until the op ends, or until it has found no work for long.
   void Help() {
     const ScopedFloatMode float_mode;
-    has_helper_.store(true, std::memory_order_relaxed);
-    const Processors::Seat seat(processors_);
-    for (int pause = 0; pause < kPauses && !closed_.load(std::memory_order_relaxed); ++pause) {
-      if (Work()) {
-        pause = 0;
-      } else {
-        PauseThread();
-      }
+    if (std::this_thread::get_id() == caller_) {  // A pool whose queue is full has it help itself.
+      WorkUntilIdle();
+    } else {
+      has_helper_.store(true, std::memory_order_relaxed);
+      const Processors::Seat seat(processors_, /*moves=*/true);
+      WorkUntilIdle();
     }
     helpers_.fetch_sub(1, std::memory_order_relaxed);
   }
 
   // Until one of them has come, or for an instant.
-  void AwaitHelper() const { Processors::Await(has_helper_); }
+  void AwaitHelper() const { Callers::Await(has_helper_); }
 
   // Announces helpers, so that there are `enough`; returns how many are to come.
   int32_t AddHelpers(int32_t enough) {
@@ -96,7 +95,6 @@ class Team {
     return missing;
   }
 
-  // Those that the threads of a region run on.
   Processors& processors() { return processors_; }
 
   void Close() { closed_.store(true, std::memory_order_relaxed); }
@@ -110,6 +108,16 @@ class Team {
   static int32_t NumWorkers(uint64_t ticket) { return static_cast<int32_t>(ticket >> 32); }
   static int32_t Next(uint64_t ticket) { return static_cast<int32_t>(ticket); }
 
+  void WorkUntilIdle() {
+    for (int pause = 0; pause < kPauses && !closed_.load(std::memory_order_relaxed); ++pause) {
+      if (Work()) {
+        pause = 0;
+      } else {
+        PauseThread();
+      }
+    }
+  }
+
   bool Finished() const { return unfinished_.load(std::memory_order_acquire) == 0; }
 
   void NotifyFinished() {
@@ -117,6 +125,7 @@ class Team {
     finished_.notify_one();
   }
 
+  const std::thread::id caller_ = std::this_thread::get_id();
   Body body_ = nullptr;
   void* body_context_ = nullptr;
   std::atomic<uint64_t> ticket_{0};  // workers of the region, and how many of them are handed out
@@ -147,8 +156,8 @@ class IntraOpExecutor {
     auto* const executor = static_cast<IntraOpExecutor*>(context);
     const ScopedFloatMode float_mode;
     Team& team = *executor->team_;
-    const Processors::Caller caller;
-    const Processors::Seat seat(team.processors());
+    const Callers::Scope scope;
+    const Processors::Seat seat(team.processors(), /*moves=*/false);
     team.Begin(num_workers, body, body_context);
     executor->CallHelpers(num_workers - 1);
     while (team.Work()) {

@@ -161,9 +161,11 @@ class Cluster:
         with tf.Graph().as_default(), tf.compat.v1.Session(self._target(), config=own) as session:
             session.run(notices.show_versions())
             stopped, forget = notices.is_to_stop(), notices.forget_stop()
+            hide = notices.hide_versions()
             print(f"The second part's host serves at {self._spec.addresses[SECOND]}.", flush=True)
             while not session.run(stopped):
                 time.sleep(_POLL)
+            session.run(hide)  # Who comes now waits for the next one.
             time.sleep(_GOODBYE)  # Who has asked waits for the answer.
             session.run(forget)
 
@@ -175,12 +177,7 @@ class Cluster:
         """
         self._check_is(FIRST, "stop")
         peer.wait_for(self._spec, self._timeout)
-        try:
-            peer.run_there(self._spec, self._timeout, notices.ask_to_stop)
-        except ClusterError:
-            if peer.listens(self._spec):
-                raise
-            # It has gone as asked; only its answer is lost.
+        peer.run_there(self._spec, self._timeout, notices.ask_to_stop)
 
     def _wait_for_second(self) -> None:
         peer.wait_for(self._spec, self._timeout)

@@ -25,6 +25,11 @@ def shown_versions() -> Any:
     return tf.raw_ops.ReadVariableOp(resource=_versions(), dtype=tf.string)
 
 
+def hide_versions() -> Any:
+    """Adds what takes the versions down."""
+    return tf.raw_ops.DestroyResourceOp(resource=_versions())
+
+
 def ask_to_stop() -> Any:
     """Adds what tells `serve` to return."""
     return tf.raw_ops.AssignVariableOp(resource=_stop(), value=tf.constant(True))

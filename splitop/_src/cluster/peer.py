@@ -16,6 +16,7 @@ from splitop._src.errors import ClusterError
 
 _PAUSE = 0.1
 _SERVE = "splitop.cluster.Cluster(...).serve()"
+_GONE = (tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.UnavailableError)
 _NOT_REGISTERED = "Op type not registered 'Splitop>"
 
 
@@ -143,7 +144,7 @@ def run_once(spec: Spec, target: str, config: Any, build: Callable[[], Any]) -> 
             fetched = build()
             with ClusterSession(target, None, config, lambda: listens(spec)) as session:
                 return session.run(fetched)
-    except (tf.errors.DeadlineExceededError, tf.errors.UnavailableError) as error:
+    except _GONE as error:
         reason = error.message.splitlines()[-1]
         raise ClusterError(
             f"{_where(spec)} must take part in the cluster, with the same addresses, and reach "

@@ -30,7 +30,7 @@ class ClusterSession(tf.compat.v1.Session):
 
     def close(self) -> None:
         """Closes the session; if the other host is not there, the own server keeps its graph."""
-        if not self._is_there():
+        if self._closed or not self._is_there():
             return
         # A host that is frozen has a port that listens, and does not answer.
         with contextlib.suppress(tf.errors.DeadlineExceededError, tf.errors.UnavailableError):
