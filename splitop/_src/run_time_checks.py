@@ -69,8 +69,6 @@ def check_seeds(
         raw.append(tensor)
         if not (tensor.shape.is_fully_defined() and iv.shape.is_fully_defined()):
             checks.append(_check_shape(iv, tensor, names[-1]))
-            if replicas.replicas() is None:  # There may be no rows left for one of them.
-                checks.append(_check_not_empty(iv))
         if check_numerics and given:
             message = f"splitop: SeedError: the seed {names[-1]} of {iv.name} must be finite"
             if xla:
@@ -101,18 +99,15 @@ def _check_shape(iv: Any, seed: Any, name: str) -> Check:
     rank = tf.equal(tf.size(shape), tf.size(expected))
     # Shapes of different lengths must not be broadcast against each other.
     same = tf.equal(tf.concat([shape, expected], 0), tf.concat([expected, shape], 0))
-    fits = rank & tf.reduce_all(same)
+    needs, least = ", which needs at least one row", 1
+    if replicas.replicas() is not None:
+        needs, least = "", 0  # There may be no rows left for one of them.
+    fits = rank & tf.reduce_all(same) & tf.reduce_all(expected >= least)
     message = (  # Without quotation marks: the op would escape them.
         f"splitop: SeedError: the seed {name} must have the shape of the intermediate vector "
-        f"{iv.name}. Expected:"
+        f"{iv.name}{needs}. Expected:"
     )
     return Check(fits, (message, expected, "Received:", shape))
-
-
-def _check_not_empty(iv: Any) -> Check:
-    shape = shape_of(iv)
-    message = f"splitop: CutError: iv {iv.name} is empty: a batch needs at least one row. Received:"
-    return Check(tf.reduce_all(shape >= 1), (message, shape))
 
 
 def _check_finite(seed: Any, message: str) -> Check:

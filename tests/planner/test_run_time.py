@@ -78,8 +78,7 @@ class TestTheSeed:
         each.run(np.ones([BATCH, 2]))
 
     def test_of_no_rows(self, part: Callable[..., Part], path: str) -> None:
-        words = "CutError: iv .*MatMul_1:0 is empty: a batch needs at least one row"
-        part(path).fails(words, np.ones([0, 2]), batch=0)
+        part(path).fails("at least one row", np.ones([0, 2]), batch=0)
 
     @pytest.mark.parametrize(
         "shape", [(BATCH, 1), (BATCH,), (2,), (1, 2), (2, BATCH), (1, BATCH, 2), (0,), ()]
