@@ -28,6 +28,7 @@
 #include "kernels/cpu/softmax_rows.h"
 #include "kernels/cpu/squares.h"
 #include "kernels/cpu/streamed_forward.h"
+#include "kernels/cpu/streamed_update.h"
 #include "kernels/cpu/table_rows.h"
 #include "kernels/cpu/transpose.h"
 #include "kernels/cpu/variable_update.h"
@@ -207,8 +208,8 @@ KernelBlock<T> kernel_block(const LayerJob<E>& job, int64_t begin, int64_t end, 
 
 // The next tile's rows of W, of as many columns as this one has steps. There may be none.
 template <typename E>
-BytesAhead<> next_rows(const LayerJob<E>& job, int64_t row, int64_t end, int64_t first,
-                       int64_t depth) {
+BytesAhead next_rows(const LayerJob<E>& job, int64_t row, int64_t end, int64_t first,
+                     int64_t depth) {
   constexpr int64_t kBytes = sizeof(E);
   const E* const w = job.read_kernel + first;
   const int64_t rows = min64(min64(kTileRows, end - row), depth);
@@ -219,8 +220,8 @@ BytesAhead<> next_rows(const LayerJob<E>& job, int64_t row, int64_t end, int64_t
 // A tile's rows of W from column `first` on, of which there may be none: those that are worked on
 // next.
 template <typename E>
-BytesAhead<> next_columns(const LayerJob<E>& job, int64_t row, int64_t rows, int64_t first,
-                          int64_t depth) {
+BytesAhead next_columns(const LayerJob<E>& job, int64_t row, int64_t rows, int64_t first,
+                        int64_t depth) {
   constexpr int64_t kBytes = sizeof(E);
   const int64_t width = min64(kColBlock, job.outputs - first);
   const E* const w = job.read_kernel + row * job.outputs;
@@ -253,7 +254,7 @@ void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t 
         const int rows = static_cast<int>(min64(kTileRows, end - i));
         TileRows<T> a = w.rows;
         a.data += t * w.tile_stride + d;
-        BytesAhead<> ahead = next.bytes(t, tiles, depth);
+        BytesAhead ahead = next.bytes(t, tiles, depth);
         // The first panel finds W where it is, and the others find it in the cache.
         if (row == 0 && asks_ahead) {
           ahead = next_columns(job, i, min64(rows, depth), first + width, depth);
@@ -311,20 +312,12 @@ NextPanel<T> next_of_batch(const Gradient<E>& g, const T* panel, int64_t first, 
   return {panel, 0};
 }
 
-// What has to be fetched from memory for the update of W: some of W and its slots.
-template <typename T>
-struct Fetched {
-  const T* arrays[1 + SPLITOP_MAX_SLOTS];
-  int count = 0;
-
-  void add(const void* array) { arrays[count++] = static_cast<const T*>(array); }
-};
-
-// Rows [begin, end) and columns [first, first + width) of dL/dW = x^T G, [end - begin, kColBlock].
+// Rows [begin, end) and columns [first, first + width) of dL/dW = x^T G, rows `stride` apart.
 // packed: those of x. fetched: is asked for on the way.
 template <typename E, typename T>
 void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
-                     int64_t width, const T* packed, const Fetched<T>& fetched, T* gradient) {
+                     int64_t width, const T* packed, const Fetched<T>& fetched, T* gradient,
+                     int64_t stride) {
   constexpr int64_t kCols = kTileCols<T>;
   const Gradient<E>& g = *job.gradient;
   const int64_t tiles = tiles_of(end - begin);
@@ -338,19 +331,18 @@ void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t
         const int64_t i = t * kTileRows;
         const int rows = static_cast<int>(min64(kTileRows, end - begin - i));
         const TileRows<T> x{packed + i * g.batch + k * kTileRows, 1, kTileRows};
-        T* const to = gradient + i * kColBlock + j;
+        T* const to = gradient + i * stride + j;
         if (is_last && fetched.count > 0) {
-          RowsAhead<T> ahead;
+          AskedRows<T> asked;
           const int64_t element = (begin + i) * job.outputs + first + j;
           for (int a = 0; a < fetched.count; ++a) {
-            ahead.add(fetched.arrays[a] + element, job.outputs, rows);
+            asked.add(fetched.arrays[a] + element, job.outputs, rows);
           }
-          next.add_rows(t, tiles, &ahead);
-          ahead.start(depth);
-          tile<T>(rows, depth, x, panel, to, kColBlock, k > 0, ahead);
+          next.add_rows(t, tiles, &asked);
+          tile<T>(rows, depth, x, panel, to, stride, k > 0,
+                  RowsAhead<T>(asked.at, asked.count, depth));
         } else {
-          BytesAhead<> ahead = next.bytes(t, tiles, depth);
-          tile<T>(rows, depth, x, panel, to, kColBlock, k > 0, ahead);
+          tile<T>(rows, depth, x, panel, to, stride, k > 0, next.bytes(t, tiles, depth));
         }
       }
     }
@@ -409,7 +401,7 @@ void update_block(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t fi
   for (int64_t row = begin; row < end; row += at_a_time) {
     const int64_t row_end = min64(row + at_a_time, end);
     weight_gradient(job, row, row_end, first, width, packed + (row - begin) * batch, fetched,
-                    gradient);
+                    gradient, kColBlock);
     for (int64_t i = row; i < row_end; ++i) {
       update_variable(job.rule, job.kernel, job.hyper, i * job.outputs + first, width,
                       gradient + (i - row) * kColBlock);
@@ -420,14 +412,19 @@ void update_block(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t fi
 template <typename E, typename T = Accumulator<E>>
 void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
   constexpr int64_t kCached = (1 << 20) / sizeof(T);
+  constexpr int64_t kRoom = kMaxRowBlock<T> * (kColBlock + kCopyPadding<T>);
   // A short copy of W is not what is updated.
   const bool reads_kernel = !kIsShort<E> && job.below != nullptr;
-  const bool in_one_pass =
-      reads_kernel && waits_for_kernel<T>(job.gradient->batch, job.inputs, job.outputs);
+  const bool waits = waits_for_kernel<T>(job.gradient->batch, job.inputs, job.outputs);
+  const bool in_one_pass = reads_kernel && waits && !kUpdatesInRuns;
   if (job.below != nullptr && !in_one_pass) input_gradient_rows(job, begin, end, scratch);
   const bool has_kernel = in_one_pass || (reads_kernel && (end - begin) * job.outputs <= kCached);
   const Fetched<T> fetched = fetched_for_update(job, has_kernel);
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
+  if (kUpdatesInRuns && fetched.count > 0 && job.gradient->batch <= kDepthBlock) {
+    streamed_update(job, begin, end, packed, fetched, kRoom, scratch);
+    return;
+  }
   for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {
     if (in_one_pass) input_gradient(job, begin, end, first, width, /*asks_ahead=*/true, scratch);
     update_block(job, begin, end, first, width, packed, fetched, scratch);
@@ -441,7 +438,7 @@ void weight_squares(const LayerJob<E>& job, int64_t begin, int64_t end, T* scrat
   for (int64_t i = begin; i < end; ++i) squares[i] = 0;
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
   for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {
-    weight_gradient(job, begin, end, first, width, packed, Fetched<T>(), scratch);
+    weight_gradient(job, begin, end, first, width, packed, Fetched<T>(), scratch, kColBlock);
     for (int64_t i = begin; i < end; ++i) {
       squares[i] += sum_squares(scratch + (i - begin) * kColBlock, width);
     }

@@ -59,15 +59,19 @@ struct NothingAhead {
   void request() {}
 };
 
-// Contiguous memory, or rows of it, a few bytes at each step: all of it up to kLines lines of 64
-// bytes a step.
-template <int kLines = 1>
+// Contiguous memory, or rows of it, a few bytes at each step: all of it up to a line of 64 bytes a
+// step.
 class BytesAhead {
  public:
   int64_t steps;
 
+  // each: bytes from one step to the next. jump: what is added to that each time when `steps` are
+  // over.
+  BytesAhead(const void* first, int64_t each, int64_t steps, int64_t jump)
+      : steps(steps), next_(static_cast<const char*>(first)), each_(each), jump_(jump) {}
+
   BytesAhead(const void* first, int64_t bytes, int64_t depth)
-      : steps(depth), next_(static_cast<const char*>(first)), each_((bytes + depth - 1) / depth) {}
+      : BytesAhead(first, (bytes + depth - 1) / depth, depth, 0) {}
 
   // rows: 1 to `depth` of them, of so many bytes, `stride` bytes apart.
   BytesAhead(const void* first, int64_t bytes, int64_t depth, int64_t rows, int64_t stride)
@@ -76,7 +80,7 @@ class BytesAhead {
   }
 
   inline __attribute__((always_inline)) void step() {
-    for (int line = 0; line < kLines; ++line) __builtin_prefetch(next_ + 64 * line, 0, 2);
+    __builtin_prefetch(next_, 0, 2);
     next_ += each_;
   }
   inline __attribute__((always_inline)) void request() { next_ += jump_; }
@@ -84,40 +88,42 @@ class BytesAhead {
  private:
   const char* next_;
   int64_t each_;
-  int64_t jump_ = 0;
+  int64_t jump_;
 };
 
 // Rows of kTileCols anywhere, a few every some steps.
 template <typename T>
 class RowsAhead {
  public:
-  int64_t steps;
+  const int64_t steps;
 
-  void add(const T* first, int64_t stride, int64_t rows) {
-    for (int64_t r = 0; r < rows; ++r) rows_[count_++] = first + r * stride;
-  }
-
-  // When all rows are added, for a tile of so many steps.
-  void start(int64_t depth) {
-    steps = count_ < depth ? depth / (count_ > 0 ? count_ : 1) : 1;
-    each_ = (count_ + depth - 1) / depth;
-  }
+  // For a tile of `depth` steps.
+  RowsAhead(const T* const* rows, int64_t count, int64_t depth)
+      : steps(count < depth ? depth / (count > 0 ? count : 1) : 1),
+        next_(rows),
+        end_(rows + count),
+        each_((count + depth - 1) / depth) {}
 
   void step() {}
   inline __attribute__((always_inline)) void request() {
-    for (const int64_t end = min64(asked_ + each_, count_); asked_ < end; ++asked_) {
-      prefetch_row(rows_[asked_]);
-    }
+    for (int64_t r = 0; r < each_ && next_ < end_; ++r) prefetch_row(*next_++);
   }
 
  private:
-  // A tile's rows of a variable and its slots, and a panel.
-  static constexpr int64_t kMost = kTileRows * (1 + SPLITOP_MAX_SLOTS) + kDepthBlock;
-
-  const T* rows_[kMost];
-  int64_t count_ = 0;
-  int64_t asked_ = 0;
+  const T* const* next_;
+  const T* const* end_;
   int64_t each_;
+};
+
+// Room for those: a tile's rows of a variable and its slots, and a panel.
+template <typename T>
+struct AskedRows {
+  const T* at[kTileRows * (1 + SPLITOP_MAX_SLOTS) + kDepthBlock];
+  int64_t count = 0;
+
+  void add(const T* first, int64_t stride, int64_t rows) {
+    for (int64_t r = 0; r < rows; ++r) at[count++] = first + r * stride;
+  }
 };
 
 // A panel that will be read next, when `parts` tiles are made: each asks for its part. Where there
@@ -127,14 +133,14 @@ struct NextPanel {
   const T* first;
   int64_t steps;
 
-  BytesAhead<> bytes(int64_t part, int64_t parts, int64_t depth) const {
+  BytesAhead bytes(int64_t part, int64_t parts, int64_t depth) const {
     const int64_t bytes = steps * kTileCols<T> * static_cast<int64_t>(sizeof(T)) / parts;
     return {reinterpret_cast<const char*>(first) + part * bytes, bytes, depth};
   }
 
-  void add_rows(int64_t part, int64_t parts, RowsAhead<T>* ahead) const {
+  void add_rows(int64_t part, int64_t parts, AskedRows<T>* asked) const {
     const int64_t begin = steps * part / parts;
-    ahead->add(first + begin * kTileCols<T>, kTileCols<T>, steps * (part + 1) / parts - begin);
+    asked->add(first + begin * kTileCols<T>, kTileCols<T>, steps * (part + 1) / parts - begin);
   }
 };
 
@@ -177,10 +183,11 @@ inline __attribute__((always_inline)) void read_step(PanelAsking<T> b, int64_t k
   prefetch_row(b.rows + min64(k + b.kStepsAhead, b.last) * b.stride);
 }
 
+// ahead: by value, so that it stays in registers.
 template <typename T, int kRows, typename B, typename Ahead>
 inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<T> a, B b, T* c,
                                                         int64_t c_stride, bool accumulate,
-                                                        Ahead& ahead) {
+                                                        Ahead ahead) {
   using V = typename Vector<T>::Type;
   V sum[kRows][2] = {};
   for (int64_t k = 0; k < depth;) {
@@ -208,7 +215,7 @@ inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<
 
 template <typename T, int kRows, typename B, typename Ahead>
 __attribute__((noinline)) void shorter_tile(int rows, int64_t depth, TileRows<T> a, B b, T* c,
-                                            int64_t c_stride, bool accumulate, Ahead& ahead) {
+                                            int64_t c_stride, bool accumulate, const Ahead& ahead) {
   if (rows == kRows) return tile_of_rows<T, kRows>(depth, a, b, c, c_stride, accumulate, ahead);
   if constexpr (kRows > 1) {
     shorter_tile<T, kRows - 1>(rows, depth, a, b, c, c_stride, accumulate, ahead);
@@ -220,7 +227,8 @@ __attribute__((noinline)) void shorter_tile(int rows, int64_t depth, TileRows<T>
 // are.
 template <typename T, typename B, typename Ahead>
 inline __attribute__((always_inline)) void tile(int rows, int64_t depth, TileRows<T> a, B b, T* c,
-                                                int64_t c_stride, bool accumulate, Ahead& ahead) {
+                                                int64_t c_stride, bool accumulate,
+                                                const Ahead& ahead) {
   if (rows == kTileRows) {
     tile_of_rows<T, kTileRows>(depth, a, b, c, c_stride, accumulate, ahead);
   } else {
@@ -231,8 +239,7 @@ inline __attribute__((always_inline)) void tile(int rows, int64_t depth, TileRow
 template <typename T, typename B>
 inline __attribute__((always_inline)) void tile(int rows, int64_t depth, TileRows<T> a, B b, T* c,
                                                 int64_t c_stride, bool accumulate) {
-  NothingAhead nothing;
-  tile<T>(rows, depth, a, b, c, c_stride, accumulate, nothing);
+  tile<T>(rows, depth, a, b, c, c_stride, accumulate, NothingAhead());
 }
 
 }  // namespace
