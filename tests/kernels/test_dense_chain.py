@@ -90,10 +90,20 @@ def test_rows_that_share_cache_sets(isa: str, dtype, batch: int) -> None:
 )
 @pytest.mark.parametrize("batch", [17, 130])
 def test_a_kernel_that_no_cache_holds(isa: str, precision: str, outputs: int, batch: int) -> None:
-    """From 8 MB on, batches of fewer than 128 rows go through it once for both products."""
+    """From 8 MB on and for batches of fewer than 128 rows, AVX-512 goes through it once."""
     problem = make_problem(
         PRECISIONS[precision], batch, (40, 1030, outputs), ["relu"] * 2, [True] * 2, "momentum"
     )
+    assert_steps_accurate(problem, steps=2, num_threads=2)
+    assert_same_bits_whatever_the_thread_count(problem, counts=[3])
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_rows_longer_than_the_room_for_their_gradient(isa: str, precision: str, rule: str) -> None:
+    """Up to a batch of 256, a few rows of W are updated at a time, or a part of them."""
+    widths = (50, 4300, 9)
+    problem = make_problem(PRECISIONS[precision], 23, widths, ["relu", "tanh"], [True, True], rule)
     assert_steps_accurate(problem, steps=2, num_threads=2)
     assert_same_bits_whatever_the_thread_count(problem, counts=[3])
 

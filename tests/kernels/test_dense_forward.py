@@ -88,10 +88,13 @@ def test_several_blocks_of_each_size(
 def test_a_kernel_that_no_cache_holds(
     isa: str, dtype, outputs: int, batch: int, activation: str
 ) -> None:
-    """From 8 MB on, W is streamed through for batches of fewer than 128 rows."""
+    """From 8 MB on, W is streamed through for batches of fewer than 128 rows.
+
+    With many threads a task has so few columns that a tile asks for several rows of W.
+    """
     problem = make_problem(dtype, batch, (1030, outputs), [activation], [True], "sgd")
     assert_steps_accurate(problem, steps=1)
-    assert_same_bits_whatever_the_thread_count(problem, run_forward, counts=[3])
+    assert_same_bits_whatever_the_thread_count(problem, run_forward, counts=[3, 70])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

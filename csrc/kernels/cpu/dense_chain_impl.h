@@ -1,10 +1,10 @@
 // The dense chain's inner work, compiled once an instruction set (dense_chain_*.cpp).
 //
 // A task owns a block of rows of W, and so some columns of x. It makes these columns of
-// dL/dx = G W^T, and turns them into the layer below's G. Then it goes through the columns of W a
-// block at a time, makes dL/dW = x^T G, which never leaves the cache, and updates W. A W that is
-// fetched from memory for a few rows of G is fetched once: there each block is worked on for both
-// products.
+// dL/dx = G W^T, and turns them into the layer below's G. Then it goes through W a block at a time,
+// makes dL/dW = x^T G, which never leaves the cache, and updates W: a block of columns, or, after a
+// short batch, some whole rows (streamed_update.h). With AVX-512 a W that is fetched from memory
+// for a few rows of G is fetched once: there each block is worked on for both products.
 //
 // G is kept twice, as panels of columns and as panels of the batch, so that both products
 // read it contiguously and the big matrix W needs no packing.
@@ -312,12 +312,11 @@ NextPanel<T> next_of_batch(const Gradient<E>& g, const T* panel, int64_t first, 
   return {panel, 0};
 }
 
-// Rows [begin, end) and columns [first, first + width) of dL/dW = x^T G, rows `stride` apart.
+// Rows [begin, end) and columns [first, first + width) of dL/dW = x^T G, [end - begin, kColBlock].
 // packed: those of x. fetched: is asked for on the way.
 template <typename E, typename T>
 void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first,
-                     int64_t width, const T* packed, const Fetched<T>& fetched, T* gradient,
-                     int64_t stride) {
+                     int64_t width, const T* packed, const Fetched<T>& fetched, T* gradient) {
   constexpr int64_t kCols = kTileCols<T>;
   const Gradient<E>& g = *job.gradient;
   const int64_t tiles = tiles_of(end - begin);
@@ -331,7 +330,7 @@ void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t
         const int64_t i = t * kTileRows;
         const int rows = static_cast<int>(min64(kTileRows, end - begin - i));
         const TileRows<T> x{packed + i * g.batch + k * kTileRows, 1, kTileRows};
-        T* const to = gradient + i * stride + j;
+        T* const to = gradient + i * kColBlock + j;
         if (is_last && fetched.count > 0) {
           AskedRows<T> asked;
           const int64_t element = (begin + i) * job.outputs + first + j;
@@ -339,10 +338,10 @@ void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t
             asked.add(fetched.arrays[a] + element, job.outputs, rows);
           }
           next.add_rows(t, tiles, &asked);
-          tile<T>(rows, depth, x, panel, to, stride, k > 0,
+          tile<T>(rows, depth, x, panel, to, kColBlock, k > 0,
                   RowsAhead<T>(asked.at, asked.count, depth));
         } else {
-          tile<T>(rows, depth, x, panel, to, stride, k > 0, next.bytes(t, tiles, depth));
+          tile<T>(rows, depth, x, panel, to, kColBlock, k > 0, next.bytes(t, tiles, depth));
         }
       }
     }
@@ -401,7 +400,7 @@ void update_block(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t fi
   for (int64_t row = begin; row < end; row += at_a_time) {
     const int64_t row_end = min64(row + at_a_time, end);
     weight_gradient(job, row, row_end, first, width, packed + (row - begin) * batch, fetched,
-                    gradient, kColBlock);
+                    gradient);
     for (int64_t i = row; i < row_end; ++i) {
       update_variable(job.rule, job.kernel, job.hyper, i * job.outputs + first, width,
                       gradient + (i - row) * kColBlock);
@@ -438,7 +437,7 @@ void weight_squares(const LayerJob<E>& job, int64_t begin, int64_t end, T* scrat
   for (int64_t i = begin; i < end; ++i) squares[i] = 0;
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
   for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {
-    weight_gradient(job, begin, end, first, width, packed, Fetched<T>(), scratch, kColBlock);
+    weight_gradient(job, begin, end, first, width, packed, Fetched<T>(), scratch);
     for (int64_t i = begin; i < end; ++i) {
       squares[i] += sum_squares(scratch + (i - begin) * kColBlock, width);
     }
