@@ -3,7 +3,7 @@
 // A task owns a block of rows of W, and so some columns of x. It makes these columns of
 // dL/dx = G W^T, and turns them into the layer below's G. Then it goes through W a block at a time,
 // makes dL/dW = x^T G, which never leaves the cache, and updates W: a block of columns, or, after a
-// short batch, some whole rows (streamed_update.h). With AVX-512 a W that is fetched from memory
+// short batch, some whole rows (update_in_runs.h). With AVX-512 a W that is fetched from memory
 // for a few rows of G is fetched once: there each block is worked on for both products.
 //
 // G is kept twice, as panels of columns and as panels of the batch, so that both products
@@ -28,9 +28,9 @@
 #include "kernels/cpu/softmax_rows.h"
 #include "kernels/cpu/squares.h"
 #include "kernels/cpu/streamed_forward.h"
-#include "kernels/cpu/streamed_update.h"
 #include "kernels/cpu/table_rows.h"
 #include "kernels/cpu/transpose.h"
+#include "kernels/cpu/update_in_runs.h"
 #include "kernels/cpu/variable_update.h"
 
 namespace splitop {
@@ -420,9 +420,8 @@ void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) 
   const bool has_kernel = in_one_pass || (reads_kernel && (end - begin) * job.outputs <= kCached);
   const Fetched<T> fetched = fetched_for_update(job, has_kernel);
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
-  if (kUpdatesInRuns && fetched.count > 0 && job.gradient->batch <= kDepthBlock) {
-    streamed_update(job, begin, end, packed, fetched, kRoom, scratch);
-    return;
+  if (kUpdatesInRuns && fetched.count > 0 && job.gradient->batch <= kLongestInRuns) {
+    return update_in_runs(job, begin, end, packed, fetched, kRoom, scratch);
   }
   for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {
     if (in_one_pass) input_gradient(job, begin, end, first, width, /*asks_ahead=*/true, scratch);

@@ -1,12 +1,12 @@
-// dL/dW and the update of a W that comes from memory, which takes longer than to multiply by a
-// short batch. Compiled once an instruction set.
+// dL/dW and the update of W after a short batch. Compiled once an instruction set.
 //
-// A tile of rows of dL/dW is made over the whole width, and then W and its slots are updated in
-// long runs, which the processor fetches by itself. While the tiles are made they ask for as much
-// of that as memory delivers meanwhile: more would have them wait, and the update reads the rest no
-// later.
-#ifndef SPLITOP_KERNELS_CPU_STREAMED_UPDATE_H_
-#define SPLITOP_KERNELS_CPU_STREAMED_UPDATE_H_
+// The shorter the batch, the more of the time memory takes, from which W and its slots come. So
+// dL/dW is made for some rows of W over their whole length, if there is room, and then they are
+// updated in runs so long that the processor fetches them by itself. While the tiles are made they
+// ask for as much as memory delivers meanwhile: more would have them wait, and the update reads the
+// rest no later.
+#ifndef SPLITOP_KERNELS_CPU_UPDATE_IN_RUNS_H_
+#define SPLITOP_KERNELS_CPU_UPDATE_IN_RUNS_H_
 
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/gemm_tile.h"
@@ -15,9 +15,10 @@
 namespace splitop {
 namespace {
 
-// Whether a W that is waited for is updated like this. Where there is AVX-512 smaller blocks, which
-// are asked for all at once, were faster (dense_chain_impl.h).
+// Whether W is updated like this. With AVX-512 it hasn't been measured: there W is updated by
+// blocks of columns, all of which the tiles ask for (dense_chain_impl.h).
 constexpr bool kUpdatesInRuns = kVectorBytes != 64;
+constexpr int64_t kLongestInRuns = kDepthBlock;  // a batch whose G is a panel's depth
 
 // What has to be fetched from memory for the update of W: some of W and its slots.
 template <typename T>
@@ -28,7 +29,7 @@ struct Fetched {
   void add(const void* array) { arrays[count++] = static_cast<const T*>(array); }
 };
 
-// Rows of these arrays, one array after the other, that so many tiles ask for in turn.
+// The first of these rows, one array after the other, that so many tiles ask for in turn.
 template <typename T>
 class FetchedAhead {
  public:
@@ -61,7 +62,7 @@ class FetchedAhead {
   static constexpr int64_t kStepsOfLine = 4;  // that a line from memory takes, about
 
   void next_run() {
-    if (run_ == fetched_.count * rows_) return;  // the tiles that are left ask for a bit more
+    if (run_ == fetched_.count * rows_) return;  // the rest of the tiles ask for what is behind it
     const T* const array = fetched_.arrays[fetched_.count - 1 - run_ / rows_];
     first_ = reinterpret_cast<const char*>(array + element_ + run_ % rows_ * stride_);
     left_ = run_bytes_;
@@ -77,11 +78,11 @@ class FetchedAhead {
   int64_t run_ = 0;
 };
 
-// Rows [begin, end) of W. packed: these columns of x, in panels of kTileRows. gradient: room for
-// that of as many elements as `room`.
+// Rows [begin, end) of W, for a batch of at most kLongestInRuns. packed: these columns of x, in
+// panels of kTileRows. gradient: room for that many elements of dL/dW.
 template <typename E, typename T>
-void streamed_update(const LayerJob<E>& job, int64_t begin, int64_t end, const T* packed,
-                     const Fetched<T>& fetched, int64_t room, T* gradient) {
+void update_in_runs(const LayerJob<E>& job, int64_t begin, int64_t end, const T* packed,
+                    const Fetched<T>& fetched, int64_t room, T* gradient) {
   constexpr int64_t kCols = kTileCols<T>;
   const int64_t batch = job.gradient->batch;
   const int64_t padded = (job.outputs + kCols - 1) / kCols * kCols;
@@ -115,4 +116,4 @@ void streamed_update(const LayerJob<E>& job, int64_t begin, int64_t end, const T
 }  // namespace
 }  // namespace splitop
 
-#endif  // SPLITOP_KERNELS_CPU_STREAMED_UPDATE_H_
+#endif  // SPLITOP_KERNELS_CPU_UPDATE_IN_RUNS_H_
