@@ -101,8 +101,8 @@ def test_a_kernel_that_no_cache_holds(isa: str, precision: str, outputs: int, ba
 @pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 def test_rows_longer_than_the_room_for_their_gradient(isa: str, precision: str, rule: str) -> None:
-    """Up to a batch of 256, a few rows of W are updated at a time, or a part of them."""
-    widths = (50, 4300, 9)
+    """Up to a batch of 512, a few rows of W are updated at a time, or a part of them."""
+    widths = (50, 4501, 9)
     problem = make_problem(PRECISIONS[precision], 23, widths, ["relu", "tanh"], [True, True], rule)
     assert_steps_accurate(problem, steps=2, num_threads=2)
     assert_same_bits_whatever_the_thread_count(problem, counts=[3])

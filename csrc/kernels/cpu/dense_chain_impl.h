@@ -181,6 +181,10 @@ constexpr int64_t kLongBatch = 256;
 template <typename T>
 constexpr int64_t kCopyPadding = 64 / sizeof(T);
 
+// Room of a worker for a block of W, or of its gradient.
+template <typename T>
+constexpr int64_t kBlockRoom = kMaxRowBlock<T> * (kColBlock + kCopyPadding<T>);
+
 // A block of W, a tile of rows after the other.
 template <typename T>
 struct KernelBlock {
@@ -208,24 +212,26 @@ KernelBlock<T> kernel_block(const LayerJob<E>& job, int64_t begin, int64_t end, 
 
 // The next tile's rows of W, of as many columns as this one has steps. There may be none.
 template <typename E>
-BytesAhead next_rows(const LayerJob<E>& job, int64_t row, int64_t end, int64_t first,
-                     int64_t depth) {
+BytesAhead<> next_rows(const LayerJob<E>& job, int64_t row, int64_t end, int64_t first,
+                       int64_t depth) {
   constexpr int64_t kBytes = sizeof(E);
   const E* const w = job.read_kernel + first;
   const int64_t rows = min64(min64(kTileRows, end - row), depth);
   if (rows <= 0) return {w, 0, depth};
-  return {w + row * job.outputs, depth * kBytes, depth, rows, job.outputs * kBytes};
+  return BytesAhead<>::of_rows(w + row * job.outputs, depth * kBytes, depth, rows,
+                               job.outputs * kBytes);
 }
 
 // A tile's rows of W from column `first` on, of which there may be none: those that are worked on
 // next.
 template <typename E>
-BytesAhead next_columns(const LayerJob<E>& job, int64_t row, int64_t rows, int64_t first,
-                        int64_t depth) {
+BytesAhead<> next_columns(const LayerJob<E>& job, int64_t row, int64_t rows, int64_t first,
+                          int64_t depth) {
   constexpr int64_t kBytes = sizeof(E);
   const int64_t width = min64(kColBlock, job.outputs - first);
   const E* const w = job.read_kernel + row * job.outputs;
-  return {w + first % job.outputs, width * kBytes, depth, rows, job.outputs * kBytes};
+  return BytesAhead<>::of_rows(w + first % job.outputs, width * kBytes, depth, rows,
+                               job.outputs * kBytes);
 }
 
 // What the columns [first, first + width) of W add to columns [begin, end) of dL/dx, transposed:
@@ -254,7 +260,7 @@ void input_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t 
         const int rows = static_cast<int>(min64(kTileRows, end - i));
         TileRows<T> a = w.rows;
         a.data += t * w.tile_stride + d;
-        BytesAhead ahead = next.bytes(t, tiles, depth);
+        BytesAhead<> ahead = next.bytes(t, tiles, depth);
         // The first panel finds W where it is, and the others find it in the cache.
         if (row == 0 && asks_ahead) {
           ahead = next_columns(job, i, min64(rows, depth), first + width, depth);
@@ -351,12 +357,12 @@ void weight_gradient(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t
 // A worker's scratch: a block of W or of its gradient, then columns of x.
 template <typename T>
 T* packed_input(T* scratch) {
-  return scratch + kMaxRowBlock<T> * (kColBlock + kCopyPadding<T>);
+  return scratch + kBlockRoom<T>;
 }
 
 template <typename T>
 int64_t worker_scratch(int64_t batch) {
-  return kMaxRowBlock<T> * (kColBlock + kCopyPadding<T> + batch);
+  return kBlockRoom<T> + kMaxRowBlock<T> * batch;
 }
 
 // Calls body(first, width) for each block of columns of W.
@@ -390,12 +396,14 @@ Fetched<T> fetched_for_update(const LayerJob<E>& job, bool has_kernel) {
 }
 
 // The update of rows [begin, end) and columns [first, first + width) of W. packed: these columns of
-// x. Of a W that is waited for a tile's rows at a time: what they fetch is used soon.
+// x. Of a W that is waited for a tile's rows at a time: what they fetch is used soon. Not inlined,
+// as a tile takes all registers there are.
 template <typename E, typename T>
-void update_block(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t first, int64_t width,
-                  const T* packed, const Fetched<T>& fetched, T* gradient) {
+__attribute__((noinline)) void update_block(const LayerJob<E>& job, int64_t begin, int64_t end,
+                                            int64_t first, int64_t width, const T* packed,
+                                            const Fetched<T>& fetched, T* gradient) {
   const int64_t batch = job.gradient->batch;
-  const bool waits = waits_for_kernel<T>(batch, job.inputs, job.outputs);
+  const bool waits = fetched.count > 0 && waits_for_kernel<T>(batch, job.inputs, job.outputs);
   const int64_t at_a_time = waits ? kTileRows : end - begin;
   for (int64_t row = begin; row < end; row += at_a_time) {
     const int64_t row_end = min64(row + at_a_time, end);
@@ -411,7 +419,6 @@ void update_block(const LayerJob<E>& job, int64_t begin, int64_t end, int64_t fi
 template <typename E, typename T = Accumulator<E>>
 void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) {
   constexpr int64_t kCached = (1 << 20) / sizeof(T);
-  constexpr int64_t kRoom = kMaxRowBlock<T> * (kColBlock + kCopyPadding<T>);
   // A short copy of W is not what is updated.
   const bool reads_kernel = !kIsShort<E> && job.below != nullptr;
   const bool waits = waits_for_kernel<T>(job.gradient->batch, job.inputs, job.outputs);
@@ -420,8 +427,9 @@ void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) 
   const bool has_kernel = in_one_pass || (reads_kernel && (end - begin) * job.outputs <= kCached);
   const Fetched<T> fetched = fetched_for_update(job, has_kernel);
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
+  // What a cache has is updated as fast by blocks, which read G less often.
   if (kUpdatesInRuns && fetched.count > 0 && job.gradient->batch <= kLongestInRuns) {
-    return update_in_runs(job, begin, end, packed, fetched, kRoom, scratch);
+    return update_in_runs(job, begin, end, packed, fetched, kBlockRoom<T>, scratch);
   }
   for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {
     if (in_one_pass) input_gradient(job, begin, end, first, width, /*asks_ahead=*/true, scratch);
@@ -501,6 +509,8 @@ constexpr DenseChainKernels<E> kKernels = {
 static_assert(kMaxRowBlock<float> % kTileCols<float> == 0);
 static_assert(kMaxRowBlock<double> % kTileCols<double> == 0);
 static_assert(kColBlock % kTileCols<float> == 0);
+static_assert(kBlockRoom<float> >= kTileRows * kTileCols<float>);  // for update_in_runs
+static_assert(kBlockRoom<double> >= kTileRows * kTileCols<double>);
 static_assert(kForwardCols % kTileCols<float> == 0);
 static_assert(kStreamedCols<float> % kTileCols<float> == 0);
 static_assert(kStreamedCols<double> % kTileCols<double> == 0);

@@ -59,35 +59,50 @@ struct NothingAhead {
   void request() {}
 };
 
-// Contiguous memory, or rows of it, a few bytes at each step: all of it up to a line of 64 bytes a
-// step.
+// Contiguous memory, or rows of it, a few bytes at each step: all of it up to kLines lines of 64
+// bytes a step.
+template <int kLines = 1>
 class BytesAhead {
  public:
   int64_t steps;
 
-  // each: bytes from one step to the next. jump: what is added to that each time when `steps` are
-  // over.
-  BytesAhead(const void* first, int64_t each, int64_t steps, int64_t jump)
-      : steps(steps), next_(static_cast<const char*>(first)), each_(each), jump_(jump) {}
-
   BytesAhead(const void* first, int64_t bytes, int64_t depth)
-      : BytesAhead(first, (bytes + depth - 1) / depth, depth, 0) {}
+      : BytesAhead(first, (bytes + depth - 1) / depth, depth, depth, 0) {}
 
   // rows: 1 to `depth` of them, of so many bytes, `stride` bytes apart.
-  BytesAhead(const void* first, int64_t bytes, int64_t depth, int64_t rows, int64_t stride)
-      : BytesAhead(first, bytes, depth / rows) {
-    jump_ = stride - each_ * steps;
+  static BytesAhead of_rows(const void* first, int64_t bytes, int64_t depth, int64_t rows,
+                            int64_t stride) {
+    const int64_t row_steps = depth / rows, each = (bytes + row_steps - 1) / row_steps;
+    return {first, each, row_steps, row_steps, stride - each * row_steps};
+  }
+
+  // From `first` on, where a row has `left` steps left, of `each` bytes; then others of
+  // `row_steps`, `jump` bytes further on.
+  static BytesAhead within_rows(const void* first, int64_t each, int64_t left, int64_t row_steps,
+                                int64_t jump) {
+    return {first, each, left, row_steps, jump};
   }
 
   inline __attribute__((always_inline)) void step() {
-    __builtin_prefetch(next_, 0, 2);
+    for (int line = 0; line < kLines; ++line) __builtin_prefetch(next_ + 64 * line, 0, 2);
     next_ += each_;
   }
-  inline __attribute__((always_inline)) void request() { next_ += jump_; }
+  inline __attribute__((always_inline)) void request() {
+    next_ += jump_;
+    steps = row_steps_;
+  }
 
  private:
+  BytesAhead(const void* first, int64_t each, int64_t left, int64_t row_steps, int64_t jump)
+      : steps(left),
+        next_(static_cast<const char*>(first)),
+        each_(each),
+        row_steps_(row_steps),
+        jump_(jump) {}
+
   const char* next_;
   int64_t each_;
+  int64_t row_steps_;
   int64_t jump_;
 };
 
@@ -133,7 +148,7 @@ struct NextPanel {
   const T* first;
   int64_t steps;
 
-  BytesAhead bytes(int64_t part, int64_t parts, int64_t depth) const {
+  BytesAhead<> bytes(int64_t part, int64_t parts, int64_t depth) const {
     const int64_t bytes = steps * kTileCols<T> * static_cast<int64_t>(sizeof(T)) / parts;
     return {reinterpret_cast<const char*>(first) + part * bytes, bytes, depth};
   }

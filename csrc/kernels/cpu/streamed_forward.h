@@ -60,37 +60,30 @@ struct StreamedRows {
   int64_t width;
 };
 
-// Rows that so many tiles ask for in turn, as evenly as may be: each for a few of them, or for a
-// piece of one. A tile that asked for more would fill the queue of misses and wait for it.
-template <typename T>
+// Rows that so many tiles ask for in turn, each for as many bytes as the others: one that asked for
+// more would fill the queue of misses and wait for it. kLines: as many as it may be a step.
+template <int kLines, typename T>
 class StreamedAhead {
  public:
-  // rows: none, or some. depth: the steps of a tile, no fewer than there are rows. mapped: an
-  // address that may be looked up for nothing.
+  // rows: none, or some. depth: the steps of a tile. mapped: an address that may be looked up for
+  // nothing.
   StreamedAhead(const StreamedRows<T>& rows, int64_t tiles, int64_t depth, const T* mapped)
       : rows_(rows),
+        depth_(depth),
         mapped_(mapped),
-        tiles_(tiles),
-        at_a_time_(ceil_of(rows.count, tiles)),
-        pieces_(rows.count > 0 && rows.count < tiles ? tiles / rows.count : 1),
-        asking_(at_a_time_ > 1 ? ceil_of(rows.count, at_a_time_) : rows.count * pieces_),
-        piece_(ceil_of(rows.width * kBytes, pieces_)),
-        steps_(at_a_time_ > 1 ? depth / at_a_time_ : depth),
-        each_(ceil_of(piece_, steps_)) {}
+        each_(ceil_of(rows.count * rows.width * kBytes, tiles * depth)),
+        row_steps_(rows.count > 0 ? ceil_of(rows.width * kBytes, each_) : depth),
+        left_(row_steps_) {}
 
-  // What the next tile asks for. The last one asks for rows again rather than for others.
-  BytesAhead next() {
-    turns_ += asking_;
-    if (turns_ < tiles_) return {mapped_, 0, steps_, 0};
-    turns_ -= tiles_;
-    const T* const row = rows_.w + min64(row_, rows_.count - at_a_time_) * rows_.stride;
-    const char* const first = reinterpret_cast<const char*>(row) + asked_;
-    asked_ += piece_;
-    if (++pieces_asked_ == pieces_) {
-      pieces_asked_ = asked_ = 0;
-      row_ += at_a_time_;
-    }
-    return {first, each_, steps_, rows_.stride * kBytes - each_ * steps_};
+  // What the next tile asks for.
+  BytesAhead<kLines> next() {
+    if (row_ >= rows_.count) return {mapped_, 0, depth_};
+    const char* const row = reinterpret_cast<const char*>(rows_.w + row_ * rows_.stride);
+    const auto ahead =
+        BytesAhead<kLines>::within_rows(row + (row_steps_ - left_) * each_, each_, left_,
+                                        row_steps_, rows_.stride * kBytes - row_steps_ * each_);
+    for (left_ -= depth_; left_ <= 0; left_ += row_steps_) ++row_;
+    return ahead;
   }
 
  private:
@@ -99,26 +92,22 @@ class StreamedAhead {
   static int64_t ceil_of(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
   const StreamedRows<T> rows_;
+  const int64_t depth_;
   const T* const mapped_;
-  const int64_t tiles_;
-  const int64_t at_a_time_;  // rows of a tile
-  const int64_t pieces_;     // of a row
-  const int64_t asking_;     // tiles
-  const int64_t piece_;      // bytes
-  const int64_t steps_, each_;
-  int64_t turns_ = 0;  // a tile asks when there are as many as tiles
+  const int64_t each_;       // bytes of a step
+  const int64_t row_steps_;  // of a row
   int64_t row_ = 0;
-  int64_t pieces_asked_ = 0, asked_ = 0;
+  int64_t left_;  // steps of this row
 };
 
 // What `rows` add to the columns that are theirs. next: the rows that come after them.
-template <typename T>
+template <int kLines, typename T>
 void multiply_streamed(const ForwardJob<T>& job, int64_t first, const StreamedRows<T>& rows,
                        const StreamedRows<T>& next, bool accumulate, StreamedScratch<T>* s) {
   constexpr int64_t kCols = kTileCols<T>;
   constexpr int64_t kStride = kStreamedCols<T>;
   const int64_t tiles = (rows.width + kCols - 1) / kCols * tiles_of(job.batch);
-  StreamedAhead<T> asked(next, tiles, rows.count, rows.w);
+  StreamedAhead<kLines, T> asked(next, tiles, rows.count, rows.w);
   for (int64_t j = 0; j < rows.width; j += kCols) {
     const int64_t valid = min64(kCols, rows.width - j);
     for (int64_t d = 0; valid < kCols && d < rows.count; ++d) {
@@ -128,12 +117,13 @@ void multiply_streamed(const ForwardJob<T>& job, int64_t first, const StreamedRo
       const int height = static_cast<int>(min64(kTileRows, job.batch - i));
       const TileRows<T> x{s->x + i * rows.count, 1, kTileRows};
       T* const product = s->product + i * kStride + j;
-      const BytesAhead ahead = asked.next();
+      const BytesAhead<kLines> ahead = asked.next();
       if (i == 0 && valid == kCols) {
         const PanelInMaking<T> b{rows.w + j, rows.stride, s->panel};
         tile<T>(height, rows.count, x, b, product, kStride, accumulate, ahead);
       } else {
-        tile<T>(height, rows.count, x, s->panel, product, kStride, accumulate, ahead);
+        const T* const made = s->panel;
+        tile<T>(height, rows.count, x, made, product, kStride, accumulate, ahead);
       }
       if (next.count > 0) continue;
       finish_tile(job, i, height, first + j, valid, product, kStride);
@@ -145,6 +135,8 @@ void multiply_streamed(const ForwardJob<T>& job, int64_t first, const StreamedRo
 template <typename T>
 void streamed_forward_block(const ForwardJob<T>& job, int64_t first, int64_t width, T* scratch) {
   StreamedScratch<T>* const s = reinterpret_cast<StreamedScratch<T>*>(scratch);
+  // An only tile asks for as much at each step as it takes of W, others for half of it or less.
+  constexpr int kPanelLines = sizeof(T) * kTileCols<T> > 64 ? 2 : 1;
   const bool one_tile = job.batch <= kTileRows;
   const int64_t depth = one_tile ? kStreamedDepth / 2 : kStreamedDepth;
   StreamedRows<T> rows{job.kernel + first, job.outputs, min64(depth, job.inputs), width};
@@ -153,7 +145,11 @@ void streamed_forward_block(const ForwardJob<T>& job, int64_t first, int64_t wid
     next.count = min64(depth, job.inputs - k - rows.count);
     if (next.count > 0) next.w += rows.count * job.outputs;
     pack_steps(job, k, rows.count, s->x);
-    multiply_streamed(job, first, rows, next, k > 0, s);
+    if (one_tile) {
+      multiply_streamed<kPanelLines>(job, first, rows, next, k > 0, s);
+    } else {
+      multiply_streamed<1>(job, first, rows, next, k > 0, s);
+    }
     rows = next;
   }
 }

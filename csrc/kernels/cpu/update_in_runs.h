@@ -18,7 +18,9 @@ namespace {
 // Whether W is updated like this. With AVX-512 it hasn't been measured: there W is updated by
 // blocks of columns, all of which the tiles ask for (dense_chain_impl.h).
 constexpr bool kUpdatesInRuns = kVectorBytes != 64;
-constexpr int64_t kLongestInRuns = kDepthBlock;  // a batch whose G is a panel's depth
+// A batch. With longer ones the products are most of the time, and blocks of columns read G less
+// often.
+constexpr int64_t kLongestInRuns = 512;
 
 // What has to be fetched from memory for the update of W: some of W and its slots.
 template <typename T>
@@ -29,85 +31,104 @@ struct Fetched {
   void add(const void* array) { arrays[count++] = static_cast<const T*>(array); }
 };
 
-// The first of these rows, one array after the other, that so many tiles ask for in turn.
+// What so many tiles ask for in turn: rows of these arrays, as far as there is time for. The slots
+// come first, as some of W may be in a cache.
 template <typename T>
 class FetchedAhead {
  public:
-  // rows: of `width` elements, `stride` apart, from `element` of each array on. depth: the steps of
-  // a tile. mapped: an address that may be looked up for nothing.
+  // rows: of `width` elements, `stride` apart, from `element` of each array on. steps: of all
+  // tiles. mapped: an address that may be looked up for nothing.
   FetchedAhead(const Fetched<T>& fetched, int64_t element, int64_t rows, int64_t width,
-               int64_t stride, int64_t tiles, int64_t depth, const T* mapped)
+               int64_t stride, int64_t steps, const T* mapped)
       : fetched_(fetched),
         element_(element),
-        rows_(width == stride ? 1 : rows),
-        run_bytes_((width == stride ? rows : 1) * width * kBytes),
+        runs_(width == stride ? 1 : rows),
+        run_bytes_(rows / runs_ * width * kBytes),
         stride_(stride),
-        depth_(depth),
-        bytes_(min64(fetched.count * rows_ * run_bytes_ / tiles, depth / kStepsOfLine * kLine)),
-        each_((bytes_ + depth - 1) / depth),
-        first_(reinterpret_cast<const char*>(mapped)) {}
+        each_(min64((fetched.count * runs_ * run_bytes_ + steps - 1) / steps, kMostOfStep)),
+        mapped_(reinterpret_cast<const char*>(mapped)) {}
 
   // What the next tile asks for.
-  BytesAhead next() {
-    if (left_ < bytes_) next_run();
+  BytesAhead<> next(int64_t depth) {
+    const int64_t bytes = each_ * depth;
+    if (left_ < bytes && !next_run()) return {mapped_, 0, depth};
     const char* const first = first_;
-    first_ += bytes_;
-    left_ -= bytes_;
-    return {first, each_, depth_, 0};
+    first_ += bytes;
+    left_ -= bytes;
+    return {first, bytes, depth};
   }
 
  private:
   static constexpr int64_t kBytes = sizeof(T);
-  static constexpr int64_t kLine = 64;
-  static constexpr int64_t kStepsOfLine = 4;  // that a line from memory takes, about
+  static constexpr int64_t kMostOfStep = 64 / 4;  // a line from memory takes some four steps
 
-  void next_run() {
-    if (run_ == fetched_.count * rows_) return;  // the rest of the tiles ask for what is behind it
-    const T* const array = fetched_.arrays[fetched_.count - 1 - run_ / rows_];
-    first_ = reinterpret_cast<const char*>(array + element_ + run_ % rows_ * stride_);
+  bool next_run() {
+    if (run_ == fetched_.count * runs_) return false;
+    const T* const array = fetched_.arrays[fetched_.count - 1 - run_ / runs_];
+    first_ = reinterpret_cast<const char*>(array + element_ + run_ % runs_ * stride_);
     left_ = run_bytes_;
     ++run_;
+    return true;
   }
 
   const Fetched<T>& fetched_;
-  const int64_t element_, rows_, run_bytes_, stride_, depth_;
-  const int64_t bytes_;  // of a tile
-  const int64_t each_;
-  const char* first_;
-  int64_t left_ = 0;
+  const int64_t element_;
+  const int64_t runs_;  // of an array
+  const int64_t run_bytes_, stride_;
+  const int64_t each_;  // bytes of a step
+  const char* const mapped_;
+  const char* first_ = nullptr;
+  int64_t left_ = 0;  // of a run
   int64_t run_ = 0;
 };
 
-// Rows [begin, end) of W, for a batch of at most kLongestInRuns. packed: these columns of x, in
-// panels of kTileRows. gradient: room for that many elements of dL/dW.
+// The width and the number of rows of W that are updated at a time: all of a row, or an equal part
+// of it, and as many rows as there is room for.
+template <typename T>
+struct RowsInRuns {
+  int64_t width, rows;
+
+  RowsInRuns(int64_t outputs, int64_t room) {
+    constexpr int64_t kCols = kTileCols<T>;
+    const int64_t panels = (outputs + kCols - 1) / kCols, most = room / kTileRows / kCols;
+    const int64_t parts = (panels + most - 1) / most;
+    width = (panels + parts - 1) / parts * kCols;
+    rows = room / width / kTileRows * kTileRows;
+  }
+};
+
+// Rows [begin, end) of W. packed: these columns of x, in panels of kTileRows. gradient: room for so
+// many elements of dL/dW. Not inlined, as a tile takes all registers there are.
 template <typename E, typename T>
-void update_in_runs(const LayerJob<E>& job, int64_t begin, int64_t end, const T* packed,
-                    const Fetched<T>& fetched, int64_t room, T* gradient) {
+__attribute__((noinline)) void update_in_runs(const LayerJob<E>& job, int64_t begin, int64_t end,
+                                              const T* packed, const Fetched<T>& fetched,
+                                              int64_t room, T* gradient) {
   constexpr int64_t kCols = kTileCols<T>;
   const int64_t batch = job.gradient->batch;
-  const int64_t padded = (job.outputs + kCols - 1) / kCols * kCols;
-  const int64_t widest = min64(padded, room / kTileRows / kCols * kCols);
-  const int64_t at_a_time = room / widest / kTileRows * kTileRows;
-  for (int64_t row = begin; row < end; row += at_a_time) {
-    const int64_t rows = min64(at_a_time, end - row);
+  const RowsInRuns<T> most(job.outputs, room);
+  for (int64_t row = begin; row < end; row += most.rows) {
+    const int64_t rows = min64(most.rows, end - row);
     const T* const x = packed + (row - begin) * batch;
-    for (int64_t first = 0; first < job.outputs; first += widest) {
-      const int64_t width = min64(widest, job.outputs - first);
+    for (int64_t first = 0; first < job.outputs; first += most.width) {
+      const int64_t width = min64(most.width, job.outputs - first);
       const int64_t element = row * job.outputs + first;
       const T* const g = job.gradient->by_batch + first * batch;
-      const int64_t tiles = (width + kCols - 1) / kCols * tiles_of(rows);
-      FetchedAhead<T> asked(fetched, element, rows, width, job.outputs, tiles, batch, g);
+      const int64_t steps = (width + kCols - 1) / kCols * tiles_of(rows) * batch;
+      FetchedAhead<T> asked(fetched, element, rows, width, job.outputs, steps, g);
       for (int64_t j = 0; j < width; j += kCols) {
-        const T* const panel = g + j * batch;
-        for (int64_t i = 0; i < rows; i += kTileRows) {
-          const TileRows<T> a{x + i * batch, 1, kTileRows};
-          tile<T>(static_cast<int>(min64(kTileRows, rows - i)), batch, a, panel,
-                  gradient + i * widest + j, widest, false, asked.next());
+        for (int64_t k = 0; k < batch; k += kDepthBlock) {
+          const int64_t depth = min64(kDepthBlock, batch - k);
+          const T* const panel = g + j * batch + k * kCols;
+          for (int64_t i = 0; i < rows; i += kTileRows) {
+            const TileRows<T> a{x + i * batch + k * kTileRows, 1, kTileRows};
+            tile<T>(static_cast<int>(min64(kTileRows, rows - i)), depth, a, panel,
+                    gradient + i * most.width + j, most.width, k > 0, asked.next(depth));
+          }
         }
       }
       for (int64_t i = 0; i < rows; ++i) {
         update_variable(job.rule, job.kernel, job.hyper, element + i * job.outputs, width,
-                        gradient + i * widest);
+                        gradient + i * most.width);
       }
     }
   }
