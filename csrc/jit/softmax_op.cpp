@@ -1,6 +1,6 @@
-// Splitop>SoftmaxGrad inside XLA, composed of XLA's own operations.
+// Splitop>Softmax and Splitop>SoftmaxGrad inside XLA, composed of XLA's own operations.
 //
-// Plans for XLA leave it to TensorFlow; this is for a step that was traced outside of it.
+// Plans for XLA leave them to TensorFlow; these are for a step that was traced outside of it.
 #include <cstdint>
 #include <numeric>
 #include <vector>
@@ -19,6 +19,37 @@
 namespace splitop {
 namespace {
 
+std::vector<int64_t> Leading(const xla::Shape& shape) {
+  std::vector<int64_t> dimensions(shape.dimensions().size() - 1);
+  std::iota(dimensions.begin(), dimensions.end(), 0);
+  return dimensions;
+}
+
+class SoftmaxXlaKernel final : public tensorflow::XlaOpKernel {
+ public:
+  using XlaOpKernel::XlaOpKernel;
+
+  void Compile(tensorflow::XlaOpKernelContext* context) override {
+    const xla::XlaOp x = context->Input(0);
+    const absl::StatusOr<xla::Shape> shape = context->InputXlaShape(0);
+    OP_REQUIRES_OK(context, shape.status());
+    OP_REQUIRES(context, !shape->dimensions().empty(),
+                absl::InvalidArgumentError(absl::StrCat(
+                    "splitop: Splitop>Softmax: x must be of rank 1 at least. Received: ",
+                    shape->ToString(), ".")));
+    const std::vector<int64_t> leading = Leading(*shape);
+    const auto last = static_cast<int64_t>(leading.size());
+    const xla::PrimitiveType type = shape->element_type();
+    xla::XlaBuilder* const builder = context->builder();
+    const xla::XlaOp largest = xla::Reduce(x, xla::MinValue(builder, type),
+                                           xla::CreateScalarMaxComputation(type, builder), {last});
+    const xla::XlaOp exponentials = xla::Exp(xla::Sub(x, largest, leading));
+    const xla::XlaOp sum = xla::Reduce(exponentials, xla::Zero(builder, type),
+                                       xla::CreateScalarAddComputation(type, builder), {last});
+    context->SetOutput(0, xla::Div(exponentials, sum, leading));
+  }
+};
+
 class SoftmaxGradXlaKernel final : public tensorflow::XlaOpKernel {
  public:
   using XlaOpKernel::XlaOpKernel;
@@ -35,9 +66,8 @@ class SoftmaxGradXlaKernel final : public tensorflow::XlaOpKernel {
             "splitop: Splitop>SoftmaxGrad: dy and y must be of the same shape, of rank 1 at "
             "least. Received: ",
             of_dy->ToString(), " and ", shape->ToString(), ".")));
-    const auto last = static_cast<int64_t>(shape->dimensions().size()) - 1;
-    std::vector<int64_t> leading(last);
-    std::iota(leading.begin(), leading.end(), 0);
+    const std::vector<int64_t> leading = Leading(*shape);
+    const auto last = static_cast<int64_t>(leading.size());
     const xla::PrimitiveType type = shape->element_type();
     xla::XlaBuilder* const builder = context->builder();
     const xla::XlaOp along = xla::Reduce(xla::Mul(dy, y), xla::Zero(builder, type),
@@ -46,10 +76,12 @@ class SoftmaxGradXlaKernel final : public tensorflow::XlaOpKernel {
   }
 };
 
-REGISTER_KERNEL_BUILDER(Name("Splitop>SoftmaxGrad").Device(tensorflow::DEVICE_CPU_XLA_JIT),
-                        SoftmaxGradXlaKernel);
-REGISTER_KERNEL_BUILDER(Name("Splitop>SoftmaxGrad").Device(tensorflow::DEVICE_GPU_XLA_JIT),
-                        SoftmaxGradXlaKernel);
+#define SPLITOP_REGISTER_XLA(device)                                                 \
+  REGISTER_KERNEL_BUILDER(Name("Splitop>Softmax").Device(device), SoftmaxXlaKernel); \
+  REGISTER_KERNEL_BUILDER(Name("Splitop>SoftmaxGrad").Device(device), SoftmaxGradXlaKernel)
+SPLITOP_REGISTER_XLA(tensorflow::DEVICE_CPU_XLA_JIT);
+SPLITOP_REGISTER_XLA(tensorflow::DEVICE_GPU_XLA_JIT);
+#undef SPLITOP_REGISTER_XLA
 
 }  // namespace
 }  // namespace splitop

@@ -232,6 +232,15 @@ bool valid(const splitop_layer_norm_gradient* gradient) {
          (gradient->dy != nullptr && gradient->x != nullptr && gradient->dx != nullptr);
 }
 
+bool valid(const splitop_softmax* softmax) {
+  if (softmax == nullptr || !valid_float(softmax->dtype) || softmax->rows < 0 ||
+      softmax->width < 0) {
+    return false;
+  }
+  return softmax->rows == 0 || softmax->width == 0 ||
+         (softmax->x != nullptr && softmax->y != nullptr);
+}
+
 bool valid(const splitop_softmax_gradient* gradient) {
   if (gradient == nullptr || !valid_float(gradient->dtype) || gradient->rows < 0 ||
       gradient->width < 0) {

@@ -32,6 +32,7 @@ bool valid(const splitop_table_lookup* lookup);
 bool valid(const splitop_batched_product* product);
 bool valid(const splitop_layer_norm* norm);
 bool valid(const splitop_layer_norm_gradient* gradient);
+bool valid(const splitop_softmax* softmax);
 bool valid(const splitop_softmax_gradient* gradient);
 
 bool valid(const splitop_convolution* convolution);

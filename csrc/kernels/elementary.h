@@ -41,6 +41,7 @@ struct Elementary<float> {
   static constexpr float kLn2Lower = -2.12194440e-4f;  // ln 2 less the above
   static constexpr float kLargest = 90;                // exp of it overflows, of its negative ...
   static constexpr float kSmallest = -106;             // ... exp of this one is 0
+  static constexpr float kLeastNormal = -87;           // and of this one is a normal number
   static constexpr int kExpDegree = 7;
   static constexpr int kLogDegree = 7;
   static constexpr float kPole = 4;
@@ -62,6 +63,7 @@ struct Elementary<double> {
   static constexpr double kLn2Lower = 1.90821492927058770002e-10;
   static constexpr double kLargest = 711;
   static constexpr double kSmallest = -747;
+  static constexpr double kLeastNormal = -708;
   static constexpr int kExpDegree = 13;
   static constexpr int kLogDegree = 17;
   static constexpr double kPole = 5;
@@ -103,13 +105,19 @@ SPLITOP_HOST_DEVICE T power_of_two(T n) {
   return from_bits<T>((bits_of<T>(n + E::kRounder) + E::kExponentBias) << E::kMantissaBits);
 }
 
+// 1 / (k (k + 1) ... (k + terms - 1))
+constexpr double inverse_product(int k, int terms) {
+  return terms == 0 ? 1.0 : inverse_product(k, terms - 1) / (k + terms - 1);
+}
+
 // 1 + r/k + r^2/k(k+1) + ..., up to the power of kExpDegree for k = 1.
-template <typename T, int k = 1>
+template <typename T, int k = 1, int power = 0>
 SPLITOP_HOST_DEVICE T exponential_series(T r) {
-  if constexpr (k > Elementary<T>::kExpDegree) {
-    return T(1);
+  constexpr T coefficient = static_cast<T>(inverse_product(k, power));
+  if constexpr (k + power > Elementary<T>::kExpDegree) {
+    return coefficient;
   } else {
-    return T(1) + r * (T(1) / T(k)) * exponential_series<T, k + 1>(r);
+    return coefficient + r * exponential_series<T, k, power + 1>(r);
   }
 }
 
@@ -129,6 +137,17 @@ SPLITOP_HOST_DEVICE T exponential(T x) {
   using E = Elementary<T>;
   const T bounded = x > E::kLargest ? E::kLargest : (x < E::kSmallest ? E::kSmallest : x);
   return exponential_of_sum<T>(bounded, T(0));
+}
+
+// exp(x) for x <= 0; 0 where that is no normal number.
+template <typename T>
+SPLITOP_HOST_DEVICE T exponential_up_to_one(T x) {
+  using E = Elementary<T>;
+  const T bounded = x < E::kLeastNormal ? E::kLeastNormal : x;
+  const T n = nearest_integer(bounded * T(1.44269504088896340736));
+  const T r = (bounded - n * E::kLn2Upper) - n * E::kLn2Lower;
+  const T value = exponential_series<T>(r) * power_of_two<T>(n);
+  return x < E::kLeastNormal ? T(0) : value;
 }
 
 // exp(x) - 1 for x <= 0; exact near 0, too.

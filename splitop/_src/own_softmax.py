@@ -1,4 +1,4 @@
-"""The gradient of softmax by an op of splitop's own, which reads and writes a row once."""
+"""Softmax and its gradient by ops of splitop's own, which read and write a row once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,29 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src import library
-from splitop._src.own_gradient_types import gradients_of_type
+from splitop._src.graph.rewire import beside
+from splitop._src.own_gradient_types import gradients_of_type, has_kernel
 
+# Of the op, and of the gradient that TensorFlow's softmax names for a while.
 _NAME = "Splitop>Softmax"
 
 
 def own_softmax_gradients(operations: Iterable[Any]) -> contextlib.AbstractContextManager[None]:
     """Has tf.gradients make the gradients of these operations, where they are a CPU's softmax."""
     return gradients_of_type(_NAME, (op for op in operations if op.type == "Softmax"))
+
+
+def is_own_softmax(op: Any) -> bool:
+    """Whether `emit_softmax` can do what an operation does."""
+    return op.type == "Softmax" and has_kernel(op)
+
+
+def emit_softmax(op: Any) -> Any:
+    """Adds the op `Splitop>Softmax` (csrc/tf/softmax_op.cpp); returns its result."""
+    with beside(op):
+        result = library.load().splitop_softmax(x=op.inputs[0], name=op.name)
+    result.set_shape(op.outputs[0].shape)
+    return result
 
 
 @tf.RegisterGradient(_NAME)

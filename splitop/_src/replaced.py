@@ -1,7 +1,7 @@
 """Operations of splitop's own in the place of TensorFlow's, in a function that trains.
 
 This is the last that happens to its graph: whoever asks for a gradient after it, by the result of a
-product, of the bias or relu after it, of a norm or of a convolution, would get none.
+product, of the bias or relu after it, of a norm, of a convolution or of softmax, would get none.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from splitop._src.graph.rewire import beside, give_instead, is_taken_by_function
 from splitop._src.own_convolution import emit_convolution, is_faster
 from splitop._src.own_norm import emit_norm
 from splitop._src.own_product import OwnProduct, emit_product, own_product
+from splitop._src.own_softmax import emit_softmax, is_own_softmax
 from splitop._src.xla import in_xla
 
 
 def with_own_ops(returned: Any) -> Any:
-    """Gives all that uses the result of a product, a norm or a convolution that of an own op.
+    """Gives all that uses the result of a product, norm, convolution or softmax that of an own op.
 
     TensorFlow prunes the operations that nothing uses any more. Nothing happens where no fused op
     trains, or where XLA, which makes them as fast, compiles the function.
@@ -85,6 +86,8 @@ def _replaced(op: Any, running: set[Any], results: set[Any]) -> dict[Any, Any]:
         new = emit_norm(norm)
     elif convolution is not None and is_faster(convolution):
         new = emit_convolution(convolution)
+    elif is_own_softmax(op):
+        new = emit_softmax(op)
     elif product is not None and reach.is_plain(op):
         epilogue = match_epilogue(old, running, results)
         old, new = epilogue.y, _emit_product(product, op, epilogue)

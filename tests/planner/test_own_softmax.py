@@ -1,4 +1,4 @@
-"""Softmax whose gradient is an op of splitop's."""
+"""Softmax whose gradient is an op of splitop's, and that is one."""
 
 from __future__ import annotations
 
@@ -107,7 +107,11 @@ def test_other_gradients_around_the_step(function: Any) -> None:
             tape.watch(x)
             first = step(x)[0][0]
         received[-1].append(tape.gradient(first, x))
+        graph = step.get_concrete_function(x).graph
         if backend == "fused":
-            assert of_type(step.get_concrete_function(x).graph, "Splitop>SoftmaxGrad")
+            assert of_type(graph, "Splitop>SoftmaxGrad")
+        own = [op for op in graph.get_operations() if op.type == "Splitop>Softmax"]
+        is_own = backend == "fused" and function is splitop.function
+        assert len(own) == (2 if is_own else 0)
     for fused, reference in zip(*received, strict=True):
         np.testing.assert_allclose(fused, reference, rtol=1e-9, atol=1e-11)

@@ -1,6 +1,7 @@
-// The gradient of softmax of the rows of a matrix.
+// Softmax of the rows of a matrix, and its gradient.
 //
-// With y = softmax(x), row by row: dL/dx = (dL/dy - sum over the row of (dL/dy y)) y.
+// Row by row: y = exp(x - max x) / sum over the row of exp(x - max x), and
+// dL/dx = (dL/dy - sum over the row of (dL/dy y)) y.
 #ifndef SPLITOP_SOFTMAX_H_
 #define SPLITOP_SOFTMAX_H_
 
@@ -15,6 +16,13 @@
 extern "C" {
 #endif
 
+typedef struct splitop_softmax {
+  splitop_dtype dtype;  // [in] of both; SPLITOP_FLOAT32 or SPLITOP_FLOAT64
+  int64_t rows, width;  // [in] at least 0
+  const void* x;        // [in] [rows, width], row-major
+  void* y;              // [out] likewise; may be x
+} splitop_softmax;
+
 typedef struct splitop_softmax_gradient {
   splitop_dtype dtype;  // [in] of all; SPLITOP_FLOAT32 or SPLITOP_FLOAT64
   int64_t rows, width;  // [in] at least 0
@@ -23,7 +31,9 @@ typedef struct splitop_softmax_gradient {
   void* dx;             // [out] likewise; may be dy, and must not overlap y
 } splitop_softmax_gradient;
 
-// The bits do not depend on the number of workers.
+// The bits of both do not depend on the number of workers.
+SPLITOP_API splitop_status splitop_cpu_softmax(const splitop_softmax* softmax,
+                                               const splitop_executor* executor);
 SPLITOP_API splitop_status splitop_cpu_softmax_gradient(const splitop_softmax_gradient* gradient,
                                                         const splitop_executor* executor);
 

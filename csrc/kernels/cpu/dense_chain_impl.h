@@ -498,6 +498,7 @@ constexpr DenseChainKernels<E> kKernels = {
     kProductScratch<T>,
     norm_rows<T>,
     norm_gradient_rows<T>,
+    softmax_rows<T>,
     softmax_gradient_rows<T>,
     filter_block<T>,
     kTileRows,

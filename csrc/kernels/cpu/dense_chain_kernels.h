@@ -137,7 +137,15 @@ struct NormGradientJob {
   T* dx;
 };
 
-// The gradient of softmax (splitop/softmax.h).
+// Softmax of rows of `width` elements, row-major (splitop/softmax.h).
+template <typename T>
+struct SoftmaxJob {
+  int64_t width;
+  const T* x;
+  T* y;
+};
+
+// Its gradient.
 template <typename T>
 struct SoftmaxGradientJob {
   int64_t width;
@@ -256,7 +264,8 @@ struct DenseChainKernels {
   void (*norm_gradient_rows)(const NormGradientJob<T>& job, int64_t begin, int64_t end, T* dgamma,
                              T* dbeta);
 
-  // Rows [begin, end).
+  // Rows [begin, end), of both.
+  void (*softmax_rows)(const SoftmaxJob<T>& job, int64_t begin, int64_t end);
   void (*softmax_gradient_rows)(const SoftmaxGradientJob<T>& job, int64_t begin, int64_t end);
 
   // Makes a block, of at least one window and at most filter_rows and filter_cols, both multiples

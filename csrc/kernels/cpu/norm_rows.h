@@ -22,9 +22,9 @@ struct RowMoments {
 
   RowMoments(const T* x, int64_t width, T epsilon) {
     const T count = static_cast<T>(width);
-    const T center = sum_of<T>(width, [=](int64_t j) { return x[j]; }) / count;
-    const T squares = sum_of<T>(width, [=](int64_t j) {
-      const T off = x[j] - center;
+    const T center = sum_of<T>(width, [=](auto at) { return at(x); }) / count;
+    const T squares = sum_of<T>(width, [=](auto at) {
+      const auto off = at(x) - center;
       return off * off;
     });
     mean = center;
@@ -59,9 +59,9 @@ void norm_gradient_rows(const NormGradientJob<T>& job, int64_t begin, int64_t en
     T* const dx = job.dx + i * width;
     const RowMoments<T> row(x, width, job.epsilon);
     const T mean = row.mean, scale = row.scale;
-    const T along_one = sum_of<T>(width, [=](int64_t j) { return dy[j] * gamma[j]; }) / count;
+    const T along_one = sum_of<T>(width, [=](auto at) { return at(dy) * at(gamma); }) / count;
     const T along_row =
-        sum_of<T>(width, [=](int64_t j) { return dy[j] * gamma[j] * ((x[j] - mean) * scale); }) /
+        sum_of<T>(width, [=](auto at) { return at(dy) * at(gamma) * ((at(x) - mean) * scale); }) /
         count;
     for (int64_t j = 0; j < width; ++j) {
       const T h = (x[j] - mean) * scale;

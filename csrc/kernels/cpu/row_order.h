@@ -18,7 +18,7 @@
 
 namespace splitop {
 
-constexpr int64_t kChunkIds = 1 << 15;  // more of them are worth another chunk
+constexpr int64_t kChunkIds = 1 << 13;  // more of them are worth another chunk
 constexpr int64_t kMaxChunks = 16;      // every chunk reads the counts of all others
 constexpr int32_t kMinDigitBits = 6;
 constexpr int32_t kMaxDigitBits = 12;  // the counts of a chunk stay in the first-level cache
