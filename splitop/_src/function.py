@@ -37,8 +37,8 @@ def function(python_function: Callable[..., Any] | None = None, **options: Any) 
     tf.distribute strategy or a tf.device block.
 
     On CPUs, a function that trains with fused ops has ops of its own, which round otherwise, for
-    layer normalization, convolutions, the products of attention, and those of dense layers on
-    sequences, with their biases and relu.
+    layer normalization, convolutions, softmax, the products of attention, and those of dense layers
+    on sequences, with their biases and relu.
 
     Args:
         python_function: What to trace; None: gives a decorator.
