@@ -41,7 +41,7 @@ struct Elementary<float> {
   static constexpr float kLn2Lower = -2.12194440e-4f;  // ln 2 less the above
   static constexpr float kLargest = 90;                // exp of it overflows, of its negative ...
   static constexpr float kSmallest = -106;             // ... exp of this one is 0
-  static constexpr float kLeastNormal = -87;           // and of this one is a normal number
+  static constexpr float kLeastNormal = -87;           // and of this one is about the least normal number
   static constexpr int kExpDegree = 7;
   static constexpr int kLogDegree = 7;
   static constexpr float kPole = 4;
@@ -106,14 +106,15 @@ SPLITOP_HOST_DEVICE T power_of_two(T n) {
 }
 
 // 1 / (k (k + 1) ... (k + terms - 1))
-constexpr double inverse_product(int k, int terms) {
-  return terms == 0 ? 1.0 : inverse_product(k, terms - 1) / (k + terms - 1);
-}
+template <int k, int terms>
+constexpr double kInverseProduct = kInverseProduct<k, terms - 1> / (k + terms - 1);
+template <int k>
+constexpr double kInverseProduct<k, 0> = 1;
 
 // 1 + r/k + r^2/k(k+1) + ..., up to the power of kExpDegree for k = 1.
 template <typename T, int k = 1, int power = 0>
 SPLITOP_HOST_DEVICE T exponential_series(T r) {
-  constexpr T coefficient = static_cast<T>(inverse_product(k, power));
+  constexpr T coefficient = static_cast<T>(kInverseProduct<k, power>);
   if constexpr (k + power > Elementary<T>::kExpDegree) {
     return coefficient;
   } else {
@@ -139,7 +140,7 @@ SPLITOP_HOST_DEVICE T exponential(T x) {
   return exponential_of_sum<T>(bounded, T(0));
 }
 
-// exp(x) for x <= 0; 0 where that is no normal number.
+// exp(x) for x <= 0; 0 below kLeastNormal.
 template <typename T>
 SPLITOP_HOST_DEVICE T exponential_up_to_one(T x) {
   using E = Elementary<T>;

@@ -1,4 +1,4 @@
-"""Softmax and its gradient by ops of splitop's own, which read and write a row once."""
+"""Softmax and its gradient by ops of splitop's own, which read a row from memory once."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _expected(x: Any, dy: Any, gamma: Any, beta: Any) -> list[np.ndarray]:
 @pytest.mark.parametrize(
     "shape", [(7,), (1, 1), (3, 2), (5, 31), (2, 3, 32), (70, 33), (3, 5, 7, 257), (20_000, 5)]
 )
-def test_values(shape: tuple[int, ...], dtype: str) -> None:
+def test_values(shape: tuple[int, ...], dtype: str, isa: str) -> None:
     x, dy, gamma, beta = _tensors(shape, dtype)
     received = [norm(x, gamma, beta).numpy(), *gradients(dy, x, gamma)]
     # In float32 the mean is off by a few units of its last place: times 1 / deviation.

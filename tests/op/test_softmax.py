@@ -49,9 +49,17 @@ def test_is_softmax(shape: tuple[int, ...], dtype: str, isa: str) -> None:
     received = softmax(x)
     assert received.dtype == dtype
     info = np.finfo(dtype)
-    # exp(off) is off by as much as off is, relatively; exponentials of less than -87 may be 0.
-    bound = exact * (shape[-1] + 8 + abs(off)) * info.eps + 2 * info.tiny
+    # exp(off) is off by as much as off is, relatively; exponentials of less than -87 may be 0. Sums
+    # are made in two parts at least.
+    bound = exact * (shape[-1] / 2 + 16 + abs(off)) * info.eps + 2 * info.tiny
     assert np.all(abs(received - exact) <= bound)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [1, 3, 8, 15, 16, 17, 31, 33, 63, 64, 65, 130])
+def test_finds_the_largest_anywhere(width: int, dtype: str, isa: str) -> None:
+    """Without it, the difference would be an exponent that overflows."""
+    np.testing.assert_array_equal(softmax(np.eye(width, dtype=dtype) * 1e4), np.eye(width))
 
 
 def test_what_is_no_number_makes_none_of_its_row() -> None:

@@ -77,13 +77,38 @@ def test_others_stay(build: Build) -> None:
     assert _run(build).fused_ops["SoftmaxGrad"] == 0
 
 
+@pytest.mark.parametrize("kind", ["bfloat16", "waits", "xla"])
+def test_softmax_itself_stays(kind: str) -> None:
+    """Where there is no such op, it waits for something, or XLA makes it."""
+    kernel = tf.Variable(tf.ones([WIDTH, WIDTH]))
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build([kernel])
+
+    @splitop.function(autograph=False, jit_compile=kind == "xla" or None)
+    def step(x: Any) -> None:
+        h = tf.matmul(x, kernel)
+        with tf.control_dependencies([tf.abs(h).op] if kind == "waits" else []):
+            iv = tf.nn.softmax(tf.cast(h, "bfloat16") if kind == "bfloat16" else h)
+        iv = tf.cast(iv, tf.float32)
+        splitop.minimize(optimizer, iv, [kernel], iv, backend="fused")
+
+    graph = step.get_concrete_function(tf.ones([BATCH, WIDTH])).graph
+    assert of_type(graph, "Splitop>DenseChain")
+    assert of_type(graph, "Softmax")
+    assert not of_own_type(graph)
+
+
+def of_own_type(graph: Any) -> list[Any]:
+    return [op for op in graph.get_operations() if op.type == "Splitop>Softmax"]
+
+
 def test_xla_makes_its_own() -> None:
     assert _run(attention, jit=True).fused_ops["SoftmaxGrad"] == 0
 
 
 @pytest.mark.parametrize("function", [tf.function, splitop.function])
 def test_other_gradients_around_the_step(function: Any) -> None:
-    """They are TensorFlow's, and have gradients."""
+    """They have gradients, whether they are TensorFlow's or of ops of splitop's."""
     received = []
     for backend in ("fused", "reference"):
         kernel = tf.Variable(np.random.default_rng(0).normal(size=(WIDTH, WIDTH)))
@@ -110,8 +135,7 @@ def test_other_gradients_around_the_step(function: Any) -> None:
         graph = step.get_concrete_function(x).graph
         if backend == "fused":
             assert of_type(graph, "Splitop>SoftmaxGrad")
-        own = [op for op in graph.get_operations() if op.type == "Splitop>Softmax"]
         is_own = backend == "fused" and function is splitop.function
-        assert len(own) == (2 if is_own else 0)
+        assert len(of_own_type(graph)) == (2 if is_own else 0)
     for fused, reference in zip(*received, strict=True):
         np.testing.assert_allclose(fused, reference, rtol=1e-9, atol=1e-11)

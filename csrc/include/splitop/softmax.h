@@ -20,7 +20,7 @@ typedef struct splitop_softmax {
   splitop_dtype dtype;  // [in] of both; SPLITOP_FLOAT32 or SPLITOP_FLOAT64
   int64_t rows, width;  // [in] at least 0
   const void* x;        // [in] [rows, width], row-major
-  void* y;              // [out] likewise; may be x
+  void* y;              // [out] likewise; may be x, or must not overlap it
 } splitop_softmax;
 
 typedef struct splitop_softmax_gradient {
@@ -28,7 +28,7 @@ typedef struct splitop_softmax_gradient {
   int64_t rows, width;  // [in] at least 0
   const void* dy;       // [in] dL/dy, [rows, width], row-major
   const void* y;        // [in] likewise
-  void* dx;             // [out] likewise; may be dy, and must not overlap y
+  void* dx;             // [out] likewise; may be dy, or must not overlap it; must not overlap y
 } splitop_softmax_gradient;
 
 // The bits of both do not depend on the number of workers.

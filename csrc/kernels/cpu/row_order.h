@@ -18,8 +18,11 @@
 
 namespace splitop {
 
-constexpr int64_t kChunkIds = 1 << 13;  // more of them are worth another chunk
-constexpr int64_t kMaxChunks = 16;      // every chunk reads the counts of all others
+// What moving data costs, in arithmetic: half a pass of the sort.
+constexpr double kFlopsPerSortedId = 100;
+// As many as are worth a worker more, so that there are as many chunks as workers.
+constexpr auto kChunkIds = static_cast<int64_t>(kFlopsPerWorker / kFlopsPerSortedId);
+constexpr int64_t kMaxChunks = 16;
 constexpr int32_t kMinDigitBits = 6;
 constexpr int32_t kMaxDigitBits = 12;  // the counts of a chunk stay in the first-level cache
 
@@ -34,10 +37,13 @@ class RowOrder {
       : table_(table),
         position_bits_(bits_below(table.num_ids)),
         row_bits_(std::max(1, bits_below(table.rows))),
-        chunks_(std::min({int64_t{num_workers}, kMaxChunks, ceil_div(table.num_ids, kChunkIds)})) {
+        chunks_(std::clamp<int64_t>(table.num_ids / kChunkIds, 1,
+                                    std::min<int64_t>(num_workers, kMaxChunks))) {
     const int32_t digit_bits = std::clamp(position_bits_, kMinDigitBits, kMaxDigitBits);
     passes_ = static_cast<int32_t>(ceil_div(row_bits_, digit_bits));
     digit_bits_ = static_cast<int32_t>(ceil_div(row_bits_, passes_));
+    // Every chunk reads the counts of all chunks: not more of them than it has ids.
+    while (chunks_ > 1 && chunks_ * chunks_ * digits() > table.num_ids) --chunks_;
   }
 
   // Whether the words have enough bits.
@@ -125,7 +131,7 @@ class RowOrder {
   const splitop_table_update& table_;
   const int32_t position_bits_;
   const int32_t row_bits_;
-  const int64_t chunks_;
+  int64_t chunks_;
   int32_t passes_;
   int32_t digit_bits_;
   uint64_t* words_[2] = {};

@@ -20,9 +20,6 @@ constexpr int64_t kTaskElements = 1 << 15;  // of the variable, about
 constexpr int64_t kTaskIds = 1 << 11;       // at most
 constexpr int64_t kCheckedIds = 1 << 16;    // a task of the search for a bad id
 
-// What moving data costs, in arithmetic.
-constexpr double kFlopsPerSortedId = 100;  // half a pass of the sort
-
 bool has_bag_sizes(const splitop_table_update& table) {
   return table.combiner != SPLITOP_COMBINER_SUM;
 }
