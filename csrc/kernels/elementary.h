@@ -41,7 +41,7 @@ struct Elementary<float> {
   static constexpr float kLn2Lower = -2.12194440e-4f;  // ln 2 less the above
   static constexpr float kLargest = 90;                // exp of it overflows, of its negative ...
   static constexpr float kSmallest = -106;             // ... exp of this one is 0
-  static constexpr float kLeastNormal = -87;           // and of this one is about the least normal number
+  static constexpr float kLeastNormal = -87;  // and of this one is about the least normal number
   static constexpr int kExpDegree = 7;
   static constexpr int kLogDegree = 7;
   static constexpr float kPole = 4;

@@ -16,8 +16,8 @@ namespace {
 constexpr int64_t kExponentials = 2048;  // about so many at a time
 
 // Rows that lie one after the other, whose exponentials are made as if they were one: however short
-// they are, these are vectors. A NaN, or an infinity as the largest, makes NaNs of its row, whatever
-// the exponentials of the rest of it are.
+// they are, these are vectors. A NaN, or an infinity as the largest, makes NaNs of its row,
+// whatever the exponentials of the rest of it are.
 template <typename T>
 void softmax_rows(const SoftmaxJob<T>& job, int64_t begin, int64_t end) {
   const int64_t width = job.width;
