@@ -155,14 +155,16 @@ class ModelCase:
         sizes: Its arguments.
         batch: Samples.
         rounds: Steps of each path that are timed.
-        xla_agreement: How far XLA's rounding may take a weight from the fused path's, as a share of
+        agreement: How far a path's rounding may take a weight from the fused path's, as a share of
             the longest step that Adam takes.
+        xla_agreement: The same for XLA's.
     """
 
     name: str
     sizes: dict[str, Any] = dataclasses.field(hash=False)
     batch: int
     rounds: int
+    agreement: float = 1e-4
     xla_agreement: float = 1e-2
 
 
@@ -174,10 +176,26 @@ MODEL_CASES = (
         batch=256,
         rounds=15,
     ),
-    ModelCase("transformer", dict(tokens=8000, length=32, width=128, heads=4), batch=32, rounds=20),
-    ModelCase("cnn", dict(side=32, filters=32, units=128), batch=32, rounds=30),
+    # The fused path adds products and norms up in another order, and switches a relu now and then.
+    ModelCase(
+        "transformer",
+        dict(tokens=8000, length=32, width=128, heads=4),
+        batch=32,
+        rounds=20,
+        agreement=1e-2,
+    ),
+    # Adam makes a hundred times as much of the rounding of a bias' gradient near zero, the sum of
+    # 28,800 terms.
+    ModelCase("cnn", dict(side=32, filters=32, units=128), batch=32, rounds=30, agreement=1e-3),
     # In float32 every path's step, Keras' own too, is a third of the longest away from float64's.
-    ModelCase("mobilenet", dict(side=96, alpha=1.0), batch=8, rounds=10, xla_agreement=0.5),
+    ModelCase(
+        "mobilenet",
+        dict(side=96, alpha=1.0),
+        batch=8,
+        rounds=10,
+        agreement=0.5,
+        xla_agreement=0.5,
+    ),
     ModelCase("lstm", dict(tokens=8000, length=32, width=64, units=128), batch=32, rounds=20),
     ModelCase("tied", dict(tokens=8000, length=8, width=128), batch=64, rounds=30),
 )

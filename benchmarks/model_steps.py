@@ -21,9 +21,6 @@ from benchmarks.steps import CHECKED_STEPS, apply_keras, function_of
 LEARNING_RATE = 1e-3
 # Large enough for gradients that are zero but for rounding, those of an attention's key biases.
 EPSILON = 1e-4
-# Of the longest step that Adam takes. For XLA see the case: it computes activations in another
-# order, so that it switches a relu now and then, which moves a few weights.
-AGREEMENT = 1e-4
 
 
 class ModelStep:
@@ -75,7 +72,7 @@ def check_agreement(case: ModelCase, steps: dict[str, ModelStep]) -> None:
             step.model.set_weights(before)
             step()
         for path in steps.keys() - {FUSED}:
-            agreement = case.xla_agreement if path in IN_XLA else AGREEMENT
+            agreement = case.xla_agreement if path in IN_XLA else case.agreement
             _check_alike(path, steps[path].model, steps[FUSED].model, agreement)
 
 
