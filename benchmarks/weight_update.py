@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-import time
 from collections.abc import Callable
 
 import numpy as np
 
 from benchmarks.interleave import interleave
+from benchmarks.peers.cases import Phase
+from benchmarks.peers.limits import COPIED, SIDE, Limits
 from benchmarks.table import aligned
 from splitop.lib import _kernels
 
@@ -28,38 +29,29 @@ RULES = {
     "AdamW": ("adam", (1e-6, 1e-4, 0.1, 1e-3, 1e-7), 2),
 }
 ROUNDS = 30
-SIDE = 2048  # of the large matrices
-MOVED = 1 << 26  # numbers, which fit no cache
 
 THREADS = len(os.sched_getaffinity(0))
 
 
-class Limits:
-    """The best rates that were seen so far."""
+class KernelLimits(Limits):
+    """The rates that NumPy reaches."""
 
     def __init__(self) -> None:
+        super().__init__()
         random = np.random.default_rng(0)
-        self.flops_per_s = self.bytes_per_s = 0.0
         self._a, self._b, self._product = random.random((3, SIDE, SIDE), np.float32)
-        self._numbers, self._others = np.ones((2, MOVED), np.float32)
+        self._numbers, self._others = np.ones((2, COPIED), np.float32)
         self._pool = concurrent.futures.ThreadPoolExecutor(THREADS)
 
     def measure(self) -> None:
         """Measures again."""
-        taken = _seconds(lambda: np.matmul(self._a, self._b, out=self._product))
-        self.flops_per_s = max(self.flops_per_s, 2 * SIDE**3 / taken)
-        for move in (self._update, self._copy):
-            taken = _seconds(lambda move=move: self._on_all_threads(move))
-            self.bytes_per_s = max(self.bytes_per_s, 2 * 4 * MOVED / taken)
-
-    def seconds(self, units: int, batch: int, slots: int) -> tuple[float, str]:
-        """The least time, and what binds."""
-        product = 2 * batch * units**2 / self.flops_per_s
-        memory = _bytes(units, slots) / self.bytes_per_s
-        return max((product, "product"), (memory, "memory"))
+        self.see(
+            [lambda: np.matmul(self._a, self._b, out=self._product)],
+            [lambda: self._on_all_threads(self._update), lambda: self._on_all_threads(self._copy)],
+        )
 
     def _on_all_threads(self, move: Callable[[slice], object]) -> None:
-        ends = [MOVED * part // THREADS for part in range(THREADS + 1)]
+        ends = [COPIED * part // THREADS for part in range(THREADS + 1)]
         list(self._pool.map(move, map(slice, ends, ends[1:])))
 
     def _update(self, part: slice) -> None:
@@ -69,18 +61,9 @@ class Limits:
         np.copyto(self._others[part], self._numbers[part])
 
 
-def _bytes(units: int, slots: int) -> int:
-    """Of a kernel and its slots, read and written."""
-    return 2 * (1 + slots) * 4 * units**2
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def _phase(units: int, batch: int, slots: int) -> Phase:
+    """The product, and a kernel and its slots, read and written."""
+    return Phase(2 * batch * units**2, 2 * (1 + slots) * units**2)
 
 
 def _step(
@@ -101,7 +84,7 @@ def _step(
 
 
 def main() -> None:
-    limits = Limits()
+    limits = KernelLimits()
     rows = [["units, batch", "rule", "ms", "GFLOP/s", "GB/s", "limit, ms", "binds", "share"]]
     taken = {}
     for units, batch in SIZES:
@@ -113,17 +96,18 @@ def main() -> None:
             taken[units, batch, name] = float(np.median(seconds))
     limits.measure()
     for (units, batch, name), seconds in taken.items():
-        slots = RULES[name][2]
-        least, binds = limits.seconds(units, batch, slots)
+        phase = _phase(units, batch, RULES[name][2])
+        product = limits.seconds([Phase(phase.flops, 0)])
+        least = limits.seconds([phase])
         rows.append(
             [
                 f"{units} x {units}, {batch}",
                 name,
                 f"{1e3 * seconds:.2f}",
-                f"{2 * batch * units**2 / seconds / 1e9:.0f}",
-                f"{_bytes(units, slots) / seconds / 1e9:.1f}",
+                f"{phase.flops / seconds / 1e9:.0f}",
+                f"{4 * phase.numbers / seconds / 1e9:.1f}",
                 f"{1e3 * least:.2f}",
-                binds,
+                "product" if least == product else "memory",
                 f"{least / seconds:.0%}",
             ]
         )
