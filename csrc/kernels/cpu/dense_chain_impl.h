@@ -203,7 +203,7 @@ KernelBlock<T> kernel_block(const LayerJob<E>& job, int64_t begin, int64_t end, 
       return {{w, job.outputs, 1}, kTileRows * job.outputs};
     }
   }
-  const int64_t stride = (width + kColBlock - 1) / kColBlock * kColBlock + kCopyPadding<T>;
+  const int64_t stride = ceil_div(width, kColBlock) * kColBlock + kCopyPadding<T>;
   for (int64_t i = 0; i < end - begin; ++i) {
     for (int64_t k = 0; k < width; ++k) copy[i * stride + k] = widen(w[i * job.outputs + k]);
   }

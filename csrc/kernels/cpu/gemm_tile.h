@@ -25,8 +25,11 @@ constexpr int64_t kDepthBlock = 256;  // steps of a product between two passes o
 
 inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
+// The one of parallel.h comes with library code, which files of one instruction set may not inline.
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // How many tiles so many rows make.
-constexpr int64_t tiles_of(int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
+constexpr int64_t tiles_of(int64_t rows) { return ceil_div(rows, kTileRows); }
 
 // Whether rows of so many elements start in the same set of the first-level cache.
 template <typename T>
@@ -67,12 +70,12 @@ class BytesAhead {
   int64_t steps;
 
   BytesAhead(const void* first, int64_t bytes, int64_t depth)
-      : BytesAhead(first, (bytes + depth - 1) / depth, depth, depth, 0) {}
+      : BytesAhead(first, ceil_div(bytes, depth), depth, depth, 0) {}
 
   // rows: 1 to `depth` of them, of so many bytes, `stride` bytes apart.
   static BytesAhead of_rows(const void* first, int64_t bytes, int64_t depth, int64_t rows,
                             int64_t stride) {
-    const int64_t row_steps = depth / rows, each = (bytes + row_steps - 1) / row_steps;
+    const int64_t row_steps = depth / rows, each = ceil_div(bytes, row_steps);
     return {first, each, row_steps, row_steps, stride - each * row_steps};
   }
 
@@ -117,7 +120,7 @@ class RowsAhead {
       : steps(count < depth ? depth / (count > 0 ? count : 1) : 1),
         next_(rows),
         end_(rows + count),
-        each_((count + depth - 1) / depth) {}
+        each_(ceil_div(count, depth)) {}
 
   void step() {}
   inline __attribute__((always_inline)) void request() {

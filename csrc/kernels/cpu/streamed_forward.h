@@ -71,8 +71,8 @@ class StreamedAhead {
       : rows_(rows),
         depth_(depth),
         mapped_(mapped),
-        each_(ceil_of(rows.count * rows.width * kBytes, tiles * depth)),
-        row_steps_(rows.count > 0 ? ceil_of(rows.width * kBytes, each_) : depth),
+        each_(ceil_div(rows.count * rows.width * kBytes, tiles * depth)),
+        row_steps_(rows.count > 0 ? ceil_div(rows.width * kBytes, each_) : depth),
         left_(row_steps_) {}
 
   // What the next tile asks for.
@@ -89,8 +89,6 @@ class StreamedAhead {
  private:
   static constexpr int64_t kBytes = sizeof(T);
 
-  static int64_t ceil_of(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
   const StreamedRows<T> rows_;
   const int64_t depth_;
   const T* const mapped_;
@@ -106,7 +104,7 @@ void multiply_streamed(const ForwardJob<T>& job, int64_t first, const StreamedRo
                        const StreamedRows<T>& next, bool accumulate, StreamedScratch<T>* s) {
   constexpr int64_t kCols = kTileCols<T>;
   constexpr int64_t kStride = kStreamedCols<T>;
-  const int64_t tiles = (rows.width + kCols - 1) / kCols * tiles_of(job.batch);
+  const int64_t tiles = ceil_div(rows.width, kCols) * tiles_of(job.batch);
   StreamedAhead<kLines, T> asked(next, tiles, rows.count, rows.w);
   for (int64_t j = 0; j < rows.width; j += kCols) {
     const int64_t valid = min64(kCols, rows.width - j);

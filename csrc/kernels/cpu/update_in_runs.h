@@ -15,8 +15,9 @@
 namespace splitop {
 namespace {
 
-// Whether W is updated like this. With AVX-512 it hasn't been measured: there W is updated by
-// blocks of columns, all of which the tiles ask for (dense_chain_impl.h).
+// Whether W is updated like this. It was measured with AVX2 only: the plain kernels, whose products
+// take longer, follow it, and with AVX-512, where they take less time, W is updated by blocks of
+// columns, all of which the tiles ask for (dense_chain_impl.h).
 constexpr bool kUpdatesInRuns = kVectorBytes != 64;
 // A batch. With longer ones the products are most of the time, and blocks of columns read G less
 // often.
@@ -45,7 +46,7 @@ class FetchedAhead {
         runs_(width == stride ? 1 : rows),
         run_bytes_(rows / runs_ * width * kBytes),
         stride_(stride),
-        each_(min64((fetched.count * runs_ * run_bytes_ + steps - 1) / steps, kMostOfStep)),
+        each_(min64(ceil_div(fetched.count * runs_ * run_bytes_, steps), kMostOfStep)),
         mapped_(reinterpret_cast<const char*>(mapped)) {}
 
   // What the next tile asks for.
@@ -90,9 +91,8 @@ struct RowsInRuns {
 
   RowsInRuns(int64_t outputs, int64_t room) {
     constexpr int64_t kCols = kTileCols<T>;
-    const int64_t panels = (outputs + kCols - 1) / kCols, most = room / kTileRows / kCols;
-    const int64_t parts = (panels + most - 1) / most;
-    width = (panels + parts - 1) / parts * kCols;
+    const int64_t panels = ceil_div(outputs, kCols), most = room / kTileRows / kCols;
+    width = ceil_div(panels, ceil_div(panels, most)) * kCols;
     rows = room / width / kTileRows * kTileRows;
   }
 };
@@ -113,7 +113,7 @@ __attribute__((noinline)) void update_in_runs(const LayerJob<E>& job, int64_t be
       const int64_t width = min64(most.width, job.outputs - first);
       const int64_t element = row * job.outputs + first;
       const T* const g = job.gradient->by_batch + first * batch;
-      const int64_t steps = (width + kCols - 1) / kCols * tiles_of(rows) * batch;
+      const int64_t steps = ceil_div(width, kCols) * tiles_of(rows) * batch;
       FetchedAhead<T> asked(fetched, element, rows, width, job.outputs, steps, g);
       for (int64_t j = 0; j < width; j += kCols) {
         for (int64_t k = 0; k < batch; k += kDepthBlock) {
