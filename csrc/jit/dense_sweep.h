@@ -47,6 +47,10 @@ struct DenseSweep {
     if (attrs.has_norms()) {
       outputs->push_back({tensorflow::DT_DOUBLE, {2, attrs.chain.num_layers()}});
     }
+    for (int l = 0; l < attrs.num_kernel_gradients; ++l) {
+      const KernelGradientShape shape = GetKernelGradientShape(attrs, dims, l);
+      outputs->push_back({attrs.chain.variable_dtype, {shape.rows, shape.columns}});
+    }
     return absl::OkStatus();
   }
 
@@ -70,6 +74,12 @@ struct DenseSweep {
     if (attrs.has_norms()) {
       sweep.squared_norms = static_cast<double*>(buffers.output(attrs.NormsOutput()).data());
     }
+    std::vector<void*> kernel_gradients;
+    for (int l = 0; l < attrs.num_kernel_gradients; ++l) {
+      const CallBuffer& output = buffers.output(attrs.KernelGradientOutput(l));
+      kernel_gradients.push_back(output.NumElements() > 0 ? output.data() : nullptr);
+    }
+    if (!kernel_gradients.empty()) sweep.kernel_gradients = kernel_gradients.data();
     return run(sweep);
   }
 };

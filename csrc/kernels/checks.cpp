@@ -123,6 +123,7 @@ bool valid(const splitop_dense_sweep* sweep) {
   if (sweep == nullptr || sweep->gradients == nullptr) return false;
   if (sweep->norms < 0 || sweep->norms >= SPLITOP_NUM_NORMS) return false;
   if (sweep->norms != SPLITOP_NORMS_NONE && sweep->squared_norms == nullptr) return false;
+  if (sweep->norms != SPLITOP_NORMS_EXACT && sweep->kernel_gradients != nullptr) return false;
   return valid_layers(swept_chain(*sweep), 0) &&
          std::all_of(sweep->gradients, sweep->gradients + sweep->num_layers,
                      [](const void* gradient) { return gradient != nullptr; });

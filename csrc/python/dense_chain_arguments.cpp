@@ -89,6 +89,10 @@ void DenseChainArguments::set_variables(const DenseLayer& from, const ArrayView&
   VariableSpec spec{chain_.rule, variable_dtype_, kernel.shape, name + "kernel",
                     name + "kernel_slots"};
   to->kernel = to_variable(arrays_, spec, kernel, from.kernel_slots, from.kernel_decayed);
+  if (!from.kernel_gradient.is_none()) {
+    to->kernel_gradient = arrays_.input(from.kernel_gradient, variable_dtype_, kernel.shape,
+                                        name + "kernel_gradient");
+  }
   if (from.bias.is_none()) return;
   spec.shape = {to->outputs};
   spec.name = name + "bias";

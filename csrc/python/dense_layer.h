@@ -20,7 +20,8 @@ struct DenseLayer {
   pybind11::object reference;  // or None
   bool kernel_decayed;
   bool bias_decayed;
-  pybind11::object kernel_copy;  // or None
+  pybind11::object kernel_copy;      // or None
+  pybind11::object kernel_gradient;  // or None
 };
 
 }  // namespace splitop

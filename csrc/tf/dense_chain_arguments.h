@@ -59,8 +59,14 @@ class DenseChainArguments {
     if (attrs_.HasLayerInput(l)) layer.x = Data(attrs_.LayerInput(l));
     if (attrs.reference >= 0) layer.reference = Data(attrs_.ReferenceInput(attrs.reference));
     if (attrs_.HasKernelCopy(l)) layer.kernel_copy = Data(attrs_.KernelCopyInput(l));
+    if (attrs_.HasKernelGradient(l)) layer.kernel_gradient = KernelGradient(l);
     layer.activation = attrs.activation;
     layer.alpha = attrs.alpha;
+  }
+
+  const void* KernelGradient(int l) const {
+    const auto& gradient = inputs_->input(attrs_.KernelGradientInput(l));
+    return gradient.NumElements() > 0 ? gradient.data() : nullptr;
   }
 
   template <typename Variables>

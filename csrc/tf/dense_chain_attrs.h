@@ -5,6 +5,7 @@
 // "Resources" are the variables, then each variable's slots. In mixed precision the tensors
 // have 16 bits; a kernel whose dL/dx is computed then comes with a copy of the tensors' type.
 // Where the op runs the forward pass itself, it takes the bottom layer's input and no reference.
+// The gradients of all kernels may be given, each of which may be empty: then it is worked out.
 #ifndef SPLITOP_TF_DENSE_CHAIN_ATTRS_H_
 #define SPLITOP_TF_DENSE_CHAIN_ATTRS_H_
 
@@ -47,6 +48,7 @@ struct DenseChainAttrs {
   int num_layer_inputs = 0;
   int num_references = 0;
   int num_kernel_copies = 0;
+  int num_kernel_gradients = 0;
   bool forward = false;  // the op runs the forward pass
   bool input_gradient = false;
   bool updates = true;  // else the variables are only read: there is no update, and no slot
@@ -63,11 +65,13 @@ struct DenseChainAttrs {
   int ReferenceInput(int reference) const { return 1 + num_layer_inputs + reference; }
   int KernelCopyInput(int layer) const { return ReferenceInput(num_references) + layer; }
   int ResourceInput(int resource) const { return resources.Input(resource); }
+  int KernelGradientInput(int layer) const { return update.EndInput() + layer; }
 
   bool HasLayerInput(int layer) const { return layer >= num_layers() - num_layer_inputs; }
 
   // Only the bottom layer may have none.
   bool HasKernelCopy(int layer) const { return layer < num_kernel_copies; }
+  bool HasKernelGradient(int layer) const { return layer < num_kernel_gradients; }
 
   const std::string& DescribeResource(int resource) const {
     return resources.descriptions[resource];
@@ -152,19 +156,28 @@ absl::Status ReadLayers(Context* context, std::string_view op, DenseChainAttrs* 
   return ReadKernelCopies(context, op, attrs);
 }
 
-constexpr char kDenseChain[] = "Splitop>DenseChain";
+// Of all layers, or of none.
+template <typename Context>  // OpKernelConstruction or InferenceContext
+absl::Status ReadKernelGradients(Context* context, std::string_view op,
+                                 const DenseChainAttrs& attrs, int* count) {
+  TF_RETURN_IF_ERROR(context->GetAttr("num_kernel_gradients", count));
+  if (*count == 0) return absl::OkStatus();
+  return CheckCount(op, "kernel_gradients, one a layer or none", attrs.num_layers(), *count);
+}
 
 template <typename Context>  // OpKernelConstruction or InferenceContext
-absl::Status CheckVariableDtype(Context* context, const DenseChainAttrs& attrs) {
+absl::Status CheckVariableDtype(Context* context, std::string_view op,
+                                const DenseChainAttrs& attrs) {
   tensorflow::DataType received;
   TF_RETURN_IF_ERROR(context->GetAttr("V", &received));
   if (received == attrs.variable_dtype) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("splitop: ", kDenseChain, " takes variables of ",
-                   tensorflow::DataTypeString(attrs.variable_dtype), " with tensors of ",
-                   tensorflow::DataTypeString(attrs.dtype),
-                   ". Received: ", tensorflow::DataTypeString(received), "."));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "splitop: ", op, " takes variables of ", tensorflow::DataTypeString(attrs.variable_dtype),
+      " with tensors of ", tensorflow::DataTypeString(attrs.dtype),
+      ". Received: ", tensorflow::DataTypeString(received), "."));
 }
+
+constexpr char kDenseChain[] = "Splitop>DenseChain";
 
 template <typename Context>  // OpKernelConstruction or InferenceContext
 absl::Status ReadBiases(Context* context, DenseChainAttrs* attrs) {
@@ -237,7 +250,9 @@ absl::Status ReadDenseChainAttrs(Context* context, DenseChainAttrs* attrs) {
   TF_RETURN_IF_ERROR(context->GetAttr("forward", &attrs->forward));
   TF_RETURN_IF_ERROR(ReadLayers(context, kDenseChain, attrs));
   TF_RETURN_IF_ERROR(CheckForward(context, *attrs));
-  TF_RETURN_IF_ERROR(CheckVariableDtype(context, *attrs));
+  TF_RETURN_IF_ERROR(CheckVariableDtype(context, kDenseChain, *attrs));
+  TF_RETURN_IF_ERROR(
+      ReadKernelGradients(context, kDenseChain, *attrs, &attrs->num_kernel_gradients));
   TF_RETURN_IF_ERROR(ReadBiases(context, attrs));
   const VariableWords words = {"one a kernel, then one a bias", "a variable"};
   TF_RETURN_IF_ERROR(

@@ -37,6 +37,7 @@ REGISTER_OP("Splitop>DenseChain")
     .Input("hyper: V")
     .Input("conditions: num_conditions * bool")
     .Input("clips: num_clips * V")
+    .Input("kernel_gradients: num_kernel_gradients * V")
     .Output("input_gradient: num_input_gradients * T")
     .Attr("T: {float, double, bfloat16, half}")
     .Attr("V: {float, double}")
@@ -48,6 +49,7 @@ REGISTER_OP("Splitop>DenseChain")
     .Attr("num_slots: int >= 0")
     .Attr("num_conditions: int >= 0")
     .Attr("num_clips: int >= 0")
+    .Attr("num_kernel_gradients: int >= 0")
     .Attr("num_input_gradients: int >= 0")
     .Attr(
         "activations: list({'linear', 'relu', 'relu6', 'leaky_relu', 'elu', 'selu', 'tanh', "
@@ -69,7 +71,7 @@ z_l = x_l W_l + b_l and y_l = act_l(z_l), and its input x_l is the output y_(l+1
 below. Given the seed dL/dy_0, this op works out the gradients of all kernels and biases and
 updates them in place, with the optimizer's slots, by the update rule. The gradient for the layer
 below is taken from a kernel's value before its update. No kernel's gradient exists as a whole
-tensor.
+tensor, unless it is given.
 
 All inputs are checked before anything is written: after an error every variable and slot is as
 it was, unless the device itself fails in the middle, which the error then says. The variables
@@ -108,6 +110,9 @@ conditions: Where num_conditions is 1, whether the variables are updated; a scal
 clips: Where num_clips is 1, what the gradient of each variable is multiplied by, and then to which
   magnitude it is clipped. Shape [kernels and then biases, 2]. In the memory of the
   op's device; there is no GPU kernel for it.
+kernel_gradients: Of each layer, dL/dW as Splitop>DenseSweep has kept it, or an empty tensor: then
+  it is worked out. Shape [inputs of the layer, outputs of the layer]. There is no GPU kernel for
+  it.
 input_gradient: dL/dx of the bottom layer, where num_input_gradients is 1. Shape
   [batch, inputs of the bottom layer].
 T: The type of seed, layer inputs, references, kernel copies and input gradient.
@@ -120,6 +125,7 @@ num_biases: Layers that have a bias.
 num_slots: Slots of all variables: (num_layers + num_biases) times those of the rule.
 num_conditions: 1 if there is a condition, else 0.
 num_clips: 1 if gradients are scaled and clipped, else 0.
+num_kernel_gradients: num_layers, or 0: none is given.
 num_input_gradients: 1 if the input gradient is wanted, else 0.
 activations: The activation of each layer.
 alphas: The slope of each layer that is leaky_relu for negative inputs; not read for the others.

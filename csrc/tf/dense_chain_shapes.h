@@ -40,6 +40,7 @@ class DenseChainShapeCheck {
     TF_RETURN_IF_ERROR(CheckBiases());
     TF_RETURN_IF_ERROR(CheckSlots(attrs_.update, attrs_.resources, shapes_));
     TF_RETURN_IF_ERROR(CheckKernelCopies());
+    TF_RETURN_IF_ERROR(CheckKernelGradients());
     TF_RETURN_IF_ERROR(CheckLayerInputs());
     TF_RETURN_IF_ERROR(CheckReferences());
     return CheckSeed();
@@ -107,6 +108,20 @@ class DenseChainShapeCheck {
                                     absl::StrCat("the copy of ", attrs_.DescribeResource(l)),
                                     "the shape of the kernel"};
           }));
+    }
+    return absl::OkStatus();
+  }
+
+  // Whether one is empty, only the batch may tell.
+  absl::Status CheckKernelGradients() {
+    for (int l = 0; l < attrs_.num_kernel_gradients; ++l) {
+      const auto& shape = shapes_[attrs_.KernelGradientInput(l)];
+      if (!shape.IsFullyDefined() || shape.num_elements() == 0) continue;
+      TF_RETURN_IF_ERROR(ExpectShape(shape, {&dims_.widths[l + 1], &dims_.widths[l]}, [&] {
+        return ShapeDescription{"SplitError",
+                                absl::StrCat("the gradient of ", attrs_.DescribeResource(l)),
+                                "that of the kernel as a matrix, or empty"};
+      }));
     }
     return absl::OkStatus();
   }

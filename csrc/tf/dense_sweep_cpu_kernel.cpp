@@ -51,6 +51,9 @@ class DenseSweepCpuKernel final : public NoThrowKernel {
           attrs_.NormsOutput(), TensorShape({2, attrs_.chain.num_layers()}), &norms));
       sweep.squared_norms = norms->flat<double>().data();
     }
+    std::vector<void*> kernel_gradients;
+    TF_RETURN_IF_ERROR(AllocateKernelGradients(context, check.dims(), &kernel_gradients));
+    if (!kernel_gradients.empty()) sweep.kernel_gradients = kernel_gradients.data();
     return RunWithScratch(Call(context), sweep);
   }
 
@@ -61,6 +64,18 @@ class DenseSweepCpuKernel final : public NoThrowKernel {
       TF_RETURN_IF_ERROR(context->allocate_output(
           attrs_.GradientOutput(l), TensorShape({dims.batch, dims.widths[l]}), &gradient));
       gradients->push_back(gradient->data());
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status AllocateKernelGradients(OpKernelContext* context, const DenseChainDims& dims,
+                                       std::vector<void*>* gradients) const {
+    for (int l = 0; l < attrs_.num_kernel_gradients; ++l) {
+      const KernelGradientShape shape = GetKernelGradientShape(attrs_, dims, l);
+      Tensor* gradient = nullptr;
+      TF_RETURN_IF_ERROR(context->allocate_output(
+          attrs_.KernelGradientOutput(l), TensorShape({shape.rows, shape.columns}), &gradient));
+      gradients->push_back(gradient->NumElements() > 0 ? gradient->data() : nullptr);
     }
     return absl::OkStatus();
   }

@@ -30,6 +30,12 @@ absl::Status DenseSweepShape(InferenceContext* context) {
   if (attrs.has_norms()) {
     context->set_output(attrs.NormsOutput(), context->Matrix(2, attrs.chain.num_layers()));
   }
+  for (int l = 0; l < attrs.num_kernel_gradients; ++l) {
+    const KernelGradientShape shape = GetKernelGradientShape(attrs, check.dims(), l);
+    context->set_output(
+        attrs.KernelGradientOutput(l),
+        context->Matrix(context->MakeDim(shape.rows), context->MakeDim(shape.columns)));
+  }
   return absl::OkStatus();
 }
 
@@ -42,12 +48,15 @@ REGISTER_OP("Splitop>DenseSweep")
     .Output("gradients: num_layers * T")
     .Output("input_gradient: num_input_gradients * T")
     .Output("squared_norms: num_squared_norms * double")
+    .Output("kernel_gradients: num_kernel_gradients * V")
     .Attr("T: {float, double, bfloat16, half}")
+    .Attr("V: {float, double}")
     .Attr("num_layers: int >= 1")
     .Attr("num_references: int >= 0")
     .Attr("num_kernel_copies: int >= 0")
     .Attr("num_input_gradients: int >= 0")
     .Attr("num_squared_norms: int >= 0")
+    .Attr("num_kernel_gradients: int >= 0")
     .Attr("activations: list(string) >= 1")
     .Attr("alphas: list(float) >= 1")
     .Attr("norms: string")
@@ -61,7 +70,7 @@ The seeded backward pass of a chain of dense layers without the update, in one o
 For a step that has to know something of all gradients before it may write a variable: each layer
 is afterwards updated by a Splitop>DenseChain of its own, with its gradient here as the seed and
 without an activation. Layers and their inputs are those of Splitop>DenseChain. No kernel's
-gradient exists as a whole tensor.
+gradient exists as a whole tensor, but for those that are asked for and worth keeping.
 
 The kernels stay locked while they are read. The result is the same, bit for bit, from run to run,
 whatever the number of threads.
@@ -81,12 +90,18 @@ input_gradient: dL/dx of the bottom layer, where num_input_gradients is 1. Shape
   [batch, inputs of the bottom layer].
 squared_norms: Where num_squared_norms is 1, the squared norms of the gradients of the kernels, then
   of the biases that the layers may have. Shape [2, num_layers].
-T: The type of all tensors; kernels have the same one, or float where T has 16 bits.
+kernel_gradients: Where they are asked for, the gradient of each kernel whose norm comes from the
+  product xᵀG rather than from <xxᵀ, GGᵀ>, for its update, which would make the product again. The
+  layer's x and G have about as many elements, or more. Shape [inputs of the layer, outputs of the
+  layer]; of the others [0, 0].
+T: The type of all other tensors.
+V: The type of kernels and their gradients: T, or float where T has 16 bits.
 num_layers: Layers of the chain.
 num_references: Layers that are not linear.
 num_kernel_copies: Layers whose dL/dx is computed, in mixed precision; else 0.
 num_input_gradients: 1 if the input gradient is wanted, else 0.
 num_squared_norms: 0 if norms is none, else 1.
+num_kernel_gradients: num_layers, with exact norms only, or 0: none is asked for.
 activations: The activation of each layer.
 alphas: The slope of each layer that is leaky_relu for negative inputs; not read for the others.
 norms: none; exact; or bounds: upper bounds, which are finite only if all gradients are.

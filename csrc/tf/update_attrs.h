@@ -35,6 +35,7 @@ struct UpdateAttrs {
   int HyperInput() const { return first_input; }
   int ConditionInput() const { return HyperInput() + 1; }
   int ClipsInput() const { return ConditionInput() + num_conditions; }
+  int EndInput() const { return ClipsInput() + num_clips; }
 };
 
 // What an op calls a variable in its messages.

@@ -20,11 +20,14 @@ class Sweep:
         input_gradient: dL/dx of the last layer, [batch, inputs]; None if not wanted.
         squared_norms: Of the gradients of the kernels, then of the biases that the layers have or
             might have, [2, layers] of float64; None without norms.
+        kernel_gradients: The gradient of each kernel if it is worth keeping for its update, of the
+            kernel's dtype: [inputs, outputs], or empty; nothing if they are not asked for.
     """
 
     gradients: tuple[tf.Tensor, ...]
     input_gradient: tf.Tensor | None
     squared_norms: tf.Tensor | None
+    kernel_gradients: tuple[tf.Tensor, ...]
 
 
 def dense_sweep(
@@ -33,6 +36,7 @@ def dense_sweep(
     *,
     norms: str,
     input_gradient: bool,
+    keep: bool,
     seed_name: str,
     name: str | None = None,
 ) -> Sweep:
@@ -46,11 +50,13 @@ def dense_sweep(
         layers: The layers from the top down.
         norms: "none"; "exact"; or "bounds": upper bounds, finite only if all gradients are.
         input_gradient: Whether dL/dx of the last layer is wanted.
+        keep: Whether gradients of kernels that are made for the sake of their norms are kept; only
+            if these are exact.
         seed_name: What the user calls the seed; for messages.
         name: Name of the operation.
     """
     check_chain("dense_sweep", seed, layers, seed_name)
-    gradients, below, squared = library.load().splitop_dense_sweep(
+    gradients, below, squared, kept = library.load().splitop_dense_sweep(
         seed=seed,
         layer_inputs=[layer.x for layer in layers],
         references=[layer.reference for layer in layers if layer.reference is not None],
@@ -58,6 +64,8 @@ def dense_sweep(
         kernels=[resource_handle(layer.kernel, layer.name) for layer in layers],
         num_input_gradients=int(input_gradient),
         num_squared_norms=int(norms != "none"),
+        num_kernel_gradients=len(layers) if keep else 0,
+        V=tf.as_dtype(layers[0].kernel.dtype),
         activations=[layer.activation for layer in layers],
         alphas=[layer.alpha for layer in layers],
         norms=norms,
@@ -65,7 +73,12 @@ def dense_sweep(
         seed_name=seed_name,
         name=name,
     )
-    return Sweep(tuple(gradients), below[0] if below else None, squared[0] if squared else None)
+    return Sweep(
+        tuple(gradients),
+        below[0] if below else None,
+        squared[0] if squared else None,
+        tuple(kept),
+    )
 
 
 def squared_norms(tensors: Sequence[tf.Tensor], name: str | None = None) -> tf.Tensor:

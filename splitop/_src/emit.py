@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.accumulated import Accumulated
-from splitop._src.clipping import NONE, Clipping
+from splitop._src.clipping import EXACT, NONE, Clipping
 from splitop._src.dense_sweep import dense_sweep
 from splitop._src.emit_tables import check_ids, ids_gradient, table_tensors
 from splitop._src.errors import SplitError
@@ -366,6 +366,8 @@ class Emission:
     ) -> tf.Tensor | None:
         """Emits the backward pass of a chain without its update; returns dL/dx if wanted."""
         kernels = [self._variable(layer.kernel).variable for layer in chain]
+        # What several replicas add up is no replica's own gradient.
+        keep = self._clipping.norms == EXACT and self._replicas is None
         sweep = dense_sweep(
             rows,
             [
@@ -374,6 +376,7 @@ class Emission:
             ],
             norms=self._clipping.norms,
             input_gradient=wants_gradient,
+            keep=keep,
             seed_name=self._seed_name(chain[0]),
             name="dense_sweep",
         )
@@ -383,7 +386,11 @@ class Emission:
                 norms = norms[: len(layer.variables), position]
                 self._norms.add(layer.variables, norms)
             linear = dataclasses.replace(
-                arguments[position], reference=None, activation="linear", kernel_copy=None
+                arguments[position],
+                reference=None,
+                activation="linear",
+                kernel_copy=None,
+                kernel_gradient=sweep.kernel_gradients[position] if keep else None,
             )
             self._swept.append(SweptLayer(layer, sweep.gradients[position], linear, norms))
         return sweep.input_gradient

@@ -39,6 +39,9 @@ class LayerArgs:
         kernel_copy: In mixed precision, the kernel in the tensors' dtype, as the forward pass
             has read it, if the layer's dL/dx is computed: by all but the last layer, and by
             that one too if the chain's is wanted. Else None.
+        kernel_gradient: The kernel's gradient where `dense_sweep` has kept it, [inputs, outputs] of
+            the variables' dtype, or an empty tensor; None if it is not given. For all layers of a
+            chain, or for none. Not on GPUs.
     """
 
     x: tf.Tensor | None
@@ -53,11 +56,12 @@ class LayerArgs:
     bias_decayed: bool
     name: str
     kernel_copy: tf.Tensor | None = None
+    kernel_gradient: tf.Tensor | None = None
 
     @property
     def tensors(self) -> list[tf.Tensor]:
         """What the op takes of the layer besides its variables."""
-        given = (self.x, self.reference, self.kernel_copy)
+        given = (self.x, self.reference, self.kernel_copy, self.kernel_gradient)
         return [tensor for tensor in given if tensor is not None]
 
 
@@ -127,6 +131,9 @@ def dense_chain(
         hyper=hyper,
         conditions=optional(condition),
         clips=optional(clips),
+        kernel_gradients=[
+            layer.kernel_gradient for layer in layers if layer.kernel_gradient is not None
+        ],
         num_input_gradients=int(input_gradient),
         activations=[layer.activation for layer in layers],
         alphas=[layer.alpha for layer in layers],

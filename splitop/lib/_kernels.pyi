@@ -25,6 +25,7 @@ class Layer:
         kernel_decayed: bool = ...,
         bias_decayed: bool = ...,
         kernel_copy: _Array | None = ...,
+        kernel_gradient: _Array | None = ...,
     ) -> None: ...
 
 def dense_chain(

@@ -147,6 +147,96 @@ def test_coefficients_of_a_gradient_that_cancels() -> None:
     assert abs(received - expected) <= FEW * np.spacing(expected)
 
 
+def kept(problem: Problem, **options):
+    """The gradients of all kernels, and their squared norms."""
+    dtype = problem.precision.variables
+    gradients = [np.full(layer.kernel.shape, np.nan, dtype) for layer in problem.layers]
+    swept, _, squared = sweep(problem, kernel_gradients=gradients, **options)
+    return gradients, swept, squared
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("batch", [1, 49, 700])
+def test_kept_gradients(isa: str, precision: str, batch: int) -> None:
+    problem = make_problem(
+        PRECISIONS[precision], batch, (97, 300, 130), ["tanh", "relu"], [True, False], "adam"
+    )
+    gradients, swept, squared = kept(problem, num_threads=2)
+    assert_coefficients_exact(problem, swept, squared)
+    clips = np.array([[0.5, np.inf], [2.0, 0.75], [0.25, np.inf]], problem.hyper.dtype)
+    for position, (layer, g) in enumerate(zip(problem.layers, swept, strict=True)):
+        # The update by the kept gradient has the bits of the one that makes it again.
+        linear = dataclasses.replace(layer, activation="linear", reference=None)
+        alone = Problem(g, (linear,), problem.rule, problem.hyper)
+        of_variables = clips[[position] if layer.bias is None else [position, 2]]
+        again, below = run_kernel(alone, clips=of_variables, num_threads=2)
+        given, below_given = run_given(alone, gradients[position], of_variables)
+        assert below_given.tobytes() == below.tobytes()
+        for name, value in results(again, below).items():
+            assert value.tobytes() == results(given, below)[name].tobytes(), name
+
+
+def run_given(problem: Problem, gradient: np.ndarray, clips: np.ndarray):
+    """The step of one layer by a gradient that is given: the layer afterwards, and dL/dx."""
+    (layer,) = problem.layers
+    changed = ("kernel", "bias", "kernel_slots", "bias_slots")
+    after = dataclasses.replace(layer, **{name: copied(getattr(layer, name)) for name in changed})
+    below = _kernels.dense_chain(
+        problem.seed,
+        [to_kernel_layer(after, kernel_gradient=gradient)],
+        rule=problem.rule,
+        hyper=problem.hyper,
+        clips=clips,
+        input_gradient=True,
+        num_threads=3,
+    )
+    return [after], below
+
+
+def copied(variable):
+    return (
+        tuple(slot.copy() for slot in variable)
+        if isinstance(variable, tuple)
+        else (None if variable is None else variable.copy())
+    )
+
+
+def test_what_is_given_is_what_a_kernel_is_updated_by() -> None:
+    problem = make_problem(np.float32, 6, (5, 3), ["linear"], [True], "sgd")
+    (layer,) = problem.layers
+    gradient = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    ones = np.ones((2, 2), np.float32) * [[1, np.inf]]
+    ((after,), _) = run_given(problem, gradient, ones.astype(np.float32))
+    expected, _ = oracle.update(
+        layer.kernel, (), gradient, layer.kernel_decayed, "sgd", problem.hyper
+    )
+    np.testing.assert_allclose(after.kernel, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_kept_gradient_that_is_not_finite(bad: float) -> None:
+    problem = make_problem(np.float32, 50, (30, 20), ["linear"], [True], "sgd")
+    seed = problem.seed.copy()
+    seed[7, 3] = bad
+    (gradient,), _, squared = kept(dataclasses.replace(problem, seed=seed))
+    assert not np.isfinite(squared[0, 0])
+    np.testing.assert_array_equal(np.isfinite(gradient).all(0), np.arange(20) != 3)
+
+
+def test_which_gradients_are_kept() -> None:
+    keeps = _kernels.keeps_kernel_gradient
+    for dtype in ("float32", "float64", "bfloat16", "float16"):
+        assert not keeps(dtype, 32, 1024, 1024)  # Gram matrices are cheaper
+        assert keeps(dtype, 2048, 256, 1024)
+        assert not keeps(dtype, 4, 3, 2)  # not worth it
+    # No more elements than x and G have, but for the block of rows that these are rounded up by.
+    for batch in (48, 100, 500, 1000):
+        for inputs in (100, 1000, 10000):
+            for outputs in (100, 1000, 10000):
+                if keeps("float32", batch, inputs, outputs):
+                    assert inputs * outputs <= (batch + 48) * (inputs + outputs)
+
+
 @pytest.mark.parametrize("batch", [40, 500])
 def test_same_bits_whatever_the_thread_count(isa: str, batch: int) -> None:
     problem = make_problem(
@@ -269,6 +359,15 @@ def test_errors() -> None:
         run_kernel(problem, clips=np.ones((1, 2), np.float32))
     with pytest.raises(TypeError, match="clips"):
         run_kernel(problem, clips=np.ones((2, 2)))
+    gradient = np.ones((5, 3), np.float32)
+    with pytest.raises(ValueError, match=r"one entry a layer, 1\. Received: 2"):
+        sweep(problem, kernel_gradients=[gradient, None])
+    with pytest.raises(ValueError, match=r"kernel_gradients\[0\] must have shape \[5, 3\]"):
+        sweep(problem, kernel_gradients=[gradient.T.copy()])
+    with pytest.raises(ValueError, match="argument"):
+        sweep(problem, norms="bounds", kernel_gradients=[gradient])
+    with pytest.raises(ValueError, match=r"layers\[0\].kernel_gradient must have shape \[5, 3\]"):
+        run_given(problem, gradient[:4], np.ones((2, 2), np.float32))
     with pytest.raises((TypeError, ValueError), match=r"tensors\[1\]"):
         _kernels.squared_norms([np.ones(3, np.float32), np.ones(3)])
 

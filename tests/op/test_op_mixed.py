@@ -145,6 +145,7 @@ def test_dtypes_that_do_not_go_together(graph, tensors, variables, expected):
             hyper=tf.ones([2], variables),
             conditions=[],
             clips=[],
+            kernel_gradients=[],
             num_input_gradients=0,
             activations=["linear"],
             alphas=[0.0],
@@ -221,7 +222,12 @@ def test_the_sweep_takes_dx_from_the_copies(graph):
     ]
     with tf.device(CPU):
         swept = dense_sweep(
-            short(chain.seed), layers, norms="exact", input_gradient=True, seed_name="seed"
+            short(chain.seed),
+            layers,
+            norms="exact",
+            input_gradient=True,
+            keep=False,
+            seed_name="seed",
         )
     with tf.compat.v1.Session() as session:
         session.run(tf.compat.v1.global_variables_initializer())

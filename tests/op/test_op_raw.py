@@ -40,6 +40,7 @@ def call(**replaced):
         "hyper": np.array([0, 0.9, 1, -0.1, 0], np.float32),
         "conditions": [],
         "clips": [],
+        "kernel_gradients": [],
         "num_input_gradients": 1,
         "activations": ["linear"],
         "alphas": [0.0],
@@ -132,6 +133,34 @@ def test_clips(kernel):
     np.testing.assert_allclose(kernel, np.full((3, 2), 1 - 0.1 * 1.5), rtol=1e-6)
 
 
+def test_kernel_gradients(kernel):
+    gradient = np.arange(6, dtype=np.float32).reshape(3, 2)
+    call(kernels=[kernel.handle], slots=[slot_of(kernel)], kernel_gradients=[gradient])
+    np.testing.assert_allclose(kernel, 1 - 0.1 * gradient, rtol=1e-6)
+    kernel.assign(np.ones((3, 2)))
+    nothing = np.ones((0, 0), np.float32)
+    call(kernels=[kernel.handle], slots=[slot_of(kernel)], kernel_gradients=[nothing])
+    np.testing.assert_allclose(kernel, np.full((3, 2), 1 - 0.1 * 4), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("gradients", "message"),
+    [
+        (
+            [np.ones((2, 3), np.float32)],
+            'the gradient of kernel "d/kernel" must have shape [3, 2] (that of the kernel as a '
+            "matrix, or empty). Received: [2, 3].",
+        ),
+        ([np.ones((3, 2), np.float32)] * 2, "takes 1 kernel_gradients, one a layer or none"),
+    ],
+)
+def test_bad_kernel_gradients(kernel, gradients, message):
+    slot = slot_of(kernel)
+    with expect(InvalidArgument, message):
+        call(kernels=[kernel.handle], slots=[slot], kernel_gradients=gradients)
+    np.testing.assert_array_equal(kernel, np.ones((3, 2)))
+
+
 def sweep(kernel, **replaced):
     arguments = {
         "seed": np.ones((4, 2), np.float32),
@@ -141,6 +170,8 @@ def sweep(kernel, **replaced):
         "kernels": [kernel.handle],
         "num_input_gradients": 1,
         "num_squared_norms": 1,
+        "num_kernel_gradients": 0,
+        "V": tf.float32,
         "activations": ["linear"],
         "alphas": [0.0],
         "norms": "exact",
@@ -151,7 +182,8 @@ def sweep(kernel, **replaced):
 
 
 def test_sweep(kernel):
-    gradients, input_gradients, norms = sweep(kernel)
+    gradients, input_gradients, norms, kept = sweep(kernel)
+    assert kept == []
     np.testing.assert_array_equal(gradients[0], np.ones((4, 2)))
     np.testing.assert_array_equal(input_gradients[0], np.full((4, 3), 2))
     np.testing.assert_allclose(norms[0], [[6 * 16], [2 * 16]])
@@ -167,12 +199,45 @@ def test_sweep(kernel):
         ({"kernel_copies": [np.ones((3, 2), np.float32)]}, "takes 0 kernel_copies"),
         ({"seed": np.ones((3, 2), np.float32)}, 'SeedError: seed "seed" must have shape [4, 2]'),
         ({"seed": np.ones((4, 2))}, 'kernel "d/kernel" must be a variable of double'),
+        ({"V": tf.float64}, "Splitop>DenseSweep takes variables of float with tensors of float"),
+        ({"num_kernel_gradients": 2}, "takes 1 kernel_gradients, one a layer or none. Received: 2"),
+        (
+            {"num_kernel_gradients": 1, "norms": "bounds"},
+            "takes 0 kernel_gradients unless norms is exact. Received: 1.",
+        ),
     ],
 )
 def test_a_bad_sweep(kernel, replaced, message):
-    doubles = {"layer_inputs": [np.ones((4, 3))]} if "double" in message else {}
+    doubles = {"layer_inputs": [np.ones((4, 3))], "V": tf.float64} if "double" in message else {}
     with expect(InvalidArgument, message):
         sweep(kernel, **replaced, **doubles)
+
+
+@pytest.mark.parametrize("batch", [4, 300])
+def test_gradients_that_a_sweep_keeps(batch):
+    random = np.random.default_rng(0)
+    x, seed = (random.normal(size=(batch, n)).astype(np.float32) for n in (90, 80))
+    kernel = tf.Variable(np.ones((90, 80), np.float32))
+    gradients, _, norms, (kept,) = sweep(
+        kernel, seed=seed, layer_inputs=[x], num_kernel_gradients=1
+    )
+    np.testing.assert_array_equal(gradients[0], seed)
+    product = x.T.astype(np.float64) @ seed
+    np.testing.assert_allclose(norms[0][0], [np.sum(product**2)], rtol=1e-5)
+    if batch == 4:  # Gram matrices are cheaper
+        assert kept.shape == (0, 0)
+    else:
+        np.testing.assert_allclose(kept, product, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("batch", "shape"), [(None, [None] * 2), (4, [0, 0]), (300, [90, 80])])
+def test_shapes_of_kept_gradients_in_a_graph(batch, shape):
+    with tf.Graph().as_default():
+        kernel = tf.compat.v1.get_variable("k", [90, 80], use_resource=True)
+        seed = tf.compat.v1.placeholder(tf.float32, [batch, 80])
+        x = tf.compat.v1.placeholder(tf.float32, [batch, 90])
+        *_, (kept,) = sweep(kernel, seed=seed, layer_inputs=[x], num_kernel_gradients=1)
+        assert kept.shape.as_list() == shape
 
 
 def test_shapes_of_a_sweep_in_a_graph():
@@ -180,7 +245,7 @@ def test_shapes_of_a_sweep_in_a_graph():
         kernel = tf.compat.v1.get_variable("k", [3, 2], use_resource=True)
         seed = tf.compat.v1.placeholder(tf.float32, [None, 2])
         x = tf.compat.v1.placeholder(tf.float32, [None, 3])
-        gradients, input_gradients, norms = sweep(kernel, seed=seed, layer_inputs=[x])
+        gradients, input_gradients, norms, _ = sweep(kernel, seed=seed, layer_inputs=[x])
         assert gradients[0].shape.as_list() == [None, 2]
         assert input_gradients[0].shape.as_list() == [None, 3]
         assert norms[0].shape.as_list() == [2, 1]

@@ -94,6 +94,40 @@ def test_clips_as_keras_does(name: str, clip: str) -> None:
     assert list(fused.plan.declined) == ["bound/kernel"]
 
 
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm"])
+@pytest.mark.parametrize("name", KERAS)
+def test_clips_a_long_batch_as_keras_does(name: str, clip: str) -> None:
+    # So long that the gradients whose norms are worked out are kept.
+    batches = list(np.random.default_rng(1).normal(size=(STEPS, 200, 8)))
+    _both(lambda: KERAS[name](**CLIPS[clip]), batches)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"global_clipnorm": 1.0}, 1),
+        ({"clipnorm": 1.0}, 1),
+        ({"clipvalue": 1.0}, 0),
+        ({"loss_scale_factor": 2.0}, 0),
+        ({"global_clipnorm": 1.0, "gradient_accumulation_steps": 2}, 0),
+    ],
+)
+@pytest.mark.parametrize("batch", [None, 200])
+def test_when_gradients_are_kept(options: dict[str, Any], kept: int, batch: int | None) -> None:
+    model = keras.Sequential([keras.Input((30,)), keras.layers.Dense(20, "tanh")])
+    optimizer = optimizers.SGD(0.1, **options)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(input_signature=[tf.TensorSpec([batch, 30])])
+    def step(x: tf.Tensor) -> None:
+        iv = model(x)
+        splitop.minimize(optimizer, iv, model.trainable_variables, tf.ones_like(iv))
+
+    operations = step.get_concrete_function().graph.get_operations()
+    (chain,) = (op for op in operations if op.type == "Splitop>DenseChain")
+    assert chain.get_attr("num_kernel_gradients") == kept
+
+
 @pytest.mark.parametrize("clip", CLIPS)
 def test_clipping_changes_the_training(clip: str) -> None:
     clipped, plain = (

@@ -21,6 +21,11 @@ def test_clipping(clip: str) -> None:
     )
 
 
+def test_clipping_where_gradients_are_kept() -> None:
+    batches = list(np.random.default_rng(1).normal(size=(3, 200, 8)))
+    inside_and_outside(_mixed, lambda: keras.optimizers.Adam(0.01, global_clipnorm=2.0), batches)
+
+
 def test_a_step_that_is_left_out() -> None:
     batches = _batches()
     batches[1][0, -1] = batches[3][0, -1] = PLANTED

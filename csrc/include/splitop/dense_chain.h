@@ -7,7 +7,7 @@
 //   dL/db_l = sum over the batch of G_l     then b_l is updated
 //   dL/dx_l = G_l W_l^T                     with W_l from before its update
 //   dL/dW_l = x_l^T G_l                     a block at a time, each consumed by W_l's update
-// The gradients of the weights never exist as whole tensors.
+// The gradients of the weights never exist as whole tensors, unless the caller has one.
 //
 // Variables, slots and hyperparameters have one type, float32 or float64. All other tensors have
 // the same type, or bfloat16 or float16 with float32 variables (mixed precision): all sums are then
@@ -43,6 +43,9 @@ typedef struct splitop_dense_layer {
   const void* kernel_copy;        // [in] mixed precision: the kernel in the tensors' type, as the
                                   //      forward pass has read it; read for dL/dx; else unused
   splitop_variable bias;          // [in,out] [outputs]; value NULL: the layer has none
+  const void* kernel_gradient;    // [in] dL/dW where it has been kept (dense_sweep.h), [inputs,
+                                  //      outputs], row-major, of the kernel's type; NULL: it is
+                                  //      worked out; CPU only
 } splitop_dense_layer;
 
 typedef struct splitop_dense_chain {
@@ -82,7 +85,7 @@ SPLITOP_API size_t splitop_cuda_dense_chain_scratch_bytes(const splitop_dense_ch
 // Enqueues the chain on the stream (cuda.h). scratch: the device's memory, 256-byte aligned. All
 // arguments are checked before anything is enqueued. The result is the same, bit for bit, from run
 // to run on one kind of device. SPLITOP_UNSUPPORTED for other rules than sgd, momentum and adam,
-// for gradients that are clipped, and for `forward`.
+// for gradients that are clipped or kept, and for `forward`.
 SPLITOP_API splitop_status splitop_cuda_dense_chain(const splitop_dense_chain* chain, void* scratch,
                                                     size_t scratch_bytes,
                                                     const splitop_cuda_options* options,

@@ -20,14 +20,14 @@
 extern "C" {
 #endif
 
-// What is worked out of the gradients of the variables, which never exist as whole tensors.
+// What is worked out of the gradients of the variables.
 typedef enum splitop_norms {
   SPLITOP_NORMS_NONE = 0,
   // Upper bounds of the squared norms, finite only if all elements of the gradients are.
   SPLITOP_NORMS_BOUNDS = 1,
-  // The squared norms. ||x^T G||^2 is <x x^T, G G^T>, or comes from a product that is thrown away,
-  // whichever is cheaper; a product that cancels is made again in double. Finite only if all
-  // elements are. (Squares of float64 elements overflow above 1e154.)
+  // The squared norms. ||x^T G||^2 is <x x^T, G G^T>, or comes from the product, whichever is
+  // cheaper; a product that cancels is made again in double. Finite only if all elements are.
+  // (Squares of float64 elements overflow above 1e154.)
   SPLITOP_NORMS_EXACT = 2,
   SPLITOP_NUM_NORMS = 3
 } splitop_norms;
@@ -47,7 +47,15 @@ typedef struct splitop_dense_sweep {
   splitop_norms norms;     // [in]
   double* squared_norms;   // [out] [2, num_layers]: of dL/dW, then of the sums of G over the batch;
                            //       may be NULL without norms
+  void* const* kernel_gradients;  // [out] [num_layers]: dL/dW, [inputs, outputs], row-major, of the
+                                  //       kernels' type; NULL where it is not to be kept; with
+                                  //       exact norms only; may be NULL as a whole
 } splitop_dense_sweep;
+
+// Whether the exact norm of a layer's dL/dW comes from the product, so that to keep dL/dW saves its
+// update another one. The layer's x and G have then about as many elements as dL/dW, or more.
+SPLITOP_API int32_t splitop_keeps_kernel_gradient(splitop_dtype dtype, int64_t batch,
+                                                  int64_t inputs, int64_t outputs);
 
 // Scratch that splitop_cpu_dense_sweep needs, in bytes; 0 if the sweep is invalid.
 SPLITOP_API size_t splitop_cpu_dense_sweep_scratch_bytes(const splitop_dense_sweep* sweep,

@@ -193,7 +193,8 @@ class ChainWalk {
                           &gradient,
                           below,
                           chain_.rule,
-                          static_cast<const T*>(chain_.hyper)};
+                          static_cast<const T*>(chain_.hyper),
+                          static_cast<const T*>(layer.kernel_gradient)};
     const double flops = 2 * static_cast<double>(chain_.batch) * static_cast<double>(layer.inputs) *
                          static_cast<double>(layer.outputs);
     derived().layer(l, job, flops);

@@ -20,17 +20,25 @@ class ChainRun : public ChainWalk<ChainRun<E>, E> {
   using ChainWalk<ChainRun, E>::ChainWalk;
 
   Gradient<E> gradient_of(int32_t l) const {
+    const splitop_dense_layer& layer = this->chain_.layers[l];
     Gradient<E> g = this->layer_gradient(l);
-    g.bias = this->chain_.layers[l].bias;
+    g.bias = layer.bias;
+    if (layer.kernel_gradient != nullptr) g.by_batch = nullptr;
     return g;
   }
 
   void layer(int32_t, const LayerJob<E>& job, double flops) const {
-    const double products = job.below != nullptr ? 2 : 1;
-    this->parallel_blocks(
-        job.inputs, products * flops, [&](int64_t begin, int64_t end, int32_t worker) {
-          this->kernels_.layer_rows(job, begin, end, this->worker_scratch(worker));
-        });
+    double work = job.kernel_gradient == nullptr ? flops : update_flops(job);
+    if (job.below != nullptr) work += flops;
+    this->parallel_blocks(job.inputs, work, [&](int64_t begin, int64_t end, int32_t worker) {
+      this->kernels_.layer_rows(job, begin, end, this->worker_scratch(worker));
+    });
+  }
+
+ private:
+  // An element's update costs about as much as ten multiply-adds.
+  static double update_flops(const LayerJob<E>& job) {
+    return 20.0 * static_cast<double>(job.inputs) * static_cast<double>(job.outputs);
   }
 };
 

@@ -422,8 +422,13 @@ void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) 
   // A short copy of W is not what is updated.
   const bool reads_kernel = !kIsShort<E> && job.below != nullptr;
   const bool waits = waits_for_kernel<T>(job.gradient->batch, job.inputs, job.outputs);
-  const bool in_one_pass = reads_kernel && waits && !kUpdatesInRuns;
+  const bool in_one_pass = reads_kernel && waits && !kUpdatesInRuns && !job.kernel_gradient;
   if (job.below != nullptr && !in_one_pass) input_gradient_rows(job, begin, end, scratch);
+  if (job.kernel_gradient != nullptr) {
+    const int64_t first = begin * job.outputs, count = (end - begin) * job.outputs;
+    return update_variable(job.rule, job.kernel, job.hyper, first, count,
+                           job.kernel_gradient + first);
+  }
   const bool has_kernel = in_one_pass || (reads_kernel && (end - begin) * job.outputs <= kCached);
   const Fetched<T> fetched = fetched_for_update(job, has_kernel);
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
@@ -439,14 +444,17 @@ void layer_rows(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch) 
 }
 
 template <typename E, typename T = Accumulator<E>>
-void weight_squares(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch,
+void weight_squares(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch, T* kept,
                     double* squares) {
   for (int64_t i = begin; i < end; ++i) squares[i] = 0;
   const T* const packed = pack_input(job, begin, end, packed_input(scratch));
   for_column_blocks(job, kColBlock, [&](int64_t first, int64_t width) {
     weight_gradient(job, begin, end, first, width, packed, Fetched<T>(), scratch);
     for (int64_t i = begin; i < end; ++i) {
-      squares[i] += sum_squares(scratch + (i - begin) * kColBlock, width);
+      const T* const row = scratch + (i - begin) * kColBlock;
+      squares[i] += sum_squares(row, width);
+      if (kept == nullptr) continue;
+      __builtin_memcpy(kept + i * job.outputs + first, row, sizeof(T) * width);
     }
   });
 }

@@ -48,6 +48,7 @@ struct LayerJob {
   const Gradient<E>* below;     // of the layer below, to be made from W G^T; NULL: not needed
   splitop_update_rule rule;
   const T* hyper;
+  const T* kernel_gradient;  // dL/dW, [inputs, outputs]; NULL: it is worked out
 };
 
 // The matrix of a convolution's windows (splitop/convolution.h).
@@ -220,9 +221,9 @@ struct DenseChainKernels {
   // The same without the weight gradient and its update; `below` is needed.
   void (*input_gradient_rows)(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch);
 
-  // The sums of the squares of each of the rows [begin, end) of the weight gradient, which is
-  // thrown away: squares[begin] on. scratch is as for layer_rows.
-  void (*weight_squares)(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch,
+  // The sums of the squares of each of the rows [begin, end) of the weight gradient: squares[begin]
+  // on. The gradient is thrown away, or kept: [inputs, outputs]. scratch is as for layer_rows.
+  void (*weight_squares)(const LayerJob<E>& job, int64_t begin, int64_t end, T* scratch, T* kept,
                          double* squares);
 
   // The same in double, several times as slow.

@@ -16,28 +16,33 @@
 namespace splitop {
 namespace {
 
-// x^T G costs this much to throw away before it is worth a thought.
+// x^T G costs this much before it is worth a thought.
 constexpr double kCheapProduct = 1e5;
 
 // ||x||^2 ||G||^2 may be so many times the squared norm for each element of x^T G.
 constexpr double kCancellation = 2;
 
-double product_flops(const splitop_dense_chain& chain, const splitop_dense_layer& layer) {
-  return 2 * static_cast<double>(chain.batch) * static_cast<double>(layer.inputs) *
-         static_cast<double>(layer.outputs);
+double product_flops(int64_t batch, int64_t inputs, int64_t outputs) {
+  return 2 * static_cast<double>(batch) * static_cast<double>(inputs) *
+         static_cast<double>(outputs);
 }
 
 // For half of the pairs of rows.
-double gram_flops(const splitop_dense_chain& chain, const splitop_dense_layer& layer) {
-  const double batch = static_cast<double>(chain.batch);
-  return batch * (batch + kGramRows) * static_cast<double>(layer.inputs + layer.outputs);
+double gram_flops(int64_t batch, int64_t inputs, int64_t outputs) {
+  const double rows = static_cast<double>(batch);
+  return rows * (rows + kGramRows) * static_cast<double>(inputs + outputs);
 }
 
 // A product in double takes as long as sizeof(double) / sizeof(T) of them in T, that of the sums.
 template <typename T>
+bool gram_is_cheaper(int64_t batch, int64_t inputs, int64_t outputs) {
+  const double cost = gram_flops(batch, inputs, outputs) * sizeof(double) / sizeof(T);
+  return cost < std::max(product_flops(batch, inputs, outputs), kCheapProduct);
+}
+
+template <typename T>
 bool gram_is_cheaper(const splitop_dense_chain& chain, const splitop_dense_layer& layer) {
-  const double cost = gram_flops(chain, layer) * sizeof(double) / sizeof(T);
-  return cost < std::max(product_flops(chain, layer), kCheapProduct);
+  return gram_is_cheaper<T>(chain.batch, layer.inputs, layer.outputs);
 }
 
 int64_t gram_tasks(int64_t batch) {
@@ -121,6 +126,7 @@ class SweepRun : public ChainWalk<SweepRun<E>, E> {
  private:
   void set_norms(int32_t l, const LayerJob<E>& job, double flops) {
     const int64_t batch = this->chain_.batch;
+    const splitop_dense_layer& layer = this->chain_.layers[l];
     sweep_.squared_norms[this->chain_.num_layers + l] = sum_squares(column_sums_, job.outputs);
     const GradientSource<E> source{batch, job.inputs, job.outputs, job.x,
                                    static_cast<const E*>(sweep_.gradients[l])};
@@ -130,21 +136,21 @@ class SweepRun : public ChainWalk<SweepRun<E>, E> {
     const double most = std::numeric_limits<T>::max();
     double* const norm = &sweep_.squared_norms[l];
     if (!std::isfinite(bound) || bound > most * most) {
-      *norm = product_norm(job, flops);
+      *norm = product_norm(job, kept_gradient(l), flops);
     } else if (sweep_.norms == SPLITOP_NORMS_BOUNDS) {
       *norm = bound;
-    } else if (gram_is_cheaper<T>(this->chain_, this->chain_.layers[l])) {
-      *norm = gram_norm(l, source);
+    } else if (kept_gradient(l) == nullptr && gram_is_cheaper<T>(this->chain_, layer)) {
+      *norm = gram_norm(layer, source);
     } else {
-      *norm = exact_product_norm(job, source, bound, flops);
+      *norm = exact_product_norm(job, source, kept_gradient(l), bound, flops);
     }
   }
 
   // The rounding errors of the elements are about epsilon * ||x|| ||G|| together. They make up so
   // much less of the norm as there are elements, unless x^T G is much smaller than x and G.
-  double exact_product_norm(const LayerJob<E>& job, const GradientSource<E>& source, double bound,
-                            double flops) {
-    const double norm = product_norm(job, flops);
+  double exact_product_norm(const LayerJob<E>& job, const GradientSource<E>& source, T* kept,
+                            double bound, double flops) {
+    const double norm = product_norm(job, kept, flops);
     const double elements = static_cast<double>(job.inputs * job.outputs);
     if (sizeof(T) == sizeof(double) || norm * elements * kCancellation >= bound) return norm;
     this->parallel_blocks(job.inputs, 4 * flops, [&](int64_t begin, int64_t end, int32_t) {
@@ -157,9 +163,15 @@ class SweepRun : public ChainWalk<SweepRun<E>, E> {
     return sum_of_squares(this->kernels_, this->executor_, values, count, parts_);
   }
 
-  double gram_norm(int32_t l, const GradientSource<E>& source) {
+  // Where dL/dW of a layer is to be kept; NULL: it is thrown away.
+  T* kept_gradient(int32_t l) const {
+    if (sweep_.kernel_gradients == nullptr) return nullptr;
+    return static_cast<T*>(sweep_.kernel_gradients[l]);
+  }
+
+  double gram_norm(const splitop_dense_layer& layer, const GradientSource<E>& source) {
     const int64_t tasks = gram_tasks(source.batch);
-    const double flops = 2 * gram_flops(this->chain_, this->chain_.layers[l]);
+    const double flops = 2 * gram_flops(source.batch, layer.inputs, layer.outputs);
     parallel_tasks(this->executor_, this->executor_.num_workers, tasks, flops,
                    [&](int64_t task, int32_t worker) {
                      int64_t row = 0;
@@ -179,9 +191,9 @@ class SweepRun : public ChainWalk<SweepRun<E>, E> {
     return {row * kGramRows, col * kGramRows, rows(row), rows(col)};
   }
 
-  double product_norm(const LayerJob<E>& job, double flops) {
+  double product_norm(const LayerJob<E>& job, T* kept, double flops) {
     this->parallel_blocks(job.inputs, flops, [&](int64_t begin, int64_t end, int32_t worker) {
-      this->kernels_.weight_squares(job, begin, end, this->worker_scratch(worker), parts_);
+      this->kernels_.weight_squares(job, begin, end, this->worker_scratch(worker), kept, parts_);
     });
     return sum_of_parts(job.inputs);
   }
@@ -218,6 +230,15 @@ splitop_status run_sweep(const splitop_dense_sweep& sweep, void* scratch, size_t
 
 }  // namespace
 }  // namespace splitop
+
+int32_t splitop_keeps_kernel_gradient(splitop_dtype dtype, int64_t batch, int64_t inputs,
+                                      int64_t outputs) {
+  if (batch < 1 || inputs < 1 || outputs < 1) return 0;
+  return splitop::with_element(dtype, [&](auto element) {
+    using T = splitop::Accumulator<decltype(element)>;
+    return splitop::gram_is_cheaper<T>(batch, inputs, outputs) ? 0 : 1;
+  });
+}
 
 size_t splitop_cpu_dense_sweep_scratch_bytes(const splitop_dense_sweep* sweep,
                                              int32_t num_workers) {

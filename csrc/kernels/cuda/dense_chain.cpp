@@ -461,10 +461,11 @@ class ChainRun {
   splitop_status status_ = SPLITOP_OK;
 };
 
-bool clips(const splitop_dense_chain& chain) {
+bool clips_or_has_gradients(const splitop_dense_chain& chain) {
   return std::any_of(chain.layers, chain.layers + chain.num_layers,
                      [](const splitop_dense_layer& layer) {
-                       return layer.kernel.clip != nullptr || layer.bias.clip != nullptr;
+                       return layer.kernel.clip != nullptr || layer.bias.clip != nullptr ||
+                              layer.kernel_gradient != nullptr;
                      });
 }
 
@@ -475,7 +476,8 @@ splitop_status make_plan(const splitop_dense_chain* chain, const splitop_cuda_op
     return SPLITOP_INVALID_ARGUMENT;
   }
   splitop_cuda_device device;
-  if (!current_device(&device) || !is_chain_rule(chain->rule) || clips(*chain) || chain->forward) {
+  if (!current_device(&device) || !is_chain_rule(chain->rule) || clips_or_has_gradients(*chain) ||
+      chain->forward) {
     return SPLITOP_UNSUPPORTED;
   }
   return Planner(*chain, *options, device).run(plan) ? SPLITOP_OK : SPLITOP_UNSUPPORTED;
