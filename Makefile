@@ -132,7 +132,7 @@ clean:  ## remove what was built, but not the environment
 	rm -rf build dist *.egg-info $(BUILD) $(INSTALLED)
 	rm -rf .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -f splitop/lib/*.so splitop/lib/build_config.json
-	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path './.venv*' -prune -o -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean  ## remove the environment as well
-	rm -rf $(VENV)
+distclean: clean  ## remove the environments as well
+	rm -rf $(VENV) .venv-peers

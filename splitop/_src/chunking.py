@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from splitop._src.errors import SplitError
 from splitop._src.names import describe, tensor_name
+from splitop._src.whole import check_whole
 
 _ROWS = "every tensor of inputs must have the rows of the batch along axis 0"
 
@@ -34,7 +35,7 @@ class Chunking:
         Raises:
             SplitError: `inputs` has no rows, or different numbers of them, or `size` is no size.
         """
-        self.size = _check_size(size)
+        self.size = check_whole("size, the rows of a micro-batch,", size)
         leaves = [_as_tensor(leaf) for leaf in tf.nest.flatten(inputs)]
         if not leaves:
             raise SplitError(f"{_ROWS}. Received: inputs without any tensor.")
@@ -95,15 +96,6 @@ class Chunking:
             )
         spec = tf.SparseTensorSpec if isinstance(leaf, tf.SparseTensor) else tf.TensorSpec
         return spec(shape, leaf.dtype)
-
-
-def _check_size(size: Any) -> int:
-    if isinstance(size, bool) or not hasattr(size, "__index__") or size.__index__() < 1:
-        raise SplitError(
-            "size, the rows of a micro-batch, must be an integer of at least 1. "
-            f"Received: {describe(size)}."
-        )
-    return int(size.__index__())
 
 
 def _as_tensor(leaf: Any) -> Any:

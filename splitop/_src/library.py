@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import pathlib
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +31,7 @@ _BUILD = (
     "pip install --no-build-isolation --force-reinstall --no-deps <splitop's sources>."
 )
 _BUILD_CUDA = (
-    "Install the CUDA toolkit, 12.0 or newer, with nvcc on the PATH, and build splitop again: "
+    "Install the CUDA toolkit, 12.1 or newer, with nvcc on the PATH, and build splitop again: "
     "pip install --no-build-isolation --force-reinstall --no-deps <splitop's sources>."
 )
 _BUILD_XLA = (
@@ -71,6 +73,7 @@ class BuildConfig:
             for PTX, which the driver compiles for newer GPUs.
         cuda_not_built: Why there are no CUDA kernels.
         xla_not_built: Why there are no XLA kernels, for the inside of jit_compile=True.
+        ops: A hash of the sources that say what the ops take and give; None: not known.
     """
 
     splitop: str
@@ -84,6 +87,7 @@ class BuildConfig:
     cuda_architectures: tuple[str, ...] = ()
     cuda_not_built: str | None = None
     xla_not_built: str | None = None
+    ops: str | None = None
 
 
 def directory() -> pathlib.Path:
@@ -165,6 +169,16 @@ def cuda_not_built() -> str:
     return config.cuda_not_built if config and config.cuda_not_built else "no known reason"
 
 
+def hash_of_ops() -> str | None:
+    """`BuildConfig.ops` of the sources beside this package; None: there are none.
+
+    cmake/install_build_config.cmake.in works it out likewise.
+    """
+    sources = sorted(pathlib.Path(splitop.__file__).parents[1].glob("csrc/tf/*_op.cpp"))
+    hashes = "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in sources)
+    return hashlib.sha256(hashes.encode()).hexdigest() if sources else None
+
+
 def gpu_name(device: Mapping[str, Any]) -> str:
     """Name and compute capability of one of `_kernels.cuda_devices()`."""
     return f"{device['name']} (sm_{device['compute_capability']})"
@@ -182,8 +196,18 @@ def _warn(cause: str) -> None:
     warnings.warn(
         f"splitop trains on TensorFlow's own ops (the reference path). {cause}",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=_frames_of_splitop() + 1,
     )
+
+
+def _frames_of_splitop() -> int:
+    """How many of the innermost calls, from the caller's on, are this package's own."""
+    package = str(pathlib.Path(splitop.__file__).parent)
+    frame = sys._getframe(1)
+    number = 0
+    while frame is not None and frame.f_code.co_filename.startswith(package):
+        number, frame = number + 1, frame.f_back
+    return number
 
 
 @functools.cache
@@ -246,6 +270,11 @@ def _misfit(where: pathlib.Path) -> str | None:
         return (
             f"The compiled library was built for TensorFlow {config.tensorflow}. {_BUILD} "
             f"Received: TensorFlow {tf.__version__}."
+        )
+    if hash_of_ops() not in (None, config.ops):
+        return (
+            "The compiled library was built from other sources than those that are here: its ops "
+            f"may take other arguments. {_BUILD} In a checkout: make build. Received: {library}."
         )
     return None
 

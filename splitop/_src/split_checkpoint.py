@@ -11,7 +11,7 @@ from splitop._src import workers
 from splitop._src.checkpoint.checkpoint import Checkpoint
 from splitop._src.checkpoint.store import Store
 from splitop._src.errors import CheckpointError
-from splitop._src.names import describe
+from splitop._src.whole import check_whole
 
 EPOCH = "epoch"
 _ATTRIBUTES = ("first_part", "second_part", "first_optimizer", "second_optimizer")
@@ -45,10 +45,11 @@ class SplitCheckpoint(keras.callbacks.Callback):
 
         Args:
             directory: See `splitop.Checkpoint`, which reads what this callback saves: as parts
-                "first" and "second", each with "model" and "optimizer". If a SplitModel trains its
-                parts at different frequencies, the first part has "batches" too, a tf.int64
-                variable: how many batches there have been. So a checkpoint goes only to a model
-                that has such a count if the saved one had, or else fit raises a CheckpointError.
+                "first" and "second", each with "model", and "optimizer" if it has one. If a
+                SplitModel trains its parts at different frequencies, the first part has "batches"
+                too, a tf.int64 variable: how many batches there have been. So a checkpoint goes
+                only to a model that has such a count if the saved one had, or else fit raises a
+                CheckpointError.
             every: After how many batches to save; "epoch": at the end of each epoch.
             keep: How many checkpoints stay; None: all.
             restore: Whether fit begins with the last checkpoint, if there is one.
@@ -57,10 +58,9 @@ class SplitCheckpoint(keras.callbacks.Callback):
             CheckpointError: An argument is of another kind.
         """
         super().__init__()
-        whole = isinstance(every, int) and not isinstance(every, bool) and every > 0
-        if every != EPOCH and not whole:
-            raise CheckpointError(
-                f'every must be "epoch" or a number of batches. Received: {describe(every)}.'
+        if every != EPOCH:
+            every = check_whole(
+                "every", every, otherwise=', of batches, or "epoch"', error=CheckpointError
             )
         self.step = 0
         self._store = Store(directory)
@@ -76,13 +76,13 @@ class SplitCheckpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
-        missing = [name for name in _ATTRIBUTES if getattr(model, name, None) is None]
+        missing = [name for name in _ATTRIBUTES if not hasattr(model, name)]
         if missing:
             raise CheckpointError(
                 "SplitCheckpoint needs a model with first_part, second_part, first_optimizer and "
                 f"second_optimizer. Received: {type(model).__name__} without {', '.join(missing)}."
             )
-        first = {"model": model.first_part, "optimizer": model.first_optimizer}
+        first = _part(model.first_part, model.first_optimizer)
         # Which batches of a cycle a part trains in goes on, too.
         batches = getattr(getattr(model, "_frequency", None), "batches", None)
         if batches is not None:
@@ -91,7 +91,7 @@ class SplitCheckpoint(keras.callbacks.Callback):
             self._store.directory,
             keep=self._keep,
             first=first,
-            second={"model": model.second_part, "optimizer": model.second_optimizer},
+            second=_part(model.second_part, model.second_optimizer),
         )
         if self._restore:
             self.step = self._checkpoint.restore() or 0
@@ -127,3 +127,8 @@ class SplitCheckpoint(keras.callbacks.Callback):
                 f"of them have. Received: {str(self._store.directory)!r}, with the last steps "
                 f"{', '.join(map(str, steps))} (0: none) on the workers, in their order."
             )
+
+
+def _part(model: Any, optimizer: Any) -> dict[str, Any]:
+    """What is saved of a part; one that is frozen may have no optimizer."""
+    return {"model": model} if optimizer is None else {"model": model, "optimizer": optimizer}

@@ -45,6 +45,10 @@ def multi_worker_strategy(timeout_seconds: float = 120.0, *, cluster_resolver: A
             step in the first batch, a save, a callback.
         cluster_resolver: Says which workers there are, and which one this is; None: TF_CONFIG does.
 
+    A worker that dies while the others connect has TensorFlow wait for it without an end. This call
+    then ends the process, by faulthandler's timer (of which there is one: a caller's own is gone
+    afterwards), after twice `timeout_seconds` and ten seconds for each worker.
+
     Returns:
         The strategy.
 

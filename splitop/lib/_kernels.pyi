@@ -35,8 +35,23 @@ def dense_chain(
     rule: str,
     hyper: npt.NDArray[Any],
     input_gradient: bool = ...,
+    clips: npt.NDArray[Any] | None = ...,
+    forward: bool = ...,
     num_threads: int = ...,
 ) -> npt.NDArray[np.floating[Any]] | None: ...
+def dense_sweep(
+    seed: npt.NDArray[Any],
+    layers: Sequence[Layer],
+    *,
+    norms: str = ...,
+    input_gradient: bool = ...,
+    kernel_gradients: Sequence[npt.NDArray[Any] | None] | None = ...,
+    num_threads: int = ...,
+) -> tuple[list[npt.NDArray[Any]], npt.NDArray[Any] | None, npt.NDArray[np.float64]]: ...
+def keeps_kernel_gradient(dtype: str, batch: int, inputs: int, outputs: int) -> bool: ...
+def squared_norms(
+    tensors: Sequence[npt.NDArray[Any]], *, num_threads: int = ...
+) -> npt.NDArray[np.float64]: ...
 def batched_product(
     a: npt.NDArray[np.floating[Any]],
     b: npt.NDArray[np.floating[Any]],
@@ -53,6 +68,7 @@ def multi_tensor_update(
     rule: str,
     hyper: npt.NDArray[Any],
     decayed: Sequence[bool],
+    clips: npt.NDArray[Any] | None = ...,
     num_threads: int = ...,
 ) -> None: ...
 
@@ -183,6 +199,7 @@ def cuda_multi_tensor_update(
     rule: str,
     hyper: _Array,
     decayed: Sequence[bool],
+    clips: _Array | None = ...,
     stream: int = ...,
 ) -> None: ...
 def cuda_table_update(

@@ -122,9 +122,27 @@ def test_a_checkpoint_of_another_frequency(tmp_path: pathlib.Path) -> None:
         _fit_split_model(tmp_path / "unequal", 2)
 
 
+def _frozen(directory: pathlib.Path, epochs: int, start: int = 0) -> Any:
+    """A model whose first part is frozen, and has no optimizer."""
+    model = split_model(CASES["dense"])
+    model.first_part.trainable = False
+    model.compile(second_optimizer=keras.optimizers.Adam(0.01), loss="mse")
+    settings = {"batch_size": 16, "shuffle": False, "verbose": 0, "initial_epoch": start}
+    x, y = CASES["dense"].data()
+    model.fit(x, y, epochs=epochs, callbacks=[SplitCheckpoint(directory)], **settings)
+    return model
+
+
+def test_a_frozen_part_without_an_optimizer(tmp_path: pathlib.Path) -> None:
+    whole = _frozen(tmp_path / "whole", 3)
+    _frozen(tmp_path / "stopped", 1)
+    assert_same_bits(state(_frozen(tmp_path / "stopped", 3, 1)), state(whole))
+
+
 def test_errors(tmp_path: pathlib.Path) -> None:
+    SplitCheckpoint(tmp_path, every=np.int64(5), keep=np.int64(3))
     for every in (0, -1, True, "batch", 1.5):
-        with pytest.raises(CheckpointError, match=r'every must be "epoch".*Received: '):
+        with pytest.raises(CheckpointError, match=r'every must be .*, or "epoch"\. Received: '):
             SplitCheckpoint(tmp_path, every=every)
     model = keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")

@@ -111,8 +111,8 @@ def test_an_optimizer_without_its_variables(tmp_path: pathlib.Path) -> None:
         ({"part": {"root": tf.Module()}}, r"names in the part .*Received: 'root'"),
         ({"part": {"a/b": tf.Module()}}, r"names in the part .*Received: 'a/b'"),
         ({"../x": {"m": tf.Module()}}, r"part names must be Python names.*Received: '../x'"),
-        ({"part": {"m": tf.Module()}, "keep": 0}, r"keep must be .*Received: 0\."),
-        ({"part": {"m": tf.Module()}, "keep": True}, r"keep must be .*Received: True\."),
+        ({"part": {"m": tf.Module()}, "keep": 0}, r"keep must be .*Received: 0 \(int\)\."),
+        ({"part": {"m": tf.Module()}, "keep": True}, r"keep must be .*Received: True \(bool\)\."),
     ],
 )
 def test_arguments(options: dict[str, Any], message: str, tmp_path: pathlib.Path) -> None:

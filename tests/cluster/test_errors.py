@@ -55,7 +55,7 @@ class TestSpec:
 
     @pytest.mark.parametrize("timeout", [0, -1.0, float("nan"), float("inf"), "60", None])
     def test_timeout(self, timeout: Any) -> None:
-        with pytest.raises(ClusterError, match="timeout must be seconds"):
+        with pytest.raises(ClusterError, match="timeout must be a number of seconds above 0"):
             Cluster(GOOD, "first", timeout=timeout)
 
     @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_in_one_execution_of_several_steps() -> None:
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True, None])
 def test_unfit_numbers(steps: Any) -> None:
-    message = f"first_steps must be a whole number of at least 1.*Received: {steps}"
+    message = f"first_steps must be a whole number from 1;.*Received: {steps}"
     with pytest.raises(splitop.SplitError, match=message):
         split_model(CASE, first_steps=steps)
 

@@ -23,6 +23,7 @@ CONFIG = {
     "cuda": "13.0",
     "cuda_architectures": ["sm_80", "sm_90", "compute_90"],
     "cuda_not_built": None,
+    "ops": library.hash_of_ops(),
 }
 
 

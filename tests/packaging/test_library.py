@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import shutil
@@ -79,6 +80,20 @@ def test_another_patch_release_is_tried(write_config: Callable[..., None]) -> No
     assert "can't be loaded" in unusable()
 
 
+@pytest.mark.usefixtures("garbage")
+@pytest.mark.parametrize("ops", [None, "0" * 64])
+def test_built_from_other_sources(write_config: Callable[..., None], ops: str | None) -> None:
+    write_config(tensorflow=tf.__version__, ops=ops)
+    reason = unusable()
+    assert "was built from other sources" in reason
+    assert "make build" in reason
+
+
+def test_the_config_knows_the_ops() -> None:
+    real = json.loads((REAL_DIRECTORY / library.BUILD_CONFIG).read_text())
+    assert real["ops"] == library.hash_of_ops()
+
+
 def test_no_shared_object(write_config: Callable[..., None], garbage: pathlib.Path) -> None:
     write_config(tensorflow=tf.__version__)
     reason = unusable()
@@ -110,8 +125,9 @@ def test_tensorflow_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("library_dir")
 def test_one_warning() -> None:
-    with pytest.warns(RuntimeWarning, match=r"reference path.*is missing.*Build splitop"):
+    with pytest.warns(RuntimeWarning, match=r"reference path.*is missing.*Build splitop") as caught:
         library.warn_once()
+    assert [warning.filename for warning in caught] == [__file__]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         library.warn_once()

@@ -66,7 +66,7 @@ def test_parties(arguments: Any, message: str) -> None:
         ({"save_every": 0}, "save_every must be a whole number from 1. Received: 0"),
         ({"keep": 1}, "keep must be a whole number from 2"),
         ({"restarts": 1.5}, "restarts must be a whole number"),
-        ({"timeout": 0}, "timeout must be a number of seconds above 0. Received: 0"),
+        ({"timeout": 0}, "timeout must be a number of seconds above 0, at most 1e.09. Received: 0"),
         ({"start_timeout": float("inf")}, "start_timeout must be a number of seconds above 0"),
         ({"compression": "int4"}, '"float16", "bfloat16" or "int8". Received: \'int4\''),
     ],
@@ -212,6 +212,11 @@ def test_batches() -> None:
     assert shuffled(4).tolist() == Batches(range(10), 4, seed=1)(4).tolist()
     with pytest.raises(splitop.SplitError, match="batch_size must be a whole number from 1"):
         Batches(range(3), 0)
+    with pytest.raises(splitop.SplitError, match=r"batch_size must be .* Received: True \(bool\)"):
+        Batches(range(3), True)
+    assert Batches(range(3), np.int64(2)).per_epoch == 2
+    with pytest.raises(splitop.SplitError, match=r"with a sign\. Received: 9223372036854775813"):
+        Batches(np.array([1, 2**63 + 5], np.uint64), 2)
     with pytest.raises(splitop.AlignmentError, match="3 keys, of which 2 are different"):
         Batches(["a", "b", "a"], 2)
 

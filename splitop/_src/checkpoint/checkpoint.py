@@ -19,6 +19,7 @@ from splitop._src.checkpoint.steps import whole_step
 from splitop._src.checkpoint.store import Save, Store, unusable
 from splitop._src.errors import CheckpointError
 from splitop._src.names import describe
+from splitop._src.whole import check_whole
 
 # What TensorFlow raises where the operating system can't write.
 _FULL = (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError)
@@ -66,8 +67,8 @@ class Checkpoint:
         Raises:
             CheckpointError: An argument is of another kind.
         """
-        if keep is not None and (not isinstance(keep, int) or isinstance(keep, bool) or keep < 1):
-            raise CheckpointError(f"keep must be a whole number from 1, or None. Received: {keep}.")
+        if keep is not None:
+            keep = check_whole("keep", keep, otherwise=", or None", error=CheckpointError)
         if not parts:
             raise CheckpointError(
                 "a checkpoint needs parts, such as first={...}, second={...}. Received: none."

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 from splitop._src.errors import CheckpointError
-from splitop._src.names import describe
+from splitop._src.whole import check_whole
 
 
 def common_step(**parts: int | Sequence[int] | None) -> int | None:
@@ -52,13 +51,7 @@ def whole_step(value: Any) -> int:
     Raises:
         CheckpointError: It is no whole number from 0.
     """
-    try:
-        step = -1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        step = -1
-    if step < 0:
-        raise CheckpointError(f"step must be a whole number from 0. Received: {describe(value)}.")
-    return step
+    return check_whole("step", value, 0, error=CheckpointError)
 
 
 def _listed(steps: list[int]) -> str:

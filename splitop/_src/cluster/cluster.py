@@ -16,10 +16,10 @@ from splitop._src.cluster import hosts, notices, peer
 from splitop._src.cluster.session import ClusterSession
 from splitop._src.cluster.spec import FIRST, PARTS, SECOND, device_of, read_spec
 from splitop._src.errors import ClusterError
+from splitop._src.seconds import check_seconds
 
 _POLL = 0.5
 _GOODBYE = 2.0
-_LONGEST = 1e9
 
 
 class Cluster:
@@ -69,12 +69,7 @@ class Cluster:
             ClusterError: `spec` or TF_CONFIG does not say where two parts are.
         """
         self._spec = read_spec(spec, part)
-        if not isinstance(timeout, (int, float)) or not 0 < timeout <= _LONGEST:
-            raise ClusterError(
-                f"timeout must be seconds, more than 0 and at most {_LONGEST:g}. "
-                f"Received: {timeout!r}."
-            )
-        self._timeout = timeout
+        self._timeout = check_seconds("timeout", timeout, error=ClusterError)
         self._config = config
         self._server: Any | None = None
         self._connected = False

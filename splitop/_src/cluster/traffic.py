@@ -14,7 +14,6 @@ import tensorflow as tf
 from splitop._src.cluster import hosts
 from splitop._src.table import table
 
-_EDGE = re.compile(r"edge_\d+_")
 _FED = re.compile(r"_recv_(.+)_(\d+)$")
 # Bytes of an element, by the number of the dtype; those of strings differ.
 _KNOWN = {

@@ -10,6 +10,7 @@ import numpy as np
 
 from splitop._src.errors import AlignmentError, SplitError
 from splitop._src.names import describe
+from splitop._src.whole import check_whole
 
 _FEW = 5
 
@@ -18,10 +19,15 @@ def as_keys(keys: Any) -> np.ndarray:
     """Keys as an array of int64 or of str.
 
     Raises:
-        SplitError: They are something else.
+        SplitError: They are something else, or too large.
     """
     array = np.asarray(keys)
     if array.ndim == 1 and array.size and array.dtype.kind in "iu":
+        if array.max() > np.iinfo(np.int64).max:
+            raise SplitError(
+                "the keys of samples must be integers of 64 bits with a sign. "
+                f"Received: {array.max()}."
+            )
         return array.astype(np.int64)
     if array.ndim == 1 and array.size and array.dtype.kind == "U":
         return array
@@ -65,11 +71,8 @@ class Batches:
             SplitError: An argument is of another kind.
             AlignmentError: A key is there twice.
         """
-        self._keys, self._size, self._seed = as_keys(keys), batch_size, seed
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise SplitError(
-                f"batch_size must be a whole number from 1. Received: {describe(batch_size)}."
-            )
+        self._keys, self._seed = as_keys(keys), seed
+        self._size = check_whole("batch_size", batch_size)
         if len(np.unique(self._keys)) < len(self._keys):
             raise AlignmentError(
                 f"each sample must have a key of its own. Received: {len(self._keys)} keys, of "

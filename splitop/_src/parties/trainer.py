@@ -8,10 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from splitop._src.errors import AlignmentError, PartLostError, SplitError
-from splitop._src.names import describe
 from splitop._src.parties.compression import check_compression
 from splitop._src.parties.keys import as_keys
 from splitop._src.parties.link import Link
@@ -21,6 +18,7 @@ from splitop._src.parties.ray_link import RayLink
 from splitop._src.parties.resume import step_to_resume
 from splitop._src.parties.waiting import LostInPhase, Traffic, Waiting, Work
 from splitop._src.seconds import check_seconds
+from splitop._src.whole import check_whole
 
 _LOG = logging.getLogger("splitop")
 
@@ -90,7 +88,7 @@ class Trainer:
         """
         parties = check_parties(first, seconds)
         save_every, keep, staleness, restarts = (
-            _whole(name, value, least)
+            check_whole(name, value, least)
             for name, value, least in (
                 ("save_every", save_every, 1),
                 ("keep", keep, 2),
@@ -147,7 +145,7 @@ class Trainer:
             CheckpointError: A part has lost checkpoints, or can't write any.
             SplitError: Any other error of splitop that a part has raised.
         """
-        until = _whole("until", until, 0)
+        until = check_whole("until", until, 0)
         losses: dict[int, float] = {}
         furthest, lost = -1, 0
         while True:
@@ -297,12 +295,3 @@ class Trainer:
         for (name, iv), seed in zip(ivs.items(), first["sizes"], strict=True):
             self._traffic[name] = self._traffic[name].plus(iv, seed)
         return float(first["loss"])
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    """A whole number as a Python int, as it goes to parts."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise SplitError(
-            f"{name} must be a whole number from {least}. Received: {describe(value)}."
-        )
-    return int(value)

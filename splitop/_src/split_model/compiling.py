@@ -16,6 +16,7 @@ from splitop._src.names import describe
 from splitop._src.part_checks import check_optimizers
 from splitop._src.planner import Plan, check_sparse
 from splitop._src.split_model.frequency import Frequency
+from splitop._src.whole import check_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,12 @@ class Training:
         if config["backend"] is not None:
             backends.resolve(config["backend"])
         check_sparse(config["sparse"])
-        _check_micro_batch_size(config["micro_batch_size"])
+        if config["micro_batch_size"] is not None:
+            check_whole(
+                "micro_batch_size",
+                config["micro_batch_size"],
+                otherwise=", or None for the batch in one piece",
+            )
         self.options = Options(config["backend"], config["sparse"], config["skip_nonfinite"])
         self.seed_norm = keras.metrics.Mean(name="seed_norm")
         self.plans: Plans | None = None
@@ -110,15 +116,6 @@ def jit_choice(jit_compile: Any) -> bool | str:
 def new_frequency(config: dict[str, Any]) -> Frequency:
     """The frequency that `compile` was asked for."""
     return Frequency(config["first_steps"], config["second_steps"])
-
-
-def _check_micro_batch_size(size: Any) -> None:
-    whole = isinstance(size, int) and not isinstance(size, bool)
-    if size is not None and not (whole and size > 0):
-        raise SplitError(
-            "micro_batch_size must be a whole number of at least 1, or None for the batch in one "
-            f"piece. Received: {size!r}."
-        )
 
 
 def _optimizers(config: dict[str, Any], first: Any, second: Any) -> tuple[Any, Any]:

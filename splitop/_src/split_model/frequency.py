@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from splitop._src.errors import SplitError
+from splitop._src.whole import check_whole
 
 
 class Frequency(tf.Module):
@@ -25,15 +25,12 @@ class Frequency(tf.Module):
         """Starts a cycle.
 
         Raises:
-            SplitError: Not whole numbers of at least 1.
+            SplitError: Not whole numbers from 1.
         """
         super().__init__()
-        for name, steps in (("first_steps", first_steps), ("second_steps", second_steps)):
-            if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-                raise SplitError(
-                    f"{name} must be a whole number of at least 1; a part that is not to train is "
-                    f"frozen by `part.trainable = False`. Received: {steps!r}."
-                )
+        help = "; a part that is not to train is frozen by `part.trainable = False`"
+        first_steps = check_whole("first_steps", first_steps, otherwise=help)
+        second_steps = check_whole("second_steps", second_steps, otherwise=help)
         self._slower = min(first_steps, second_steps)
         self._cycle = max(first_steps, second_steps)
         self._first_is_slower = first_steps < second_steps

@@ -16,6 +16,7 @@ from splitop._src.verify.examine import examine
 from splitop._src.verify.graph import GraphModel
 from splitop._src.verify.keras_parts import from_model, from_parts
 from splitop._src.verify.report import VerifyReport
+from splitop._src.whole import check_whole
 
 
 def verify(
@@ -99,7 +100,7 @@ def verify(
             finding of the report.
         CutError: `cut` does not separate `model`; the message says what to name.
     """
-    _check_steps(steps)
+    steps = check_whole("steps", steps)
     if tf.distribute.has_strategy():
         raise SplitError(
             "splitop.verify compares on one replica: call it outside of the scope of a "
@@ -183,8 +184,3 @@ def _subject(
 
 def _has_parts(model: Any) -> bool:
     return hasattr(model, "second_part") and hasattr(model, "first_part")
-
-
-def _check_steps(steps: Any) -> None:
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise SplitError(f"steps must be a whole number of at least 1. Received: {steps!r}.")
