@@ -12,6 +12,7 @@ import hashlib
 import json
 import pathlib
 import sys
+import types
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -203,7 +204,7 @@ def _warn(cause: str) -> None:
 def _frames_of_splitop() -> int:
     """How many of the innermost calls, from the caller's on, are this package's own."""
     package = str(pathlib.Path(splitop.__file__).parent)
-    frame = sys._getframe(1)
+    frame: types.FrameType | None = sys._getframe(1)
     number = 0
     while frame is not None and frame.f_code.co_filename.startswith(package):
         number, frame = number + 1, frame.f_back
