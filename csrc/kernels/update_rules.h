@@ -84,7 +84,9 @@ struct MomentumRule : WeightDecay<T> {
   SPLITOP_HOST_DEVICE void operator()(T g, T, T& w, T& m, T&, T&) const {
     this->apply_decay(w);
     m = momentum * m + gradient_scale * g;
-    w += slot_step * m + gradient_step * g;
+    // Without Nesterov's look ahead it is 0, which times an infinite g would be NaN.
+    const T ahead = gradient_step != T(0) ? gradient_step * g : T(0);
+    w += slot_step * m + ahead;
   }
 };
 

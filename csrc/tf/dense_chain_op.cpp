@@ -49,7 +49,7 @@ REGISTER_OP("Splitop>DenseChain")
     .Attr("num_slots: int >= 0")
     .Attr("num_conditions: int >= 0")
     .Attr("num_clips: int >= 0")
-    .Attr("num_kernel_gradients: int >= 0")
+    .Attr("num_kernel_gradients: int >= 0 = 0")
     .Attr("num_input_gradients: int >= 0")
     .Attr(
         "activations: list({'linear', 'relu', 'relu6', 'leaky_relu', 'elu', 'selu', 'tanh', "

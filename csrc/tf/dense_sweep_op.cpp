@@ -56,7 +56,7 @@ REGISTER_OP("Splitop>DenseSweep")
     .Attr("num_kernel_copies: int >= 0")
     .Attr("num_input_gradients: int >= 0")
     .Attr("num_squared_norms: int >= 0")
-    .Attr("num_kernel_gradients: int >= 0")
+    .Attr("num_kernel_gradients: int >= 0 = 0")
     .Attr("activations: list(string) >= 1")
     .Attr("alphas: list(float) >= 1")
     .Attr("norms: string")
@@ -91,10 +91,10 @@ input_gradient: dL/dx of the bottom layer, where num_input_gradients is 1. Shape
 squared_norms: Where num_squared_norms is 1, the squared norms of the gradients of the kernels, then
   of the biases that the layers may have. Shape [2, num_layers].
 kernel_gradients: Where they are asked for, the gradient of each kernel whose norm comes from the
-  product xᵀG rather than from <xxᵀ, GGᵀ>, for its update, which would make the product again. The
-  layer's x and G have about as many elements, or more. Shape [inputs of the layer, outputs of the
-  layer]; of the others [0, 0].
-T: The type of all other tensors.
+  product xᵀG rather than from <xxᵀ, GGᵀ>, for its update, which would make the product again, if it
+  takes no more memory than the layer's x and G. Shape [inputs of the layer, outputs of the layer];
+  of the others [0, 0].
+T: The type of seed, layer inputs, references, kernel copies, gradients and input gradient.
 V: The type of kernels and their gradients: T, or float where T has 16 bits.
 num_layers: Layers of the chain.
 num_references: Layers that are not linear.

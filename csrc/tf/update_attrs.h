@@ -1,5 +1,5 @@
-// What every op that updates variables is told of the update: the rule, whom it decays, and its
-// last inputs, which are the hyperparameters, the conditions and the clips.
+// What every op that updates variables is told of the update: the rule, whom it decays, and the
+// inputs after the variables: the hyperparameters, the conditions and the clips.
 #ifndef SPLITOP_TF_UPDATE_ATTRS_H_
 #define SPLITOP_TF_UPDATE_ATTRS_H_
 

@@ -137,7 +137,8 @@ class Exchange:
 
 
 def _with_rows(layer: SweptLayer, x: tf.Tensor, gradient: tf.Tensor) -> SweptLayer:
-    arguments = dataclasses.replace(layer.arguments, x=x)
+    # A gradient that was kept would be this replica's own.
+    arguments = dataclasses.replace(layer.arguments, x=x, kernel_gradient=None)
     return dataclasses.replace(layer, gradient=gradient, arguments=arguments)
 
 

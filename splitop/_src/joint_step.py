@@ -21,7 +21,7 @@ import keras
 import tensorflow as tf
 
 from splitop._src.cut import check_cut
-from splitop._src.errors import CutError
+from splitop._src.errors import CutError, VariableListError
 from splitop._src.graph import reach
 from splitop._src.loss_scaling import (
     dynamic_scale,
@@ -196,10 +196,20 @@ def plan_second_step(
             "by differentiable operations (no argmax, rounding, integers or stop_gradient), and "
             f"the loss from IV. Received: {', '.join(describe(iv) for iv in ivs)}."
         )
-    call = check_call(
-        [iv for iv, _ in pairs], second.variables, [seed for _, seed in pairs], caller
-    )
-    plan, _ = make_plan(second.optimizer, call, alone=alone, **dataclasses.asdict(options))
+    unused = [iv for iv, seed in zip(ivs, seeds, strict=True) if seed is None and id(iv) in reached]
+    try:
+        call = check_call(
+            [iv for iv, _ in pairs], second.variables, [seed for _, seed in pairs], caller
+        )
+        plan, _ = make_plan(second.optimizer, call, alone=alone, **dataclasses.asdict(options))
+    except VariableListError as error:
+        if not unused:
+            raise
+        raise VariableListError(
+            f"no gradient of the loss flows back to {', '.join(map(describe, unused))} of IV: "
+            "variables that compute nothing else have to be frozen (trainable = False), or the "
+            f"loss has to depend on it. Received: {error}"
+        ) from None
     return plan
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import pathlib
 import sys
 import types
@@ -74,7 +75,7 @@ class BuildConfig:
             for PTX, which the driver compiles for newer GPUs.
         cuda_not_built: Why there are no CUDA kernels.
         xla_not_built: Why there are no XLA kernels, for the inside of jit_compile=True.
-        ops: A hash of the sources that say what the ops take and give; None: not known.
+        ops: A hash of the sources that register the ops; None: not known.
     """
 
     splitop: str
@@ -171,12 +172,16 @@ def cuda_not_built() -> str:
 
 
 def hash_of_ops() -> str | None:
-    """`BuildConfig.ops` of the sources beside this package; None: there are none.
+    """`BuildConfig.ops` of the sources beside this package; None: there are none to be read.
 
     cmake/install_build_config.cmake.in works it out likewise.
     """
-    sources = sorted(pathlib.Path(splitop.__file__).parents[1].glob("csrc/tf/*_op.cpp"))
-    hashes = "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in sources)
+    root = pathlib.Path(splitop.__file__).parents[1]
+    sources = sorted(root.glob("csrc/*/[!.]*_op.cpp"))
+    try:
+        hashes = "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in sources)
+    except OSError:
+        return None
     return hashlib.sha256(hashes.encode()).hexdigest() if sources else None
 
 
@@ -203,7 +208,7 @@ def _warn(cause: str) -> None:
 
 def _frames_of_splitop() -> int:
     """How many of the innermost calls, from the caller's on, are this package's own."""
-    package = str(pathlib.Path(splitop.__file__).parent)
+    package = f"{pathlib.Path(splitop.__file__).parent}{os.sep}"
     frame: types.FrameType | None = sys._getframe(1)
     number = 0
     while frame is not None and frame.f_code.co_filename.startswith(package):

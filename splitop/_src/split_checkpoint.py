@@ -14,7 +14,6 @@ from splitop._src.errors import CheckpointError
 from splitop._src.whole import check_whole
 
 EPOCH = "epoch"
-_ATTRIBUTES = ("first_part", "second_part", "first_optimizer", "second_optimizer")
 
 
 class SplitCheckpoint(keras.callbacks.Callback):
@@ -76,23 +75,26 @@ class SplitCheckpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
-        missing = [name for name in _ATTRIBUTES if not hasattr(model, name)]
+        parts = {name: getattr(model, f"{name}_part", None) for name in ("first", "second")}
+        optimizers = {name: getattr(model, f"{name}_optimizer", None) for name in parts}
+        missing = [f"{name}_part" for name, part in parts.items() if part is None]
+        missing += [
+            f"{name}_optimizer"
+            for name, part in parts.items()
+            if optimizers[name] is None and getattr(part, "trainable_variables", True)
+        ]
         if missing:
             raise CheckpointError(
-                "SplitCheckpoint needs a model with first_part, second_part, first_optimizer and "
-                f"second_optimizer. Received: {type(model).__name__} without {', '.join(missing)}."
+                "SplitCheckpoint needs a model with first_part and second_part, and, for each that is "
+                "not frozen, first_optimizer and second_optimizer. "
+                f"Received: {type(model).__name__} without {', '.join(missing)}."
             )
-        first = _part(model.first_part, model.first_optimizer)
+        saved = {name: _saved(part, optimizers[name]) for name, part in parts.items()}
         # Which batches of a cycle a part trains in goes on, too.
         batches = getattr(getattr(model, "_frequency", None), "batches", None)
         if batches is not None:
-            first["batches"] = batches
-        self._checkpoint = Checkpoint(
-            self._store.directory,
-            keep=self._keep,
-            first=first,
-            second=_part(model.second_part, model.second_optimizer),
-        )
+            saved["first"]["batches"] = batches
+        self._checkpoint = Checkpoint(self._store.directory, keep=self._keep, **saved)
         if self._restore:
             self.step = self._checkpoint.restore() or 0
         self._check_workers()
@@ -129,6 +131,6 @@ class SplitCheckpoint(keras.callbacks.Callback):
             )
 
 
-def _part(model: Any, optimizer: Any) -> dict[str, Any]:
+def _saved(model: Any, optimizer: Any) -> dict[str, Any]:
     """What is saved of a part; one that is frozen may have no optimizer."""
     return {"model": model} if optimizer is None else {"model": model, "optimizer": optimizer}

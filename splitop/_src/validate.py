@@ -204,7 +204,8 @@ def _check_seeds(iv: Any, ivs: tuple[Any, ...], grad_ys: Any) -> tuple[Any | Non
     if grad_ys is None:
         return (None,) * len(ivs)
     # For a single vector, a list of numbers is one seed, not a structure.
-    numbers = not any(isinstance(leaf, tf.Tensor) for leaf in tf.nest.flatten(grad_ys))
+    tensors = (tf.Tensor, tf.IndexedSlices)
+    numbers = not any(isinstance(leaf, tensors) for leaf in tf.nest.flatten(grad_ys))
     single = isinstance(iv, tf.Tensor) and numbers
     seeds = [grad_ys] if single else flatten_like(iv, grad_ys, _GRAD_YS)
     return tuple(_check_seed(seed, tensor) for seed, tensor in zip(seeds, ivs, strict=True))

@@ -130,6 +130,18 @@ class TestErrors:
 
 
 class TestTwoParts:
+    def test_an_iv_that_the_loss_ignores(self) -> None:
+        x = keras.Input((4,))
+        used = keras.layers.Dense(6, "relu", name="used")(x)
+        ignored = keras.layers.Dense(3, name="ignored")(x)
+        ivs = [keras.Input((6,)), keras.Input((3,))]
+        first = keras.Model(ivs, keras.layers.Dense(2)(ivs[0]))
+        model = SplitModel(keras.Model(x, [used, ignored]), first)
+        model.compile("sgd", "adam", loss="mse")
+        message = r'no gradient of the loss flows back to .*ignored.*Received: variable "ignored/'
+        with pytest.raises(splitop.VariableListError, match=message):
+            model.fit(np.ones((5, 4)), np.ones((5, 2)), verbose=0)
+
     def test_that_do_not_fit(self) -> None:
         second = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
         first = keras.Sequential([keras.Input((2,)), layers.Dense(1)])

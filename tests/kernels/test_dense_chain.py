@@ -181,6 +181,17 @@ def test_inf_and_nan_reach_the_weights_they_belong_to() -> None:
     assert np.isfinite(np.delete(gradient, 3, axis=0)).all()
 
 
+def test_an_infinite_gradient_under_momentum(isa: str) -> None:
+    # Without Nesterov's look ahead, whose factor is 0 then.
+    problem = make_problem(np.float32, 8, (5, 4), ["linear"], [True], "momentum")
+    hyper = np.array([0, 0.9, -0.1, 1, 0], np.float32)
+    seed = problem.seed.copy()
+    seed[:, 2] = np.inf
+    (layer,), _ = run_kernel(dataclasses.replace(problem, seed=seed, hyper=hyper))
+    assert layer.bias[2] == -np.inf
+    assert np.isfinite(np.delete(layer.bias, 2)).all()
+
+
 @pytest.mark.parametrize("activation", ["relu", "relu6"])
 def test_nan_is_seen_behind_an_inactive_unit(isa: str, activation: str) -> None:
     problem = make_problem(np.float32, 4, (3, 2), [activation], [False], "sgd")

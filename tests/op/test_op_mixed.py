@@ -226,9 +226,10 @@ def test_the_sweep_takes_dx_from_the_copies(graph):
             layers,
             norms="exact",
             input_gradient=True,
-            keep=False,
+            keep=True,
             seed_name="seed",
         )
+    assert {kept.dtype for kept in swept.kernel_gradients} == {tf.float32}
     with tf.compat.v1.Session() as session:
         session.run(tf.compat.v1.global_variables_initializer())
         gradients, below, norms = session.run(

@@ -213,16 +213,18 @@ def test_a_bad_sweep(kernel, replaced, message):
         sweep(kernel, **replaced, **doubles)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("batch", [4, 300])
-def test_gradients_that_a_sweep_keeps(batch):
+def test_gradients_that_a_sweep_keeps(batch, dtype):
     random = np.random.default_rng(0)
-    x, seed = (random.normal(size=(batch, n)).astype(np.float32) for n in (90, 80))
+    x, seed = (tf.cast(random.normal(size=(batch, n)), dtype).numpy() for n in (90, 80))
     kernel = tf.Variable(np.ones((90, 80), np.float32))
     gradients, _, norms, (kept,) = sweep(
-        kernel, seed=seed, layer_inputs=[x], num_kernel_gradients=1
+        kernel, seed=seed, layer_inputs=[x], num_kernel_gradients=1, num_input_gradients=0
     )
     np.testing.assert_array_equal(gradients[0], seed)
-    product = x.T.astype(np.float64) @ seed
+    assert kept.dtype == tf.float32
+    product = x.T.astype(np.float64) @ seed.astype(np.float64)
     np.testing.assert_allclose(norms[0][0], [np.sum(product**2)], rtol=1e-5)
     if batch == 4:  # Gram matrices are cheaper
         assert kept.shape == (0, 0)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import splitop
 import splitop._src.library
+from splitop.lib import _kernels
 from tests.planner.models import Weights, dense
 from tests.planner.steps import FLAVOURS, Steps, assert_same_values, run_steps
 from tests.planner.training import seed_for
@@ -94,12 +95,43 @@ def test_clips_as_keras_does(name: str, clip: str) -> None:
     assert list(fused.plan.declined) == ["bound/kernel"]
 
 
+def long_batches(steps: int = STEPS) -> list[np.ndarray]:
+    """So long that the gradients of `_mixed` whose norms are worked out are kept."""
+    rows = 200
+    for inputs, outputs in ((19, 9), (9, 6), (6, 5), (8, 6), (5, 5)):
+        assert _kernels.keeps_kernel_gradient("float64", rows, inputs, outputs)
+    return list(np.random.default_rng(1).normal(size=(steps, rows, 8)))
+
+
 @pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm"])
 @pytest.mark.parametrize("name", KERAS)
 def test_clips_a_long_batch_as_keras_does(name: str, clip: str) -> None:
-    # So long that the gradients whose norms are worked out are kept.
-    batches = list(np.random.default_rng(1).normal(size=(STEPS, 200, 8)))
-    _both(lambda: KERAS[name](**CLIPS[clip]), batches)
+    _both(lambda: KERAS[name](**CLIPS[clip]), long_batches())
+
+
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm"])
+@pytest.mark.parametrize("kind", ["used twice", "of three dimensions"])
+def test_clips_other_kernels_in_a_long_batch(kind: str, clip: str) -> None:
+    def build(w: Weights, x: Any) -> Any:
+        if kind == "used twice":
+            return dense(w, "same", dense(w, "same", x[:, :5], 5, "tanh"), 5)
+        heads = tf.einsum("bi,iho->bho", x, w("heads", 8, 2, 3))
+        return tf.reshape(heads, [-1, 6])
+
+    fused, _ = _both(lambda: KERAS["adamw"](**CLIPS[clip]), long_batches(), build=build)
+    assert fused.fused_ops["DenseSweep"] == 1
+
+
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm"])
+def test_a_long_batch_under_a_loss_scale(clip: str) -> None:
+    batches = long_batches()
+    batches[2][0, -2] = np.inf
+
+    def make() -> Any:
+        inner = optimizers.Adam(0.01, **CLIPS[clip])
+        return optimizers.LossScaleOptimizer(inner, 8.0, dynamic_growth_steps=2)
+
+    _both(make, batches)
 
 
 @pytest.mark.parametrize(

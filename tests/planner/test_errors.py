@@ -122,6 +122,11 @@ class TestTheSeed:
         with pytest.raises(splitop.SeedError, match=r"Expected: iv:0\. Received: \['seed:0'\]"):
             minimize(model.iv, model.second, [placeholder(None, 2)])
 
+    def test_slices_in_a_list_for_a_single_vector(self, model: SimpleNamespace) -> None:
+        slices = tf.IndexedSlices(placeholder(None, 2), tf.compat.v1.placeholder(tf.int32, [None]))
+        with pytest.raises(splitop.SeedError, match=r"tf.gradients returns a list.*Expected: iv:0"):
+            minimize(model.iv, model.second, [slices])
+
     def test_three_for_two_vectors(self, model: SimpleNamespace) -> None:
         with pytest.raises(splitop.SeedError, match="structure of iv: one seed for each"):
             minimize([model.iv, model.iv + 1], model.second, [placeholder(None, 2)] * 3)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.planner.test_clipping import CLIPS, PLANTED, _batches, _mixed
+from tests.planner.test_clipping import CLIPS, PLANTED, _batches, _mixed, long_batches
 from tests.xla.test_models import inside_and_outside
 
 SGD = keras.optimizers.SGD
@@ -22,8 +22,9 @@ def test_clipping(clip: str) -> None:
 
 
 def test_clipping_where_gradients_are_kept() -> None:
-    batches = list(np.random.default_rng(1).normal(size=(3, 200, 8)))
-    inside_and_outside(_mixed, lambda: keras.optimizers.Adam(0.01, global_clipnorm=2.0), batches)
+    inside_and_outside(
+        _mixed, lambda: keras.optimizers.Adam(0.01, global_clipnorm=2.0), long_batches(3)
+    )
 
 
 def test_a_step_that_is_left_out() -> None:

@@ -53,7 +53,7 @@ typedef struct splitop_dense_sweep {
 } splitop_dense_sweep;
 
 // Whether the exact norm of a layer's dL/dW comes from the product, so that to keep dL/dW saves its
-// update another one. The layer's x and G have then about as many elements as dL/dW, or more.
+// update another one, and dL/dW takes no more memory than the layer's x and G. dtype: theirs.
 SPLITOP_API int32_t splitop_keeps_kernel_gradient(splitop_dtype dtype, int64_t batch,
                                                   int64_t inputs, int64_t outputs);
 

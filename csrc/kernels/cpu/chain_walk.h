@@ -172,6 +172,10 @@ class ChainWalk {
   }
 
   void top(const Gradient<E>& gradient) const {
+    const bool is_read = gradient.by_batch != nullptr || gradient.keep_by_column ||
+                         gradient.bias.value != nullptr || gradient.row_major != nullptr ||
+                         gradient.column_sums != nullptr;
+    if (!is_read) return;
     const E* seed = static_cast<const E*>(chain_.seed);
     const T* hyper = static_cast<const T*>(chain_.hyper);
     // An element costs about as much as ten multiply-adds: loads, transposition, activation.

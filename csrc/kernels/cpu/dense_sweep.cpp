@@ -45,6 +45,16 @@ bool gram_is_cheaper(const splitop_dense_chain& chain, const splitop_dense_layer
   return gram_is_cheaper<T>(chain.batch, layer.inputs, layer.outputs);
 }
 
+// Where the product has to be made, and takes no more memory than x and G do.
+template <typename E>
+bool keeps_kernel_gradient(int64_t batch, int64_t inputs, int64_t outputs) {
+  using T = Accumulator<E>;
+  const double kept = sizeof(T) * static_cast<double>(inputs) * static_cast<double>(outputs);
+  const double given =
+      sizeof(E) * static_cast<double>(batch) * static_cast<double>(inputs + outputs);
+  return kept <= given && !gram_is_cheaper<T>(batch, inputs, outputs);
+}
+
 int64_t gram_tasks(int64_t batch) {
   const int64_t blocks = ceil_div(batch, kGramRows);
   return blocks * (blocks + 1) / 2;
@@ -235,8 +245,7 @@ int32_t splitop_keeps_kernel_gradient(splitop_dtype dtype, int64_t batch, int64_
                                       int64_t outputs) {
   if (batch < 1 || inputs < 1 || outputs < 1) return 0;
   return splitop::with_element(dtype, [&](auto element) {
-    using T = splitop::Accumulator<decltype(element)>;
-    return splitop::gram_is_cheaper<T>(batch, inputs, outputs) ? 0 : 1;
+    return splitop::keeps_kernel_gradient<decltype(element)>(batch, inputs, outputs) ? 1 : 0;
   });
 }
 
