@@ -85,8 +85,8 @@ class SplitCheckpoint(keras.callbacks.Callback):
         ]
         if missing:
             raise CheckpointError(
-                "SplitCheckpoint needs a model with first_part and second_part, and, for each that is "
-                "not frozen, first_optimizer and second_optimizer. "
+                "SplitCheckpoint needs a model with first_part and second_part, and with "
+                "first_optimizer and second_optimizer unless the part is frozen. "
                 f"Received: {type(model).__name__} without {', '.join(missing)}."
             )
         saved = {name: _saved(part, optimizers[name]) for name, part in parts.items()}

@@ -166,6 +166,13 @@ def test_accumulate_is_for_sgd(device: Device, rule: str, precision: str) -> Non
     chain.assert_refused(NotImplementedError, "not supported", strategy="accumulate")
 
 
+def test_no_gradient_that_was_kept(chain: Chain) -> None:
+    gradient = chain.memory.put(f32(4, 5))
+    chain.assert_refused(
+        NotImplementedError, "not supported", layer={"kernel_gradient": gradient}, rule="adam"
+    )
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_too_little_scratch(device: Device, strategy: str) -> None:
     chain = Chain(device, rule="sgd")
