@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from splitop._src.planner import Plan, make_plan
-from splitop._src.validate import check_call
+from splitop._src.validate import ONES, check_seeded_call
 
 
 @tf.autograph.experimental.do_not_convert
@@ -16,7 +16,7 @@ def plan(
     optimizer: Any,
     iv: Any,
     var_list: Sequence[Any],
-    grad_ys: Any = None,
+    grad_ys: Any = ONES,
     *,
     backend: str | None = None,
     check_numerics: bool = False,
@@ -37,8 +37,9 @@ def plan(
         iv: The intermediate vector that the part computes: a float tensor of any shape, or a
             nested structure of them. A scalar loss is one too.
         var_list: tf.Variable or keras.Variable objects of the part, each one reached from `iv`.
-        grad_ys: The seed dL/dIV: for every tensor of `iv` one of its shape and dtype. None
-            seeds with ones.
+        grad_ys: The seed dL/dIV: for every tensor of `iv` one of its shape and dtype. Left out:
+            ones. None is ones, too, with a warning unless `iv` is a scalar, as it is what
+            tf.gradients returns for an `iv` that the loss does not depend on.
         backend: "auto" fuses what it can; "fused" raises rather than leave anything out;
             "reference" fuses nothing. None: `with splitop.backend(...)`, then the environment
             variable SPLITOP_BACKEND, then "auto".
@@ -65,7 +66,7 @@ def plan(
         NotFusableError: With backend="fused", if anything can't be fused; with sparse="lazy", if
             a table can't, as there is no lazy step to fall back on.
     """
-    call = check_call(iv, var_list, grad_ys, "plan")
+    call = check_seeded_call(iv, var_list, grad_ys, "plan")
     result, _ = make_plan(
         optimizer,
         call,
@@ -82,7 +83,7 @@ def minimize(
     optimizer: Any,
     iv: Any,
     var_list: Sequence[Any],
-    grad_ys: Any = None,
+    grad_ys: Any = ONES,
     *,
     global_step: Any | None = None,
     backend: str | None = None,
@@ -117,7 +118,7 @@ def minimize(
     Raises:
         SplitError: As `plan` does, with its subclasses.
     """
-    call = check_call(iv, var_list, grad_ys, "minimize")
+    call = check_seeded_call(iv, var_list, grad_ys, "minimize")
     result, _ = make_plan(
         optimizer,
         call,

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 
 def variable_name(variable: Any) -> str:
     """What the user calls a variable: a Keras path, or a TensorFlow name."""
@@ -31,7 +33,9 @@ def tensor_name(tensor: Any) -> str:
 
 
 def describe(value: Any) -> str:
-    """A tensor's name, dtype and shape, or any other value's type and text, cut short."""
+    """A tensor's name, dtype and shape, or any other value's text and type, cut short."""
+    if isinstance(value, np.generic):
+        return f"{value.item()!r} ({value.dtype})"
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         dtype = getattr(value.dtype, "name", value.dtype)
         name = getattr(value, "path", None) or tensor_name(value)

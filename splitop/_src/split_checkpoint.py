@@ -29,7 +29,8 @@ class SplitCheckpoint(keras.callbacks.Callback):
     is one that all have, such as that of a network file system.
 
     Attributes:
-        step: How many batches the model has been trained on, those before a restore too.
+        step: How many batches the model has been trained on, those before a restore too; those of
+            an epoch that begins anew, if it is known how many an epoch has, once.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class SplitCheckpoint(keras.callbacks.Callback):
                 SplitModel trains its parts at different frequencies, the first part has "batches"
                 too, a tf.int64 variable: how many batches there have been. So a checkpoint goes
                 only to a model that has such a count if the saved one had, or else fit raises a
-                CheckpointError.
+                CheckpointError; and so for a part that had an optimizer, or had none. Once a frozen
+                part is to train, restore with `splitop.Checkpoint` and the parts as they were
+                saved, and go on in another directory.
             every: After how many batches to save; "epoch": at the end of each epoch.
             keep: How many checkpoints stay; None: all.
             restore: Whether fit begins with the last checkpoint, if there is one.
@@ -57,10 +60,12 @@ class SplitCheckpoint(keras.callbacks.Callback):
             CheckpointError: An argument is of another kind.
         """
         super().__init__()
-        if every != EPOCH:
+        if not (isinstance(every, str) and every == EPOCH):
             every = check_whole(
                 "every", every, otherwise=', of batches, or "epoch"', error=CheckpointError
             )
+        if keep is not None:
+            keep = check_whole("keep", keep, otherwise=", or None", error=CheckpointError)
         self.step = 0
         self._store = Store(directory)
         self._every, self._keep, self._restore = every, keep, restore
@@ -98,6 +103,10 @@ class SplitCheckpoint(keras.callbacks.Callback):
         if self._restore:
             self.step = self._checkpoint.restore() or 0
         self._check_workers()
+        # An epoch that was not finished begins anew, and so does the count of its batches.
+        batches = (self.params or {}).get("steps")
+        if batches:
+            self.step -= self.step % batches
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch_start = self.step

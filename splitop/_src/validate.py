@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -76,6 +77,34 @@ def check_call(
         seeds=_check_seeds(iv, ivs, grad_ys),
         variables=check_variables(var_list, graph),
     )
+
+
+class _Ones:
+    """What stands for a seed that was left out."""
+
+    def __repr__(self) -> str:
+        return "ones"
+
+
+ONES = _Ones()
+
+
+def check_seeded_call(iv: Any, var_list: Any, grad_ys: Any, caller: str) -> Call:
+    """`check_call` of what a user gives; `grad_ys` may be ONES.
+
+    Warns of a None that may be no wish for ones: tf.gradients returns it where no gradient flows.
+    """
+    call = check_call(iv, var_list, None if grad_ys is ONES else grad_ys, caller)
+    vectors = [tensor for tensor in call.ivs if tensor.shape.rank != 0]
+    if grad_ys is None and vectors:
+        warnings.warn(
+            f"splitop.{caller} seeds with ones, as grad_ys is None. If tf.gradients(loss, iv) has "
+            "returned it, the loss does not depend on iv; if ones are meant, leave grad_ys out. "
+            f"Received: grad_ys=None for {', '.join(map(describe, vectors))}.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return call
 
 
 def current_graph(caller: str) -> Any:

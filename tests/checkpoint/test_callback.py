@@ -48,8 +48,9 @@ def _fit(run: Training, callback: SplitCheckpoint, epochs: int, **options: Any) 
     model = Split(run)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(loss=loss, jit_compile=False, steps_per_execution=options.pop("together", 1))
+    callbacks = [callback, *options.pop("more", [])]
     settings = {"batch_size": 4, "shuffle": False, "verbose": 0} | options  # 6 batches an epoch
-    model.fit(X, LABELS, epochs=epochs, callbacks=[callback], **settings)
+    model.fit(X, LABELS, epochs=epochs, callbacks=callbacks, **settings)
 
 
 def test_fit_goes_on_to_the_same_bits(tmp_path: pathlib.Path) -> None:
@@ -81,6 +82,28 @@ def test_every(every: int, together: int, steps: tuple[int, ...], tmp_path: path
     run = Training()
     _fit(run, SplitCheckpoint(tmp_path, every=every, keep=None), 2, together=together)
     assert splitop.Checkpoint(tmp_path, **run.parts()).steps == steps
+
+
+def test_epochs_that_are_interrupted(tmp_path: pathlib.Path) -> None:
+    """What is done of an epoch is not counted twice, however often it begins anew."""
+
+    class Stop(Exception):
+        pass
+
+    class Interrupts(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 4:
+                raise Stop
+
+    run = Training()
+    for _ in range(3):
+        callback = SplitCheckpoint(tmp_path, every=2, keep=None)
+        assert (callback.latest or 0) // 6 == 0
+        with pytest.raises(Stop):
+            _fit(run, callback, 2, more=[Interrupts()])
+        assert callback.latest == 4
+    _fit(run, SplitCheckpoint(tmp_path, every=2), 2)
+    assert SplitCheckpoint(tmp_path).latest == 12
 
 
 def test_without_restore(tmp_path: pathlib.Path) -> None:
@@ -144,6 +167,8 @@ def test_errors(tmp_path: pathlib.Path) -> None:
     for every in (0, -1, True, "batch", 1.5):
         with pytest.raises(CheckpointError, match=r'every must be .*, or "epoch"\. Received: '):
             SplitCheckpoint(tmp_path, every=every)
+    with pytest.raises(CheckpointError, match="keep must be a whole number from 1, or None"):
+        SplitCheckpoint(tmp_path, keep=0)
     model = keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     with pytest.raises(CheckpointError, match=r"Received: Sequential without first_part, second_"):

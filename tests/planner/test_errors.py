@@ -26,8 +26,8 @@ def model(graph: Any) -> SimpleNamespace:
     return SimpleNamespace(x=x, iv=iv, second=second, first=first, loss=loss)
 
 
-def minimize(iv: Any, var_list: Any, grad_ys: Any = None) -> None:
-    splitop.minimize(tf1.train.GradientDescentOptimizer(0.1), iv, var_list, grad_ys)
+def minimize(iv: Any, var_list: Any, *seed: Any) -> None:
+    splitop.minimize(tf1.train.GradientDescentOptimizer(0.1), iv, var_list, *seed)
 
 
 def placeholder(*shape: int | None, dtype: Any = tf.float32, name: str = "seed") -> Any:
@@ -121,6 +121,15 @@ class TestTheSeed:
     def test_in_a_list_for_a_single_vector(self, model: SimpleNamespace) -> None:
         with pytest.raises(splitop.SeedError, match=r"Expected: iv:0\. Received: \['seed:0'\]"):
             minimize(model.iv, model.second, [placeholder(None, 2)])
+
+    def test_none_that_may_be_no_wish_for_ones(self, model: SimpleNamespace) -> None:
+        with pytest.warns(UserWarning, match=r'loss does not depend on iv.*for "iv:0"') as caught:
+            minimize(model.iv, model.second, None)
+        assert [warning.filename for warning in caught] == [__file__]
+
+    def test_ones(self, model: SimpleNamespace) -> None:
+        splitop.minimize(keras.optimizers.SGD(0.1), model.iv, model.second)
+        splitop.minimize(keras.optimizers.SGD(0.1), tf.reduce_sum(model.iv), model.second, None)
 
     def test_slices_in_a_list_for_a_single_vector(self, model: SimpleNamespace) -> None:
         slices = tf.IndexedSlices(placeholder(None, 2), tf.compat.v1.placeholder(tf.int32, [None]))

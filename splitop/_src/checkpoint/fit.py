@@ -83,7 +83,7 @@ def _check_optimizers(state: State, manifest: Manifest) -> None:
     received = {path: saved.name for path, saved in state.saved_optimizers().items()}
     if expected != received:
         raise CheckpointError(
-            f"{_start(manifest)}: it must have the optimizers {_optimizers(expected)}. "
+            f"{_start(manifest)}: it must have {_optimizers(expected)}, as when it was saved. "
             f"Received: {_optimizers(received)}."
         )
 
@@ -128,4 +128,5 @@ def _few(names: list[str]) -> str:
 
 
 def _optimizers(names: Mapping[str, str]) -> str:
-    return ", ".join(f'"{path}" of {name}' for path, name in names.items()) or "none"
+    listed = ", ".join(f'"{path}" of {name}' for path, name in names.items())
+    return f"the optimizers {listed}" if listed else "no optimizer"
