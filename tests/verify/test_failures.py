@@ -139,8 +139,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"steps": 0}, r"steps.*Received: 0\."),
-            ({"steps": True}, r"steps.*Received: True\."),
+            ({"steps": 0}, r"steps.*Received: 0 \(int\)\."),
+            ({"steps": True}, r"steps.*Received: True \(bool\)\."),
             ({"loss": None}, "loss must be given"),
             ({"loss": "cross_entropy_of_sorts"}, "name of one of Keras'"),
             ({"loss": ["mse"]}, "several outputs"),
