@@ -11,15 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-import splitop
 from benchmarks import second_parts
 from benchmarks.cases import CASES, FUSED, KERAS
-from benchmarks.interleave import interleave, warm_up
+from benchmarks.interleave import medians
+from benchmarks.model_steps import LEARNING_RATE, ModelStep
 from benchmarks.second_parts import SecondPart
-from benchmarks.steps import LEARNING_RATE, apply_keras, function_of
 from benchmarks.table import aligned
 
 # Name: the part, and the rows of a batch.
@@ -41,51 +38,23 @@ OPTIMIZERS: dict[str, Optimizer] = {
 ROUNDS = 30
 
 
-def steps(part: SecondPart, batch: int) -> dict[str, Callable[[], object]]:
+def steps(part: SecondPart, batch: int) -> dict[str, ModelStep]:
     """A step for each optimizer and path."""
     return {
-        f"{path}, {name}": _step(part, batch, path, make)
+        f"{path}, {name}": ModelStep(part, batch, path, make)
         for name, make in OPTIMIZERS.items()
         for path in (FUSED, KERAS)
     }
-
-
-def _step(part: SecondPart, batch: int, path: str, make: Optimizer) -> Callable[[], object]:
-    keras.utils.set_random_seed(0)
-    model, optimizer = part.build(), make()
-    variables = model.trainable_variables
-    optimizer.build(variables)
-    random = np.random.default_rng(0)
-    inputs = [tf.constant(x) for x in part.inputs(model, batch, random)]
-    (iv,) = model.outputs
-    seed = tf.constant(random.standard_normal((batch, *iv.shape[1:])) / batch, tf.float32)
-
-    @function_of(path)
-    def step(inputs: list[tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
-        iv = second_parts.forward(model, inputs)
-        if path == FUSED:
-            update = splitop.minimize(optimizer, iv, variables, seed, backend=FUSED)
-        else:
-            update = apply_keras(optimizer, iv, seed, variables)
-        with tf.control_dependencies([update]):
-            return tf.reshape(variables[-1].value, [-1])[0]
-
-    return lambda: step(inputs, seed).numpy()
 
 
 def rows() -> Iterator[list[str]]:
     """The medians in ms, and how many times as long Keras takes."""
     yield ["ms: fused, Keras, Keras / fused", *OPTIMIZERS]
     for name, (part, batch) in PARTS.items():
-        of_part = steps(part, batch)
-        warm_up(of_part.values())
-        taken = {
-            step: 1e3 * float(np.median(seconds))
-            for step, seconds in interleave(of_part, ROUNDS).items()
-        }
+        taken = medians(steps(part, batch), ROUNDS)
         cells = []
         for optimizer in OPTIMIZERS:
-            fused, plain = (taken[f"{path}, {optimizer}"] for path in (FUSED, KERAS))
+            fused, plain = (1e3 * taken[f"{path}, {optimizer}"] for path in (FUSED, KERAS))
             cells.append(f"{fused:.3g}, {plain:.3g}, {plain / fused:.2f}")
         yield [name, *cells]
 

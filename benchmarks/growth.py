@@ -13,10 +13,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
 from benchmarks.cases import FUSED, REFERENCE, Case, EmbeddingCase
-from benchmarks.interleave import interleave, warm_up
+from benchmarks.interleave import medians
 from benchmarks.table import aligned
 
 # 1 to 100 million parameters in two layers.
@@ -108,9 +106,7 @@ def _build(case: Case | EmbeddingCase, path: str) -> Callable[[], object]:
 
 def _medians(steps: dict[str, tuple[Callable[[], object], int]]) -> dict[str, float]:
     rounds = max(count for _, count in steps.values())
-    warm_up([step for step, _ in steps.values()])
-    taken = interleave({name: step for name, (step, _) in steps.items()}, rounds)
-    return {name: float(np.median(seconds)) for name, seconds in taken.items()}
+    return medians({name: step for name, (step, _) in steps.items()}, rounds)
 
 
 def _status(name: str) -> int:

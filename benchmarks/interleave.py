@@ -7,6 +7,7 @@ import gc
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
 
 # TensorFlow's executor takes every operation for a costly one, worth another thread, and what it
@@ -44,6 +45,13 @@ def interleave(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
                 steps[name]()
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def medians(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The median of each step's seconds, of steps that are warm and in turn."""
+    warm_up(steps.values())
+    taken = interleave(steps, rounds)
+    return {name: float(np.median(seconds)) for name, seconds in taken.items()}
 
 
 def in_turn(names: Iterable[str], number: int) -> list[str]:

@@ -1,7 +1,8 @@
 """The step of a model of any kind, given the seed, on each path.
 
 All paths have the same weights and inputs. `reference` is TensorFlow's gradients and TF1's Adam
-op; all others train with Keras' Adam, `xla` and `fused, xla` in a function with jit_compile=True.
+op; all others train with a Keras optimizer, Adam if nothing else is asked for, `xla` and
+`fused, xla` in a function with jit_compile=True.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ import tensorflow as tf
 import splitop
 from benchmarks import second_parts
 from benchmarks.cases import FUSED, FUSED_XLA, IN_XLA, PATHS, REFERENCE, ModelCase
+from benchmarks.second_parts import SecondPart
 from benchmarks.steps import CHECKED_STEPS, apply_keras, function_of
 
 LEARNING_RATE = 1e-3
 # Large enough for gradients that are zero but for rounding, those of an attention's key biases.
 EPSILON = 1e-4
+
+
+def _adam() -> Any:
+    return keras.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON)
 
 
 class ModelStep:
@@ -30,17 +36,19 @@ class ModelStep:
         model: The second part.
     """
 
-    def __init__(self, case: ModelCase, path: str):
-        part = getattr(second_parts, case.name)(**case.sizes)
+    def __init__(
+        self, part: SecondPart, batch: int, path: str, make: Callable[[], Any] = _adam
+    ) -> None:
+        """Builds the model; `make`: its Keras optimizer, on all paths but `reference`."""
         keras.utils.set_random_seed(0)
         self.model = part.build()
         random = np.random.default_rng(0)
-        self._inputs = [tf.constant(x) for x in part.inputs(self.model, case.batch, random)]
+        self._inputs = [tf.constant(x) for x in part.inputs(self.model, batch, random)]
         (iv,) = self.model.outputs
-        seed = random.standard_normal((case.batch, *iv.shape[1:])) / case.batch
+        seed = random.standard_normal((batch, *iv.shape[1:])) / batch
         self._seed = tf.constant(seed, tf.float32)
         variables = self.model.trainable_variables
-        update = _update(path, variables)
+        update = _update(path, variables, make)
 
         @function_of(path)
         def step(inputs: list[tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
@@ -57,7 +65,8 @@ class ModelStep:
 
 def build_steps(case: ModelCase) -> dict[str, ModelStep]:
     """A step for each path."""
-    return {path: ModelStep(case, path) for path in PATHS}
+    part = getattr(second_parts, case.name)(**case.sizes)
+    return {path: ModelStep(part, case.batch, path) for path in PATHS}
 
 
 def check_agreement(case: ModelCase, steps: dict[str, ModelStep]) -> None:
@@ -86,11 +95,11 @@ def _check_alike(path: str, model: Any, fused: Any, agreement: float) -> None:
         assert difference <= agreement * longest, f"{path}, {expected.path}: {difference}"
 
 
-def _update(path: str, variables: list[Any]) -> Callable[[Any, Any], Any]:
+def _update(path: str, variables: list[Any], make: Callable[[], Any]) -> Callable[[Any, Any], Any]:
     if path == REFERENCE:
         given = tf.compat.v1.train.AdamOptimizer(LEARNING_RATE, epsilon=EPSILON)
         return lambda iv, seed: splitop.minimize(given, iv, variables, seed, backend=REFERENCE)
-    own = keras.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON)
+    own = make()
     own.build(variables)
     if path in (FUSED, FUSED_XLA):
         return lambda iv, seed: splitop.minimize(own, iv, variables, seed, backend=FUSED)

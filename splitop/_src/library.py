@@ -10,15 +10,13 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import pathlib
-import sys
-import types
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import splitop.lib
+from splitop._src import user_code
 from splitop._src.errors import LibraryError
 
 OPS_LIBRARY = "libsplitop_ops.so"
@@ -202,18 +200,8 @@ def _warn(cause: str) -> None:
     warnings.warn(
         f"splitop trains on TensorFlow's own ops (the reference path). {cause}",
         RuntimeWarning,
-        stacklevel=_frames_of_splitop() + 1,
+        stacklevel=user_code.stack_level(),
     )
-
-
-def _frames_of_splitop() -> int:
-    """How many of the innermost calls, from the caller's on, are this package's own."""
-    package = f"{pathlib.Path(splitop.__file__).parent}{os.sep}"
-    frame: types.FrameType | None = sys._getframe(1)
-    number = 0
-    while frame is not None and frame.f_code.co_filename.startswith(package):
-        number, frame = number + 1, frame.f_back
-    return number
 
 
 @functools.cache

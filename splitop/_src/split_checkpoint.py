@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from splitop._src import workers
-from splitop._src.checkpoint.checkpoint import Checkpoint
+from splitop._src.checkpoint.checkpoint import Checkpoint, check_keep
 from splitop._src.checkpoint.store import Store
 from splitop._src.errors import CheckpointError
 from splitop._src.whole import check_whole
@@ -64,11 +64,9 @@ class SplitCheckpoint(keras.callbacks.Callback):
             every = check_whole(
                 "every", every, otherwise=', of batches, or "epoch"', error=CheckpointError
             )
-        if keep is not None:
-            keep = check_whole("keep", keep, otherwise=", or None", error=CheckpointError)
         self.step = 0
         self._store = Store(directory)
-        self._every, self._keep, self._restore = every, keep, restore
+        self._every, self._keep, self._restore = every, check_keep(keep), restore
         self._checkpoint: Checkpoint | None = None
         self._epoch_start = 0
 
@@ -80,33 +78,19 @@ class SplitCheckpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
-        parts = {name: getattr(model, f"{name}_part", None) for name in ("first", "second")}
-        optimizers = {name: getattr(model, f"{name}_optimizer", None) for name in parts}
-        missing = [f"{name}_part" for name, part in parts.items() if part is None]
-        missing += [
-            f"{name}_optimizer"
-            for name, part in parts.items()
-            if optimizers[name] is None and getattr(part, "trainable_variables", True)
-        ]
-        if missing:
-            raise CheckpointError(
-                "SplitCheckpoint needs a model with first_part and second_part, and with "
-                "first_optimizer and second_optimizer unless the part is frozen. "
-                f"Received: {type(model).__name__} without {', '.join(missing)}."
-            )
-        saved = {name: _saved(part, optimizers[name]) for name, part in parts.items()}
+        parts = _parts_of(model)
         # Which batches of a cycle a part trains in goes on, too.
         batches = getattr(getattr(model, "_frequency", None), "batches", None)
         if batches is not None:
-            saved["first"]["batches"] = batches
-        self._checkpoint = Checkpoint(self._store.directory, keep=self._keep, **saved)
+            parts["first"]["batches"] = batches
+        self._checkpoint = Checkpoint(self._store.directory, keep=self._keep, **parts)
         if self._restore:
             self.step = self._checkpoint.restore() or 0
         self._check_workers()
         # An epoch that was not finished begins anew, and so does the count of its batches.
-        batches = (self.params or {}).get("steps")
-        if batches:
-            self.step -= self.step % batches
+        batches_an_epoch = (self.params or {}).get("steps")
+        if batches_an_epoch:
+            self.step -= self.step % batches_an_epoch
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch_start = self.step
@@ -140,6 +124,29 @@ class SplitCheckpoint(keras.callbacks.Callback):
             )
 
 
-def _saved(model: Any, optimizer: Any) -> dict[str, Any]:
-    """What is saved of a part; one that is frozen may have no optimizer."""
-    return {"model": model} if optimizer is None else {"model": model, "optimizer": optimizer}
+def _parts_of(model: Any) -> dict[str, dict[str, Any]]:
+    """What is saved of each part; one that is frozen may have no optimizer.
+
+    Raises:
+        CheckpointError: A part, or an optimizer, is not there.
+    """
+    models = {name: getattr(model, f"{name}_part", None) for name in ("first", "second")}
+    optimizers = {name: getattr(model, f"{name}_optimizer", None) for name in models}
+    missing = [f"{name}_part" for name, part in models.items() if part is None]
+    missing += [
+        f"{name}_optimizer"
+        for name, part in models.items()
+        if optimizers[name] is None and getattr(part, "trainable_variables", True)
+    ]
+    if missing:
+        raise CheckpointError(
+            "SplitCheckpoint needs a model with first_part and second_part, and with "
+            "first_optimizer and second_optimizer unless the part is frozen. "
+            f"Received: {type(model).__name__} without {', '.join(missing)}."
+        )
+    return {
+        name: {"model": part}
+        if optimizers[name] is None
+        else {"model": part, "optimizer": optimizers[name]}
+        for name, part in models.items()
+    }

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from splitop._src import replicas
+from splitop._src import replicas, user_code
 from splitop._src.errors import CutError, SeedError, SplitError, VariableListError
 from splitop._src.names import describe, tensor_name, unique_variable_names, variable_name
 from splitop._src.optimizers.base import tf_variable
@@ -102,7 +102,7 @@ def check_seeded_call(iv: Any, var_list: Any, grad_ys: Any, caller: str) -> Call
             "returned it, the loss does not depend on iv; if ones are meant, leave grad_ys out. "
             f"Received: grad_ys=None for {', '.join(map(describe, vectors))}.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=user_code.stack_level(),
         )
     return call
 

@@ -103,13 +103,18 @@ def problems(draw: st.DrawFn, precisions: Sequence[str] = ("float32", "float64")
 
 
 def run_kernel(
-    problem: Problem, layers: Sequence[oracle.Layer] | None = None, **options: Any
+    problem: Problem,
+    layers: Sequence[oracle.Layer] | None = None,
+    *,
+    kernel_gradients: Sequence[np.ndarray] | None = None,
+    **options: Any,
 ) -> tuple[list[oracle.Layer], np.ndarray]:
     """The kernel's result on copies of the arrays, as the oracle returns it."""
     after = [_copy(layer) for layer in layers or problem.layers]
+    given = kernel_gradients or [None] * len(after)
     gradient = _kernels.dense_chain(
         problem.seed,
-        [to_kernel_layer(layer) for layer in after],
+        [to_kernel_layer(layer, kernel_gradient=g) for layer, g in zip(after, given, strict=True)],
         rule=problem.rule,
         hyper=problem.hyper,
         **{"input_gradient": True, **options},

@@ -170,43 +170,21 @@ def test_kept_gradients(isa: str, precision: str, batch: int) -> None:
         alone = Problem(g, (linear,), problem.rule, problem.hyper)
         of_variables = clips[[position] if layer.bias is None else [position, 2]]
         again, below = run_kernel(alone, clips=of_variables, num_threads=2)
-        given, below_given = run_given(alone, gradients[position], of_variables)
+        options = {"kernel_gradients": [gradients[position]], "clips": of_variables}
+        given, below_given = run_kernel(alone, **options, num_threads=3)
+        without, nothing = run_kernel(alone, **options, input_gradient=False)
+        assert nothing is None
         assert below_given.tobytes() == below.tobytes()
         for name, value in results(again, below).items():
             assert value.tobytes() == results(given, below)[name].tobytes(), name
-
-
-def run_given(problem: Problem, gradient: np.ndarray, clips: np.ndarray):
-    """The step of one layer by a gradient that is given: the layer afterwards, and dL/dx."""
-    (layer,) = problem.layers
-    changed = ("kernel", "bias", "kernel_slots", "bias_slots")
-    after = dataclasses.replace(layer, **{name: copied(getattr(layer, name)) for name in changed})
-    below = _kernels.dense_chain(
-        problem.seed,
-        [to_kernel_layer(after, kernel_gradient=gradient)],
-        rule=problem.rule,
-        hyper=problem.hyper,
-        clips=clips,
-        input_gradient=True,
-        num_threads=3,
-    )
-    return [after], below
-
-
-def copied(variable):
-    return (
-        tuple(slot.copy() for slot in variable)
-        if isinstance(variable, tuple)
-        else (None if variable is None else variable.copy())
-    )
+            assert value.tobytes() == results(without, below)[name].tobytes(), name
 
 
 def test_what_is_given_is_what_a_kernel_is_updated_by() -> None:
     problem = make_problem(np.float32, 6, (5, 3), ["linear"], [True], "sgd")
     (layer,) = problem.layers
     gradient = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    ones = np.ones((2, 2), np.float32) * [[1, np.inf]]
-    ((after,), _) = run_given(problem, gradient, ones.astype(np.float32))
+    ((after,), _) = run_kernel(problem, kernel_gradients=[gradient])
     expected, _ = oracle.update(
         layer.kernel, (), gradient, layer.kernel_decayed, "sgd", problem.hyper
     )
@@ -366,7 +344,7 @@ def test_errors() -> None:
     with pytest.raises(ValueError, match="argument"):
         sweep(problem, norms="bounds", kernel_gradients=[gradient])
     with pytest.raises(ValueError, match=r"layers\[0\].kernel_gradient must have shape \[5, 3\]"):
-        run_given(problem, gradient[:4], np.ones((2, 2), np.float32))
+        run_kernel(problem, kernel_gradients=[gradient[:4]])
     with pytest.raises((TypeError, ValueError), match=r"tensors\[1\]"):
         _kernels.squared_norms([np.ones(3, np.float32), np.ones(3)])
 

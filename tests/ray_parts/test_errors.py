@@ -66,7 +66,10 @@ def test_parties(arguments: Any, message: str) -> None:
         ({"save_every": 0}, "save_every must be a whole number from 1. Received: 0"),
         ({"keep": 1}, "keep must be a whole number from 2"),
         ({"restarts": 1.5}, "restarts must be a whole number"),
-        ({"timeout": 0}, "timeout must be a number of seconds above 0, at most 1e.09. Received: 0"),
+        (
+            {"timeout": 0},
+            r"timeout must be a number of seconds above 0, at most 1e\+09\. Received: 0",
+        ),
         ({"start_timeout": float("inf")}, "start_timeout must be a number of seconds above 0"),
         ({"compression": "int4"}, '"float16", "bfloat16" or "int8". Received: \'int4\''),
     ],

@@ -67,8 +67,7 @@ class Checkpoint:
         Raises:
             CheckpointError: An argument is of another kind.
         """
-        if keep is not None:
-            keep = check_whole("keep", keep, otherwise=", or None", error=CheckpointError)
+        keep = check_keep(keep)
         if not parts:
             raise CheckpointError(
                 "a checkpoint needs parts, such as first={...}, second={...}. Received: none."
@@ -243,6 +242,17 @@ class Checkpoint:
             f'"{self.directory}" must hold a checkpoint{wanted} with the parts '
             f"{' and '.join(self._parts)}. Received: {', '.join(there) or 'no checkpoint'}."
         )
+
+
+def check_keep(keep: Any) -> int | None:
+    """How many checkpoints stay; None: all.
+
+    Raises:
+        CheckpointError: It is something else.
+    """
+    if keep is None:
+        return None
+    return check_whole("keep", keep, otherwise=", or None", error=CheckpointError)
 
 
 def _graph_of(session: Any) -> contextlib.AbstractContextManager[Any]:
