@@ -74,6 +74,10 @@ CASES = [
     Case((5, 15, 15, 20), (2, 3), 64),
     Case((64, 20, 20, 3), (3, 3), 18),  # many windows of few elements
     Case((2, 3, 3, 260), (3, 3), 10, padding="SAME"),
+    Case((2, 9, 8, 32), (3, 3), 20),  # as deep as a block of the filter may be, of floats
+    Case((2, 5, 9, 130), (3, 3), 20),  # a row of the filter in several parts
+    Case((1, 5, 9, 258), (2, 3), 10, strides=(1, 2)),  # windows far from each other
+    Case((4, 9, 14, 6), (4, 3), 16, padding=((3, 3), (0, 0))),  # several rows of windows in a tile
     Case((1, 6, 7, 530), (3, 3), 450, padding="SAME"),  # a filter that no cache has
 ]
 LARGE = CASES[-1]

@@ -74,7 +74,7 @@ def test_any_sizes(
     _check(Case(images, size, filters, strides, dilations, padding), "float32", num_threads=2)
 
 
-@pytest.mark.parametrize("case", [CASES[11], CASES[12], CASES[14]], ids=str)
+@pytest.mark.parametrize("case", [CASES[5], CASES[11], CASES[12], convolutions.LARGE], ids=str)
 def test_the_same_bits_with_any_number_of_threads(case: Case) -> None:
     x, weights, bias, dz = convolutions.tensors(case, "float32")
     results = []

@@ -32,6 +32,7 @@
 #include "kernels/cpu/transpose.h"
 #include "kernels/cpu/update_in_runs.h"
 #include "kernels/cpu/variable_update.h"
+#include "kernels/cpu/window_forward.h"
 
 namespace splitop {
 namespace {
@@ -466,6 +467,8 @@ void forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t
                    int64_t width, T* scratch) {
   if (waits_for_kernel<T>(job.batch, job.inputs, job.outputs)) {
     streamed_forward_block(job, first, width, scratch);
+  } else if (job.windows != nullptr) {
+    window_forward_block(job, begin, end, first, width, scratch);
   } else {
     cached_forward_block(job, begin, end, first, width, scratch);
   }

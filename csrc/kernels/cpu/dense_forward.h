@@ -11,7 +11,6 @@
 #include "kernels/cpu/activation_values.h"
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/gemm_tile.h"
-#include "kernels/cpu/windows.h"
 #include "splitop/cpu.h"
 
 namespace splitop {
@@ -107,13 +106,8 @@ template <typename T>
 TileRows<T> rows_of_x(const ForwardBlock<T>& block, int64_t i, int rows, int64_t k, int64_t depth,
                       T* copy) {
   const ForwardJob<T>& job = block.job;
-  const int64_t row = block.begin + i;
-  if (job.windows != nullptr) {
-    copy_windows(*job.windows, row, rows, k, depth, copy, kDepthBlock);
-    return {copy, kDepthBlock, 1};
-  }
   const int64_t stride = job.x_stride;
-  const T* const x = job.x + row * stride + k;
+  const T* const x = job.x + (block.begin + i) * stride + k;
   if (!block.copies_x) return {x, stride, 1};
   for (int r = 0; r < rows; ++r) {
     for (int64_t j = 0; j < depth; ++j) copy[r * kDepthBlock + j] = x[r * stride + j];

@@ -1,5 +1,10 @@
 // A block of the gradient of a convolution's filter, X^T G with X the matrix of windows. Compiled
 // once an instruction set.
+//
+// The tiles read the windows where they are, in the images. An element of the filter meets some
+// columns of each row of windows there, one after the other: those at which it is inside of the
+// image, the same ones for all channels of a tap. Only few channels of padded images are copied,
+// and very many, whose windows would be in the same sets of a cache.
 #ifndef SPLITOP_KERNELS_CPU_FILTER_GRADIENT_H_
 #define SPLITOP_KERNELS_CPU_FILTER_GRADIENT_H_
 
@@ -8,6 +13,7 @@
 #include "kernels/cpu/dense_chain_kernels.h"
 #include "kernels/cpu/dense_forward.h"
 #include "kernels/cpu/gemm_tile.h"
+#include "kernels/cpu/piece_tile.h"
 #include "kernels/cpu/windows.h"
 
 namespace splitop {
@@ -28,29 +34,169 @@ struct FilterScratch {
 static_assert(sizeof(FilterScratch<float>) % 64 == 0);
 static_assert(sizeof(FilterScratch<double>) % 64 == 0);
 
-// What rows [begin, begin + depth) of X and G add to the block's sums.
+// Some rows of X, one after the other, as pieces of what an element of the filter meets.
 template <typename T>
-void add_windows(const FilterJob<T>& job, const FilterBlock& block, int64_t begin, int64_t depth,
-                 bool accumulate, FilterScratch<T>* s) {
-  constexpr int64_t kCols = kTileCols<T>;
-  copy_windows(*job.windows, begin, depth, block.row, block.rows, s->windows, kFilterRows);
-  for (int64_t j = 0; j < block.cols; j += kCols) {
-    const T* const g = job.gradient + begin * job.filters + block.col + j;
-    const int64_t valid = min64(kCols, block.cols - j);
-    for (int64_t i = 0; valid < kCols && i < depth; ++i) {
-      copy_step(g + i * job.filters, valid, s->panel + i * kCols);
+class WindowLines {
+ public:
+  WindowLines(const Windows<T>& windows, int64_t begin, int64_t depth) : windows_(windows) {
+    Window<T> window(windows, begin);
+    for (int64_t step = 0; step < depth; ++num_lines_) {
+      const int64_t count = min64(window.rest_of_line(), depth - step);
+      lines_[num_lines_] = {window.corner(), window.y(), window.x(), step, count};
+      step += count;
+      window.next_line();
     }
-    for (int64_t r = 0; r < block.rows; r += kTileRows) {
-      const int rows = static_cast<int>(min64(kTileRows, block.rows - r));
-      const TileRows<T> x{s->windows + r, 1, kFilterRows};
-      T* const sums = s->sums + r * kFilterCols + j;
-      if (r == 0 && valid == kCols) {
-        const PanelInMaking<T> making{g, job.filters, s->panel};
-        tile<T>(rows, depth, x, making, sums, kFilterCols, accumulate);
-      } else {
-        const T* const panel = s->panel;
-        tile<T>(rows, depth, x, panel, sums, kFilterCols, accumulate);
-      }
+  }
+
+  // Of an element that is inside everywhere.
+  void all(PieceRows<T>* a) {
+    for (int64_t i = 0; i < num_lines_; ++i) {
+      pieces_[i] = {lines_[i].corner, lines_[i].step, lines_[i].count};
+    }
+    set(num_lines_, a);
+  }
+
+  // Of the elements of a tap: where they are inside.
+  void inside(int64_t filter_row, int64_t filter_column, PieceRows<T>* a) {
+    const splitop_window &rows = windows_.rows, &columns = windows_.columns;
+    const int64_t down = filter_row * rows.dilation, right = filter_column * columns.dilation;
+    int64_t count = 0;
+    for (int64_t i = 0; i < num_lines_; ++i) {
+      const Line& line = lines_[i];
+      const int64_t y = line.y + down, x = line.x + right;
+      if (y < 0 || y >= rows.input) continue;
+      const int64_t begin = x < 0 ? steps(-x) : 0;
+      const int64_t end = min64(x < columns.input ? steps(columns.input - x) : 0, line.count);
+      if (begin >= end) continue;
+      const int64_t skipped = begin * columns.stride * windows_.channels;
+      pieces_[count++] = {line.corner + skipped, line.step + begin, end - begin};
+    }
+    set(count, a);
+  }
+
+ private:
+  struct Line {
+    int64_t corner, y, x;  // of its first window
+    int64_t step, count;
+  };
+
+  // How many windows start in so many columns.
+  int64_t steps(int64_t columns) const {
+    const int64_t stride = windows_.columns.stride;
+    return stride == 1 ? columns : ceil_div(columns, stride);
+  }
+
+  void set(int64_t count, PieceRows<T>* a) const {
+    a->base = windows_.image;
+    a->begin = pieces_;
+    a->end = pieces_ + count;
+    a->distance = windows_.columns.stride * windows_.channels;
+  }
+
+  const Windows<T>& windows_;
+  int64_t num_lines_ = 0;
+  Line lines_[kDepthBlock];
+  Piece pieces_[kDepthBlock];
+};
+
+// Whether no window reaches over an edge.
+inline bool is_inside(const splitop_window& window) {
+  const int64_t last = (window.output - 1) * window.stride - window.before;
+  return window.before <= 0 && last + (window.filter - 1) * window.dilation < window.input;
+}
+
+// How a block reads its windows: in place, where all are inside, or by tap; or copied.
+enum class Reading { kInside, kByTap, kCopied };
+
+template <typename T>
+Reading reading_of(const Windows<T>& windows) {
+  constexpr int64_t kFewestChannels = 4;  // that are worth tiles of their own
+  // So far from each other that they push each other out of the first-level cache.
+  constexpr int64_t kFar = 1024 / sizeof(T);
+  if (windows.columns.stride * windows.channels >= kFar) return Reading::kCopied;
+  if (is_inside(windows.rows) && is_inside(windows.columns)) return Reading::kInside;
+  return windows.channels < kFewestChannels ? Reading::kCopied : Reading::kByTap;
+}
+
+// A step of the gradient: some windows, and columns of G as a panel.
+template <typename T>
+struct FilterStep {
+  const FilterJob<T>& job;
+  const FilterBlock& block;
+  int64_t begin, depth;
+  int64_t col;  // of the block
+  FilterScratch<T>* scratch;
+
+  const T* g() const { return job.gradient + begin * job.filters + block.col + col; }
+  int64_t valid() const { return min64(kTileCols<T>, block.cols - col); }
+  bool accumulate() const { return begin > block.begin; }
+};
+
+// The tiles of rows [first, last) of the block, all of which have the same pieces. The first one
+// makes the panel on the way, if there is none.
+template <typename T>
+void add_rows(const FilterStep<T>& step, const int64_t* starts, int64_t first, int64_t last,
+              bool has_panel, PieceRows<T>* a) {
+  FilterScratch<T>* const s = step.scratch;
+  for (int64_t r = first; r < last; r += kTileRows) {
+    const int rows = static_cast<int>(min64(kTileRows, last - r));
+    for (int i = 0; i < rows; ++i) a->starts[i] = starts[r + i];
+    const StoreTile<T> store{s->sums + r * kFilterCols + step.col, kFilterCols, step.accumulate()};
+    if (r == first && !has_panel) {
+      const PanelInMaking<T> making{step.g(), step.job.filters, s->panel};
+      piece_tile(rows, *a, making, store);
+    } else {
+      const T* const panel = s->panel;
+      piece_tile(rows, *a, panel, store);
+    }
+  }
+}
+
+template <typename T>
+void make_panel_of_gradient(const FilterStep<T>& step) {
+  for (int64_t i = 0; i < step.depth; ++i) {
+    copy_step(step.g() + i * step.job.filters, step.valid(),
+              step.scratch->panel + i * kTileCols<T>);
+  }
+}
+
+// Where the elements of the filter from `row` on are, from where a window starts.
+template <typename T>
+void find_elements(const Windows<T>& windows, int64_t row, int64_t count, int64_t* starts) {
+  const int64_t channels = windows.channels, line = windows.columns.input * channels;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t tap = (row + i) / channels;
+    starts[i] = tap / windows.columns.filter * windows.rows.dilation * line +
+                tap % windows.columns.filter * windows.columns.dilation * channels +
+                (row + i) % channels;
+  }
+}
+
+// What rows [begin, begin + depth) of X and G add to the block's sums. starts: of its rows.
+template <typename T>
+void add_windows(const FilterJob<T>& job, const FilterBlock& block, Reading reading,
+                 const int64_t* starts, int64_t begin, int64_t depth, FilterScratch<T>* s) {
+  const Windows<T>& windows = *job.windows;
+  if (reading == Reading::kCopied) {
+    copy_windows(windows, begin, depth, block.row, block.rows, s->windows, kFilterRows);
+  }
+  const Piece copied{0, 0, depth};
+  WindowLines<T> lines(windows, begin, depth);
+  for (int64_t j = 0; j < block.cols; j += kTileCols<T>) {
+    const FilterStep<T> step{job, block, begin, depth, j, s};
+    const bool has_panel = step.valid() < kTileCols<T> || reading == Reading::kByTap;
+    if (has_panel) make_panel_of_gradient(step);
+    PieceRows<T> a = {s->windows, {}, &copied, &copied + 1, kFilterRows};
+    if (reading == Reading::kInside) lines.all(&a);
+    if (reading != Reading::kByTap) {
+      add_rows(step, starts, 0, block.rows, has_panel, &a);
+      continue;
+    }
+    for (int64_t row = 0, last; row < block.rows; row = last) {
+      const int64_t tap = (block.row + row) / windows.channels;
+      last = min64((tap + 1) * windows.channels - block.row, block.rows);
+      lines.inside(tap / windows.columns.filter, tap % windows.columns.filter, &a);
+      add_rows(step, starts, row, last, has_panel, &a);
     }
   }
 }
@@ -73,9 +219,13 @@ void filter_block(const FilterJob<T>& job, const FilterBlock& block, T* scratch)
   FilterScratch<T>* const s = reinterpret_cast<FilterScratch<T>*>(scratch);
   T* const bias_sums = block.row == 0 ? job.bias_sums + block.col : nullptr;
   for (int64_t j = 0; bias_sums != nullptr && j < block.cols; ++j) bias_sums[j] = T(0);
+  const Reading reading = reading_of(*job.windows);
+  int64_t starts[kFilterRows];
+  find_elements(*job.windows, block.row, block.rows, starts);
+  for (int64_t r = 0; reading == Reading::kCopied && r < block.rows; ++r) starts[r] = r;
   for (int64_t begin = block.begin; begin < block.end; begin += kDepthBlock) {
     const int64_t depth = min64(kDepthBlock, block.end - begin);
-    add_windows(job, block, begin, depth, begin > block.begin, s);
+    add_windows(job, block, reading, starts, begin, depth, s);
     if (bias_sums != nullptr) add_columns(job, block, begin, depth, bias_sums);
   }
   for (int64_t r = 0; r < block.rows; ++r) {

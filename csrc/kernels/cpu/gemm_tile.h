@@ -23,7 +23,7 @@ constexpr int kTileCols = 2 * Vector<T>::kLanes;
 
 constexpr int64_t kDepthBlock = 256;  // steps of a product between two passes over its tiles
 
-inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // The one of parallel.h comes with library code, which files of one instruction set may not inline.
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -201,6 +201,18 @@ inline __attribute__((always_inline)) void read_step(PanelAsking<T> b, int64_t k
   prefetch_row(b.rows + min64(k + b.kStepsAhead, b.last) * b.stride);
 }
 
+// What a step adds to a tile: element(r) of A for each row, times that row of B.
+template <int kRows, typename V, typename Element>
+inline __attribute__((always_inline)) void add_step(V b0, V b1, const Element& element,
+                                                    V (*sum)[2]) {
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    const auto a = element(r);
+    sum[r][0] += a * b0;
+    sum[r][1] += a * b1;
+  }
+}
+
 // ahead: by value, so that it stays in registers.
 template <typename T, int kRows, typename B, typename Ahead>
 inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<T> a, B b, T* c,
@@ -214,12 +226,7 @@ inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<
       read_step(b, k, &b0, &b1);
       ahead.step();
       const T* column = a.data + k * a.depth_stride;
-#pragma GCC unroll 12
-      for (int r = 0; r < kRows; ++r) {
-        const T element = column[r * a.row_stride];
-        sum[r][0] += element * b0;
-        sum[r][1] += element * b1;
-      }
+      add_step<kRows>(b0, b1, [=](int r) { return column[r * a.row_stride]; }, sum);
     }
     ahead.request();
   }

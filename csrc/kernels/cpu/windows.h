@@ -1,20 +1,30 @@
-// The windows of a convolution, copied where a product reads them. Compiled once an instruction
-// set.
+// The windows of a convolution. Compiled once an instruction set.
 //
 // As a matrix they have a row for each element of the result's images, and as many columns as the
-// filter has rows, columns and channels. It never exists: a product copies the few rows and columns
-// that its tiles multiply by next. What a row of the filter meets is contiguous in x, a run, unless
-// the filter is dilated.
+// filter has rows, columns and channels. It never exists: a product reads them where they are, or
+// copies the few rows and columns that its tiles multiply by next. What a row of the filter meets
+// is contiguous in x, a run, unless the filter is dilated.
 #ifndef SPLITOP_KERNELS_CPU_WINDOWS_H_
 #define SPLITOP_KERNELS_CPU_WINDOWS_H_
 
 #include <stdint.h>
 
 #include "kernels/cpu/dense_chain_kernels.h"
+#include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/vector.h"
 
 namespace splitop {
 namespace {
+
+struct Range {
+  int64_t begin, end;
+};
+
+// Elements of a run.
+template <typename T>
+int64_t run_length(const Windows<T>& windows) {
+  return (windows.columns.dilation == 1 ? windows.columns.filter : 1) * windows.channels;
+}
 
 template <typename T>
 inline void copy_vector(const T* from, T* to) {
@@ -63,10 +73,17 @@ class Window {
     x_ = column_ * columns.stride - columns.before;
   }
 
-  void next() {
+  // To the next one, or that after `count` of them that this row of windows has.
+  void next(int64_t count = 1) {
+    const splitop_window& columns = windows_.columns;
+    x_ += count * columns.stride;
+    column_ += count;
+    if (column_ == columns.output) next_line();
+  }
+
+  // To the first one of the next row of windows.
+  void next_line() {
     const splitop_window &rows = windows_.rows, &columns = windows_.columns;
-    x_ += columns.stride;
-    if (++column_ < columns.output) return;
     column_ = 0;
     x_ = -columns.before;
     y_ += rows.stride;
@@ -74,6 +91,38 @@ class Window {
     line_ = 0;
     y_ = -rows.before;
     image_ += size();
+  }
+
+  // How many there are from here on in this row of windows.
+  int64_t rest_of_line() const { return windows_.columns.output - column_; }
+
+  // The row and the column of its upper left corner, which may be outside.
+  int64_t y() const { return y_; }
+  int64_t x() const { return x_; }
+
+  // Where that is, in elements from the first image.
+  int64_t corner() const {
+    return (image_ - windows_.image) + (y_ * windows_.columns.input + x_) * windows_.channels;
+  }
+
+  // Whether no column of it is outside, nor of the next ones up to `count` of them, all in this row
+  // of windows.
+  bool has_all_columns(int64_t count = 1) const {
+    const splitop_window& columns = windows_.columns;
+    const int64_t last = x_ + (count - 1) * columns.stride;
+    return x_ >= 0 && last + (columns.filter - 1) * columns.dilation < columns.input;
+  }
+
+  // The rows of the filter that are not outside.
+  Range filter_rows() const {
+    const splitop_window& rows = windows_.rows;
+    Range met{0, rows.filter};
+    if (y_ < 0) met.begin = min64(ceil_div(-y_, rows.dilation), rows.filter);
+    if (y_ + (rows.filter - 1) * rows.dilation >= rows.input) {
+      met.end = y_ < rows.input ? ceil_div(rows.input - y_, rows.dilation) : 0;
+    }
+    if (met.end < met.begin) met.end = met.begin;
+    return met;
   }
 
   // Copies a part of what row `ky` of the filter meets, from column `kx` on, without the first
@@ -100,8 +149,7 @@ class Window {
 template <typename T>
 void copy_windows(const Windows<T>& windows, int64_t row, int64_t count, int64_t k, int64_t depth,
                   T* to, int64_t stride) {
-  const int64_t taps = windows.columns.dilation == 1 ? windows.columns.filter : 1;
-  const int64_t run = taps * windows.channels;
+  const int64_t run = run_length(windows), taps = run / windows.channels;
   const int64_t first_y = k / (windows.columns.filter * windows.channels);
   const int64_t in_row = k - first_y * windows.columns.filter * windows.channels;
   const int64_t first_x = in_row / run * taps;
