@@ -3,8 +3,7 @@
 //
 // The tiles read the windows where they are, in the images. An element of the filter meets some
 // columns of each row of windows there, one after the other: those at which it is inside of the
-// image, the same ones for all channels of a tap. Only few channels of padded images are copied,
-// and very many, whose windows would be in the same sets of a cache.
+// image, the same ones for all channels of a tap. Windows are copied where that does not pay.
 #ifndef SPLITOP_KERNELS_CPU_FILTER_GRADIENT_H_
 #define SPLITOP_KERNELS_CPU_FILTER_GRADIENT_H_
 
@@ -48,16 +47,24 @@ class WindowLines {
     }
   }
 
-  // Of an element that is inside everywhere.
-  void all(PieceRows<T>* a) {
+  // Of an element that is inside everywhere. Where it goes on at the same distance, two rows of
+  // windows are one piece.
+  PieceRows<T> all() {
+    int64_t count = 0;
     for (int64_t i = 0; i < num_lines_; ++i) {
-      pieces_[i] = {lines_[i].corner, lines_[i].step, lines_[i].count};
+      const Line& line = lines_[i];
+      Piece* const last = pieces_ + count - 1;
+      if (count > 0 && last->offset + last->count * distance() == line.corner) {
+        last->count += line.count;
+      } else {
+        pieces_[count++] = {line.corner, line.step, line.count};
+      }
     }
-    set(num_lines_, a);
+    return rows(count);
   }
 
   // Of the elements of a tap: where they are inside.
-  void inside(int64_t filter_row, int64_t filter_column, PieceRows<T>* a) {
+  PieceRows<T> inside(int64_t filter_row, int64_t filter_column) {
     const splitop_window &rows = windows_.rows, &columns = windows_.columns;
     const int64_t down = filter_row * rows.dilation, right = filter_column * columns.dilation;
     int64_t count = 0;
@@ -68,10 +75,9 @@ class WindowLines {
       const int64_t begin = x < 0 ? steps(-x) : 0;
       const int64_t end = min64(x < columns.input ? steps(columns.input - x) : 0, line.count);
       if (begin >= end) continue;
-      const int64_t skipped = begin * columns.stride * windows_.channels;
-      pieces_[count++] = {line.corner + skipped, line.step + begin, end - begin};
+      pieces_[count++] = {line.corner + begin * distance(), line.step + begin, end - begin};
     }
-    set(count, a);
+    return this->rows(count);
   }
 
  private:
@@ -86,11 +92,10 @@ class WindowLines {
     return stride == 1 ? columns : ceil_div(columns, stride);
   }
 
-  void set(int64_t count, PieceRows<T>* a) const {
-    a->base = windows_.image;
-    a->begin = pieces_;
-    a->end = pieces_ + count;
-    a->distance = windows_.columns.stride * windows_.channels;
+  int64_t distance() const { return windows_.columns.stride * windows_.channels; }
+
+  PieceRows<T> rows(int64_t count) const {
+    return {windows_.image, {}, pieces_, pieces_ + count, distance()};
   }
 
   const Windows<T>& windows_;
@@ -110,12 +115,16 @@ enum class Reading { kInside, kByTap, kCopied };
 
 template <typename T>
 Reading reading_of(const Windows<T>& windows) {
-  constexpr int64_t kFewestChannels = 4;  // that are worth tiles of their own
-  // So far from each other that they push each other out of the first-level cache.
-  constexpr int64_t kFar = 1024 / sizeof(T);
-  if (windows.columns.stride * windows.channels >= kFar) return Reading::kCopied;
-  if (is_inside(windows.rows) && is_inside(windows.columns)) return Reading::kInside;
-  return windows.channels < kFewestChannels ? Reading::kCopied : Reading::kByTap;
+  constexpr int64_t kFar = 1024 / sizeof(T);  // windows that share few sets of a cache
+  constexpr int64_t kShortestLine = 5;        // that is worth a piece
+  constexpr int64_t kFewestChannels = 4;      // that are worth tiles of their own
+  const splitop_window& columns = windows.columns;
+  if (columns.stride * windows.channels >= kFar) return Reading::kCopied;
+  if (is_inside(windows.rows) && is_inside(columns)) {
+    const bool goes_on = columns.output == columns.input;  // in the next row of windows
+    return goes_on || columns.output >= kShortestLine ? Reading::kInside : Reading::kCopied;
+  }
+  return windows.channels >= kFewestChannels ? Reading::kByTap : Reading::kCopied;
 }
 
 // A step of the gradient: some windows, and columns of G as a panel.
@@ -132,22 +141,30 @@ struct FilterStep {
   bool accumulate() const { return begin > block.begin; }
 };
 
-// The tiles of rows [first, last) of the block, all of which have the same pieces. The first one
-// makes the panel on the way, if there is none.
+// The tiles of rows [first, last) of the block. a: what all of these have the same pieces in; NULL:
+// copies of the windows. starts: of the block's rows. The first tile makes the panel on the way, if
+// there is none. Not inlined, as a tile takes all registers there are.
 template <typename T>
-void add_rows(const FilterStep<T>& step, const int64_t* starts, int64_t first, int64_t last,
-              bool has_panel, PieceRows<T>* a) {
+__attribute__((noinline)) void add_rows(const FilterStep<T>& step, const int64_t* starts,
+                                        int64_t first, int64_t last, bool has_panel,
+                                        PieceRows<T>* a) {
   FilterScratch<T>* const s = step.scratch;
   for (int64_t r = first; r < last; r += kTileRows) {
     const int rows = static_cast<int>(min64(kTileRows, last - r));
-    for (int i = 0; i < rows; ++i) a->starts[i] = starts[r + i];
-    const StoreTile<T> store{s->sums + r * kFilterCols + step.col, kFilterCols, step.accumulate()};
+    T* const sums = s->sums + r * kFilterCols + step.col;
+    for (int i = 0; a != nullptr && i < rows; ++i) a->starts[i] = starts[r + i];
+    const auto add = [&](auto panel) {
+      if (a != nullptr) {
+        piece_tile(rows, *a, panel, StoreTile<T>{sums, kFilterCols, step.accumulate()});
+      } else {
+        const TileRows<T> copy{s->windows + r, 1, kFilterRows};
+        tile<T>(rows, step.depth, copy, panel, sums, kFilterCols, step.accumulate());
+      }
+    };
     if (r == first && !has_panel) {
-      const PanelInMaking<T> making{step.g(), step.job.filters, s->panel};
-      piece_tile(rows, *a, making, store);
+      add(PanelInMaking<T>{step.g(), step.job.filters, s->panel});
     } else {
-      const T* const panel = s->panel;
-      piece_tile(rows, *a, panel, store);
+      add(static_cast<const T*>(s->panel));
     }
   }
 }
@@ -172,33 +189,49 @@ void find_elements(const Windows<T>& windows, int64_t row, int64_t count, int64_
   }
 }
 
-// What rows [begin, begin + depth) of X and G add to the block's sums. starts: of its rows.
+// What rows [begin, begin + depth) of X and G add to the block's sums, where all of its rows have
+// the same pieces, or are copied. starts: of these rows.
+template <typename T>
+void add_all(const FilterJob<T>& job, const FilterBlock& block, const int64_t* starts,
+             int64_t begin, int64_t depth, PieceRows<T>* a, FilterScratch<T>* s) {
+  for (int64_t j = 0; j < block.cols; j += kTileCols<T>) {
+    const FilterStep<T> step{job, block, begin, depth, j, s};
+    const bool has_panel = step.valid() < kTileCols<T>;
+    if (has_panel) make_panel_of_gradient(step);
+    add_rows(step, starts, 0, block.rows, has_panel, a);
+  }
+}
+
+// Likewise, where those of a tap have.
+template <typename T>
+void add_by_tap(const FilterJob<T>& job, const FilterBlock& block, const int64_t* starts,
+                int64_t begin, int64_t depth, WindowLines<T>* lines, FilterScratch<T>* s) {
+  const int64_t channels = job.windows->channels, columns = job.windows->columns.filter;
+  for (int64_t j = 0; j < block.cols; j += kTileCols<T>) {
+    const FilterStep<T> step{job, block, begin, depth, j, s};
+    make_panel_of_gradient(step);
+    for (int64_t row = 0, last; row < block.rows; row = last) {
+      const int64_t tap = (block.row + row) / channels;
+      last = min64((tap + 1) * channels - block.row, block.rows);
+      PieceRows<T> a = lines->inside(tap / columns, tap % columns);
+      add_rows(step, starts, row, last, /*has_panel=*/true, &a);
+    }
+  }
+}
+
 template <typename T>
 void add_windows(const FilterJob<T>& job, const FilterBlock& block, Reading reading,
                  const int64_t* starts, int64_t begin, int64_t depth, FilterScratch<T>* s) {
-  const Windows<T>& windows = *job.windows;
   if (reading == Reading::kCopied) {
-    copy_windows(windows, begin, depth, block.row, block.rows, s->windows, kFilterRows);
+    copy_windows(*job.windows, begin, depth, block.row, block.rows, s->windows, kFilterRows);
+    return add_all<T>(job, block, starts, begin, depth, nullptr, s);
   }
-  const Piece copied{0, 0, depth};
-  WindowLines<T> lines(windows, begin, depth);
-  for (int64_t j = 0; j < block.cols; j += kTileCols<T>) {
-    const FilterStep<T> step{job, block, begin, depth, j, s};
-    const bool has_panel = step.valid() < kTileCols<T> || reading == Reading::kByTap;
-    if (has_panel) make_panel_of_gradient(step);
-    PieceRows<T> a = {s->windows, {}, &copied, &copied + 1, kFilterRows};
-    if (reading == Reading::kInside) lines.all(&a);
-    if (reading != Reading::kByTap) {
-      add_rows(step, starts, 0, block.rows, has_panel, &a);
-      continue;
-    }
-    for (int64_t row = 0, last; row < block.rows; row = last) {
-      const int64_t tap = (block.row + row) / windows.channels;
-      last = min64((tap + 1) * windows.channels - block.row, block.rows);
-      lines.inside(tap / windows.columns.filter, tap % windows.columns.filter, &a);
-      add_rows(step, starts, row, last, has_panel, &a);
-    }
+  WindowLines<T> lines(*job.windows, begin, depth);
+  if (reading == Reading::kInside) {
+    PieceRows<T> a = lines.all();
+    return add_all(job, block, starts, begin, depth, &a, s);
   }
+  add_by_tap(job, block, starts, begin, depth, &lines, s);
 }
 
 // What rows [begin, begin + depth) of G add to the sums of its columns: a sum of sums, whose error
@@ -222,7 +255,6 @@ void filter_block(const FilterJob<T>& job, const FilterBlock& block, T* scratch)
   const Reading reading = reading_of(*job.windows);
   int64_t starts[kFilterRows];
   find_elements(*job.windows, block.row, block.rows, starts);
-  for (int64_t r = 0; reading == Reading::kCopied && r < block.rows; ++r) starts[r] = r;
   for (int64_t begin = block.begin; begin < block.end; begin += kDepthBlock) {
     const int64_t depth = min64(kDepthBlock, block.end - begin);
     add_windows(job, block, reading, starts, begin, depth, s);
