@@ -72,7 +72,9 @@ class BuildInfo:
             "cpu kernels": ", ".join(self.cpu_isas) or "missing",
             "cpu in use": self.cpu_isa_in_use or "none",
             "cuda": self.cuda,
-            "gpus": self.cuda_problem or ", ".join(self.gpus),
+            "gpus": f"none in use. {self.cuda_problem}"
+            if self.cuda_problem
+            else ", ".join(self.gpus),
             "jit_compile": self.xla_problem or "fused on CPUs",
             "library": self.library,
             "state": self.library_problem or "loaded",

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import pathlib
 import warnings
 from collections.abc import Mapping
@@ -148,7 +149,7 @@ def cuda_reason() -> str | None:
 
         state = _kernels.cuda_state()
     except (ImportError, AttributeError) as error:  # missing, or of an older version
-        return f"The compiled kernels can't be used: {error}. {_BUILD} Received: {directory()}."
+        return f"The compiled kernels can't be used: {error}. {_BUILD} {_received(directory())}"
     if state == "ready":
         return None
     if state == "not_built":
@@ -216,7 +217,7 @@ def _load_from(where: pathlib.Path) -> tuple[Any, str | None]:
     try:
         return tf.load_op_library(str(library)), None
     except (tf.errors.OpError, OSError, RuntimeError) as error:
-        return None, f"The compiled library can't be loaded: {error}. {_BUILD} Received: {library}."
+        return None, f"The compiled library can't be loaded: {error}. {_BUILD} {_received(library)}"
 
 
 @functools.cache
@@ -233,12 +234,12 @@ def _load_xla_from(where: pathlib.Path) -> tuple[Any, str | None]:
         cause = f"splitop was built without XLA kernels. {_BUILD_XLA}"
         return None, f"{cause} Received: {config.xla_not_built}."
     if not library.is_file():
-        return None, f"The compiled XLA kernels are missing. {_BUILD} Received: {library}."
+        return None, f"The compiled XLA kernels are missing. {_BUILD} {_received(library)}"
     try:
         return tf.load_op_library(str(library)), None
     except (tf.errors.OpError, OSError, RuntimeError) as error:
         cause = f"The compiled XLA kernels can't be loaded: {error}. {_BUILD}"
-        return None, f"{cause} Received: {library}."
+        return None, f"{cause} {_received(library)}"
 
 
 def _misfit(where: pathlib.Path) -> str | None:
@@ -251,26 +252,34 @@ def _misfit(where: pathlib.Path) -> str | None:
     library = where / OPS_LIBRARY
     config = _read_config(where)
     if config is not None and config.tensorflow is None:
-        return f"The compiled libraries were built without TensorFlow. {_BUILD} Received: {where}."
+        return f"The compiled libraries were built without TensorFlow. {_BUILD} {_received(where)}"
     if not library.is_file():
-        return f"The compiled library is missing. {_BUILD} Received: {library}."
+        return f"The compiled library is missing. {_BUILD} {_received(library)}"
     if config is None:
         return (
             f"It is not known which TensorFlow the compiled library was built for. {_BUILD} "
-            f"Received: {where / BUILD_CONFIG}."
+            f"{_received(where / BUILD_CONFIG)}"
         )
     # TensorFlow keeps the interface for compiled ops stable within a minor version only.
     if _minor(config.tensorflow) != _minor(tf.__version__):
         return (
             f"The compiled library was built for TensorFlow {config.tensorflow}. {_BUILD} "
-            f"Received: TensorFlow {tf.__version__}."
+            f"{_received(f'TensorFlow {tf.__version__}', library)}"
         )
     if hash_of_ops() not in (None, config.ops):
         return (
             "The compiled library was built from other sources than those that are here: its ops "
-            f"may take other arguments. {_BUILD} In a checkout: make build. Received: {library}."
+            f"may take other arguments. {_BUILD} In a checkout: make build. "
+            f"{_received(library)}"
         )
     return None
+
+
+def _received(*what: Any) -> str:
+    """The end of a reason; the last one is a path, which the environment may have named."""
+    variable = splitop.lib.DIRECTORY
+    by_whom = f" ({variable})" if os.environ.get(variable) else ""
+    return f"Received: {', '.join(map(str, what))}{by_whom}."
 
 
 def _read_config(where: pathlib.Path) -> BuildConfig | None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
-_directory = os.environ.get("SPLITOP_LIBRARY_DIR")
+DIRECTORY = "SPLITOP_LIBRARY_DIR"
+
+_directory = os.environ.get(DIRECTORY)
 if _directory:
     __path__ = [_directory]

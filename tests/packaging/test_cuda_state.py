@@ -96,7 +96,7 @@ def test_a_problem(
     assert info.cuda == "13.0 for sm_80, sm_90, compute_90 (PTX)"
     assert info.cuda_problem == reason
     assert info.gpus == ()
-    assert f"gpus:          {reason}" in str(info)
+    assert f"gpus:          none in use. {reason}" in str(info)
 
 
 def test_ready(kernels: Callable[..., None], write_config: Callable[..., None]) -> None:
@@ -207,7 +207,7 @@ def test_the_librarys_own_states(state: str, text: str, emulated_dir: pathlib.Pa
     reason, table = result.stdout.split("\n", 1)
     assert reason.startswith(text)
     assert "cuda:          emulated\n" in table
-    gpus = "Emulated device (sm_90)" if state == "ready" else reason
+    gpus = "Emulated device (sm_90)" if state == "ready" else f"none in use. {reason}"
     assert f"gpus:          {gpus}\n" in table
     if state == "old_device":
         assert "Emulated device (sm_75)" in reason

@@ -24,11 +24,17 @@ def fake_training(fused_error: float) -> Any:
     return train
 
 
-def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
-    assert __main__.main(["doctor"]) == 0
+def test_all_is_well(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    logger = tf.get_logger()
+    logger.addHandler(caplog.handler)
+    try:
+        assert __main__.main(["doctor"]) == 0
+    finally:
+        logger.removeHandler(caplog.handler)
     output = capsys.readouterr().out
     assert "state:         loaded" in output
     assert "self-test:     ok on CPU:0" in output
+    assert "retracing" not in caplog.text
 
 
 @pytest.mark.usefixtures("library_dir")

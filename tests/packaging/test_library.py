@@ -70,7 +70,8 @@ def test_built_for_another_tensorflow(write_config: Callable[..., None]) -> None
     write_config(tensorflow="2.20.3")
     reason = unusable()
     assert "was built for TensorFlow 2.20.3" in reason
-    assert reason.endswith(f"Received: TensorFlow {tf.__version__}.")
+    path = library.directory() / "libsplitop_ops.so"
+    assert reason.endswith(f"Received: TensorFlow {tf.__version__}, {path}.")
 
 
 @pytest.mark.usefixtures("garbage")
@@ -148,6 +149,13 @@ def test_the_kernels_library_is_missing(tmp_path: pathlib.Path) -> None:
     )
     assert "can't be loaded" in reason
     assert "libsplitop_kernels.so" in reason
+
+
+def test_a_directory_that_the_environment_names(tmp_path: pathlib.Path) -> None:
+    code = "from splitop._src import library; print(library.reason())"
+    reason = run_python(code, tmp_path, SPLITOP_LIBRARY_DIR=str(tmp_path))
+    received = f"{tmp_path / 'libsplitop_ops.so'} (SPLITOP_LIBRARY_DIR)"
+    assert reason.endswith(f"Received: {received}.")
 
 
 def test_importing_splitop_needs_no_library(tmp_path: pathlib.Path) -> None:

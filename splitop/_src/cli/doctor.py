@@ -127,6 +127,7 @@ def _train(path: str, dtype: Any, device: str, jit: bool = False) -> dict[str, n
                 iv = tf.nn.tanh(tf.matmul(iv, kernel) + bias)
             splitop.minimize(optimizer, iv, variables, grad_ys=tf.constant(seed), backend=path)
 
+        train = step.get_concrete_function()  # TensorFlow warns of functions made again and again
         for _ in range(STEPS):
-            step()
+            train()
     return {variable.name: variable.numpy() for variable in variables}
