@@ -59,6 +59,8 @@ class Case:
         return found
 
 
+# Of the windows for dL/dW; the second one begins within a row.
+TWO_SHARES = Case((7, 11, 15, 5), (3, 3), 9, padding="SAME")
 CASES = [
     Case((1, 1, 1, 1), (1, 1), 1),
     Case((2, 7, 6, 3), (3, 3), 5),
@@ -77,7 +79,10 @@ CASES = [
     Case((2, 9, 8, 32), (3, 3), 20),  # as deep as a block of the filter may be, of floats
     Case((2, 5, 9, 130), (3, 3), 20),  # a row of the filter in several parts
     Case((1, 5, 9, 258), (2, 3), 10, strides=(1, 2)),  # windows far from each other
-    Case((4, 9, 14, 6), (4, 3), 16, padding=((3, 3), (0, 0))),  # several rows of windows in a tile
+    Case((4, 9, 15, 6), (4, 3), 16, padding=((3, 3), (0, 0))),  # several rows of windows in a tile
+    TWO_SHARES,
+    Case((5, 40, 1, 9), (3, 1), 16, padding="SAME"),  # rows of one window that go on
+    Case((5, 40, 1, 9), (3, 1), 16, strides=(2, 1)),
     Case((1, 6, 7, 530), (3, 3), 450, padding="SAME"),  # a filter that no cache has
 ]
 LARGE = CASES[-1]

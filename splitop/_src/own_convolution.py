@@ -14,8 +14,9 @@ from splitop._src.graph.rewire import beside
 
 # Of images of fewer channels TensorFlow's gradient is faster: the op makes as many at a time.
 _FEWEST_CHANNELS = 8
-# Of images of more channels TensorFlow's convolution is as fast.
+# Of images of more channels, or by fewer filters, TensorFlow's convolution is as fast.
 _MOST_CHANNELS = 128
+_FEWEST_FILTERS = 4
 
 
 def is_faster(convolution: Convolution) -> bool:
@@ -26,8 +27,8 @@ def is_faster(convolution: Convolution) -> bool:
     """
     if _pywrap_util_port.IsMklEnabled():
         return False
-    rows, columns, channels, _ = convolution.filter.shape
-    return rows * columns > 1 and channels <= _MOST_CHANNELS
+    rows, columns, channels, filters = convolution.filter.shape
+    return rows * columns > 1 and channels <= _MOST_CHANNELS and filters >= _FEWEST_FILTERS
 
 
 def emit_convolution(convolution: Convolution) -> Any:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from splitop.lib import _kernels
 from tests import convolutions
 from tests.convolutions import CASES, Case
+from tests.isas import selected
 
 
 def _options(case: Case) -> dict[str, Any]:
@@ -51,11 +52,13 @@ PADDING = st.tuples(st.integers(0, 4), st.integers(0, 4))
     batch=st.integers(1, 5),
     size=PAIRS,
     dilations=PAIRS,
-    rest=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    rest=st.tuples(st.integers(0, 9), st.integers(0, 30)),
     channels=st.sampled_from([1, 2, 3, 7, 8, 9, 16, 17, 40]),
     filters=st.sampled_from([1, 5, 15, 16, 17, 33, 64, 270]),
     strides=PAIRS,
     padding=st.tuples(PADDING, PADDING),
+    dtype=st.sampled_from(["float32", "float64"]),
+    isa=st.sampled_from(_kernels.available_isas()),
 )
 def test_any_sizes(
     batch: int,
@@ -66,17 +69,27 @@ def test_any_sizes(
     filters: int,
     strides: Any,
     padding: Any,
+    dtype: str,
+    isa: str,
 ) -> None:
     rows, columns = (
         (size[d] - 1) * dilations[d] + 1 + max(rest[d] - sum(padding[d]), 0) for d in range(2)
     )
     images = (batch, rows, columns, channels)
-    _check(Case(images, size, filters, strides, dilations, padding), "float32", num_threads=2)
+    with selected(isa):
+        _check(Case(images, size, filters, strides, dilations, padding), dtype, num_threads=2)
 
 
-@pytest.mark.parametrize("case", [CASES[5], CASES[11], CASES[12], convolutions.LARGE], ids=str)
-def test_the_same_bits_with_any_number_of_threads(case: Case) -> None:
+@pytest.mark.parametrize(
+    "case",
+    [CASES[5], CASES[11], CASES[12], convolutions.TWO_SHARES, convolutions.LARGE],
+    ids=str,
+)
+@pytest.mark.parametrize("largest", [None, np.inf])
+def test_the_same_bits_with_any_number_of_threads(case: Case, largest: float | None) -> None:
     x, weights, bias, dz = convolutions.tensors(case, "float32")
+    if largest is not None:  # outside of an image it is left out, or makes NaN of 0
+        weights[0, 0, 0], dz[0, 0, 0] = largest, largest
     results = []
     for num_threads in (1, 2, 7):
         options = {**_options(case), "num_threads": num_threads}

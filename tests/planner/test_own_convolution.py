@@ -297,8 +297,9 @@ def test_which_convolution_is_matched() -> None:
     [
         ([3, 3, 8, 4], True),
         ([1, 1, 8, 4], False),
-        ([3, 3, 128, 1], True),
+        ([3, 3, 128, 4], True),
         ([3, 3, 129, 4], False),
+        ([3, 3, 8, 3], False),
     ],
 )
 def test_which_forward_pass_is_replaced(

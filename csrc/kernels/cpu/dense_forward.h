@@ -58,7 +58,7 @@ struct ForwardBlock {
   int64_t begin, rows;
   int64_t first, width;  // columns
   bool copies_x;         // for its rows push each other out of the first-level cache
-  int64_t depth;         // forward_depth
+  int64_t depth;         // rows of W that are panels at a time
   T* panels;             // [ceil(width / kTileCols)][depth][kTileCols]
   T* product;            // [rows, kForwardCols]: x W, as long as rows of W are missing
 

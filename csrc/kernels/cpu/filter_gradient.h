@@ -47,37 +47,27 @@ class WindowLines {
     }
   }
 
-  // Of an element that is inside everywhere. Where it goes on at the same distance, two rows of
-  // windows are one piece.
+  // Of an element that is inside everywhere.
   PieceRows<T> all() {
-    int64_t count = 0;
-    for (int64_t i = 0; i < num_lines_; ++i) {
-      const Line& line = lines_[i];
-      Piece* const last = pieces_ + count - 1;
-      if (count > 0 && last->offset + last->count * distance() == line.corner) {
-        last->count += line.count;
-      } else {
-        pieces_[count++] = {line.corner, line.step, line.count};
-      }
-    }
-    return rows(count);
+    num_pieces_ = 0;
+    for (int64_t i = 0; i < num_lines_; ++i) add(lines_[i], 0, lines_[i].count);
+    return rows();
   }
 
   // Of the elements of a tap: where they are inside.
   PieceRows<T> inside(int64_t filter_row, int64_t filter_column) {
     const splitop_window &rows = windows_.rows, &columns = windows_.columns;
     const int64_t down = filter_row * rows.dilation, right = filter_column * columns.dilation;
-    int64_t count = 0;
+    num_pieces_ = 0;
     for (int64_t i = 0; i < num_lines_; ++i) {
       const Line& line = lines_[i];
       const int64_t y = line.y + down, x = line.x + right;
       if (y < 0 || y >= rows.input) continue;
-      const int64_t begin = x < 0 ? steps(-x) : 0;
-      const int64_t end = min64(x < columns.input ? steps(columns.input - x) : 0, line.count);
-      if (begin >= end) continue;
-      pieces_[count++] = {line.corner + begin * distance(), line.step + begin, end - begin};
+      const int64_t begin = x < 0 ? windows_in(-x) : 0;
+      const int64_t end = min64(x < columns.input ? windows_in(columns.input - x) : 0, line.count);
+      if (begin < end) add(line, begin, end);
     }
-    return this->rows(count);
+    return this->rows();
   }
 
  private:
@@ -87,19 +77,34 @@ class WindowLines {
   };
 
   // How many windows start in so many columns.
-  int64_t steps(int64_t columns) const {
+  int64_t windows_in(int64_t columns) const {
     const int64_t stride = windows_.columns.stride;
     return stride == 1 ? columns : ceil_div(columns, stride);
   }
 
   int64_t distance() const { return windows_.columns.stride * windows_.channels; }
 
-  PieceRows<T> rows(int64_t count) const {
-    return {windows_.image, {}, pieces_, pieces_ + count, distance()};
+  // Windows [begin, end) of a line, or what they add to the piece before, where it goes on at the
+  // same distance.
+  void add(const Line& line, int64_t begin, int64_t end) {
+    const Piece piece{line.corner + begin * distance(), line.step + begin, end - begin};
+    if (num_pieces_ > 0) {
+      Piece& last = pieces_[num_pieces_ - 1];
+      if (last.step + last.count == piece.step &&
+          last.offset + last.count * distance() == piece.offset) {
+        last.count += piece.count;
+        return;
+      }
+    }
+    pieces_[num_pieces_++] = piece;
+  }
+
+  PieceRows<T> rows() const {
+    return {windows_.image, {}, pieces_, pieces_ + num_pieces_, distance()};
   }
 
   const Windows<T>& windows_;
-  int64_t num_lines_ = 0;
+  int64_t num_lines_ = 0, num_pieces_ = 0;
   Line lines_[kDepthBlock];
   Piece pieces_[kDepthBlock];
 };
@@ -121,15 +126,16 @@ Reading reading_of(const Windows<T>& windows) {
   const splitop_window& columns = windows.columns;
   if (columns.stride * windows.channels >= kFar) return Reading::kCopied;
   if (is_inside(windows.rows) && is_inside(columns)) {
-    const bool goes_on = columns.output == columns.input;  // in the next row of windows
+    // Whether the next row of windows is at the same distance.
+    const bool goes_on = columns.output * columns.stride == windows.rows.stride * columns.input;
     return goes_on || columns.output >= kShortestLine ? Reading::kInside : Reading::kCopied;
   }
   return windows.channels >= kFewestChannels ? Reading::kByTap : Reading::kCopied;
 }
 
-// A step of the gradient: some windows, and columns of G as a panel.
+// A part of the gradient's product: some windows, and columns of G as a panel.
 template <typename T>
-struct FilterStep {
+struct FilterPart {
   const FilterJob<T>& job;
   const FilterBlock& block;
   int64_t begin, depth;
@@ -145,24 +151,25 @@ struct FilterStep {
 // copies of the windows. starts: of the block's rows. The first tile makes the panel on the way, if
 // there is none. Not inlined, as a tile takes all registers there are.
 template <typename T>
-__attribute__((noinline)) void add_rows(const FilterStep<T>& step, const int64_t* starts,
+__attribute__((noinline)) void add_rows(const FilterPart<T>& part, const int64_t* starts,
                                         int64_t first, int64_t last, bool has_panel,
                                         PieceRows<T>* a) {
-  FilterScratch<T>* const s = step.scratch;
-  for (int64_t r = first; r < last; r += kTileRows) {
-    const int rows = static_cast<int>(min64(kTileRows, last - r));
-    T* const sums = s->sums + r * kFilterCols + step.col;
+  FilterScratch<T>* const s = part.scratch;
+  const int64_t height = ceil_div(last - first, tiles_of(last - first));  // of tiles: about equal
+  for (int64_t r = first; r < last; r += height) {
+    const int rows = static_cast<int>(min64(height, last - r));
+    T* const sums = s->sums + r * kFilterCols + part.col;
     for (int i = 0; a != nullptr && i < rows; ++i) a->starts[i] = starts[r + i];
     const auto add = [&](auto panel) {
       if (a != nullptr) {
-        piece_tile(rows, *a, panel, StoreTile<T>{sums, kFilterCols, step.accumulate()});
+        piece_tile(rows, *a, panel, StoreTile<T>{sums, kFilterCols, part.accumulate()});
       } else {
         const TileRows<T> copy{s->windows + r, 1, kFilterRows};
-        tile<T>(rows, step.depth, copy, panel, sums, kFilterCols, step.accumulate());
+        tile<T>(rows, part.depth, copy, panel, sums, kFilterCols, part.accumulate());
       }
     };
     if (r == first && !has_panel) {
-      add(PanelInMaking<T>{step.g(), step.job.filters, s->panel});
+      add(PanelInMaking<T>{part.g(), part.job.filters, s->panel});
     } else {
       add(static_cast<const T*>(s->panel));
     }
@@ -170,10 +177,10 @@ __attribute__((noinline)) void add_rows(const FilterStep<T>& step, const int64_t
 }
 
 template <typename T>
-void make_panel_of_gradient(const FilterStep<T>& step) {
-  for (int64_t i = 0; i < step.depth; ++i) {
-    copy_step(step.g() + i * step.job.filters, step.valid(),
-              step.scratch->panel + i * kTileCols<T>);
+void make_panel_of_gradient(const FilterPart<T>& part) {
+  for (int64_t i = 0; i < part.depth; ++i) {
+    copy_step(part.g() + i * part.job.filters, part.valid(),
+              part.scratch->panel + i * kTileCols<T>);
   }
 }
 
@@ -195,10 +202,10 @@ template <typename T>
 void add_all(const FilterJob<T>& job, const FilterBlock& block, const int64_t* starts,
              int64_t begin, int64_t depth, PieceRows<T>* a, FilterScratch<T>* s) {
   for (int64_t j = 0; j < block.cols; j += kTileCols<T>) {
-    const FilterStep<T> step{job, block, begin, depth, j, s};
-    const bool has_panel = step.valid() < kTileCols<T>;
-    if (has_panel) make_panel_of_gradient(step);
-    add_rows(step, starts, 0, block.rows, has_panel, a);
+    const FilterPart<T> part{job, block, begin, depth, j, s};
+    const bool has_panel = part.valid() < kTileCols<T>;
+    if (has_panel) make_panel_of_gradient(part);
+    add_rows(part, starts, 0, block.rows, has_panel, a);
   }
 }
 
@@ -208,13 +215,13 @@ void add_by_tap(const FilterJob<T>& job, const FilterBlock& block, const int64_t
                 int64_t begin, int64_t depth, WindowLines<T>* lines, FilterScratch<T>* s) {
   const int64_t channels = job.windows->channels, columns = job.windows->columns.filter;
   for (int64_t j = 0; j < block.cols; j += kTileCols<T>) {
-    const FilterStep<T> step{job, block, begin, depth, j, s};
-    make_panel_of_gradient(step);
+    const FilterPart<T> part{job, block, begin, depth, j, s};
+    make_panel_of_gradient(part);
     for (int64_t row = 0, last; row < block.rows; row = last) {
       const int64_t tap = (block.row + row) / channels;
       last = min64((tap + 1) * channels - block.row, block.rows);
       PieceRows<T> a = lines->inside(tap / columns, tap % columns);
-      add_rows(step, starts, row, last, /*has_panel=*/true, &a);
+      add_rows(part, starts, row, last, /*has_panel=*/true, &a);
     }
   }
 }

@@ -1,4 +1,5 @@
-// The register tile of every product: C[rows, lanes] (+)= A[rows, depth] B[depth, lanes].
+// The register tile of a product: C[rows, lanes] (+)= A[rows, depth] B[depth, lanes]. That of
+// windows, whose A has no strides, is in piece_tile.h.
 //
 // B is a panel, depth steps of kTileCols contiguous elements, or becomes one on the way. A is read
 // one element at a time, so it may have any strides and needs no packing. Each element of C is one
@@ -213,6 +214,22 @@ inline __attribute__((always_inline)) void add_step(V b0, V b1, const Element& e
   }
 }
 
+// A tile's sums become rows of C, or are added to them.
+template <typename T>
+struct StoreTile {
+  using V = typename Vector<T>::Type;
+
+  T* c;  // aligned to a vector, as are its rows
+  int64_t stride;
+  bool accumulate;
+
+  inline __attribute__((always_inline)) void operator()(int r, V v0, V v1) const {
+    V* const out = reinterpret_cast<V*>(c + r * stride);
+    out[0] = accumulate ? out[0] + v0 : v0;
+    out[1] = accumulate ? out[1] + v1 : v1;
+  }
+};
+
 // ahead: by value, so that it stays in registers.
 template <typename T, int kRows, typename B, typename Ahead>
 inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<T> a, B b, T* c,
@@ -230,12 +247,9 @@ inline __attribute__((always_inline)) void tile_of_rows(int64_t depth, TileRows<
     }
     ahead.request();
   }
+  const StoreTile<T> store{c, c_stride, accumulate};
 #pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) {
-    V* out = reinterpret_cast<V*>(c + r * c_stride);
-    out[0] = accumulate ? out[0] + sum[r][0] : sum[r][0];
-    out[1] = accumulate ? out[1] + sum[r][1] : sum[r][1];
-  }
+  for (int r = 0; r < kRows; ++r) store(r, sum[r][0], sum[r][1]);
 }
 
 template <typename T, int kRows, typename B, typename Ahead>

@@ -32,31 +32,16 @@ struct PieceRows {
   int64_t distance;  // between the elements of a piece
 };
 
-// A tile's sums become rows of C, or are added to them.
-template <typename T>
-struct StoreTile {
-  using V = typename Vector<T>::Type;
-
-  T* c;  // aligned to a vector, as are its rows
-  int64_t stride;
-  bool accumulate;
-
-  inline __attribute__((always_inline)) void operator()(int r, V v0, V v1) const {
-    V* const out = reinterpret_cast<V*>(c + r * stride);
-    out[0] = accumulate ? out[0] + v0 : v0;
-    out[1] = accumulate ? out[1] + v1 : v1;
-  }
-};
-
 // store(r, v0, v1) gets a row's sums, two vectors.
 template <typename T, int kRows, typename B, typename Store>
 inline __attribute__((always_inline)) void piece_tile_of_rows(const PieceRows<T>& a, B b,
                                                               const Store& store) {
   using V = typename Vector<T>::Type;
   V sum[kRows][2] = {};
-  const int64_t first = a.begin != a.end ? a.begin->offset : 0, distance = a.distance;
-  const T* starts[kRows];
-  for (int r = 0; r < kRows; ++r) starts[r] = a.base + (a.starts[r] + first);
+  const bool is_empty = a.begin == a.end;
+  const int64_t first = is_empty ? 0 : a.begin->offset, distance = a.distance;
+  const T* starts[kRows];  // of the first piece
+  for (int r = 0; r < kRows; ++r) starts[r] = a.base + (is_empty ? 0 : a.starts[r] + first);
   for (const Piece* piece = a.begin; piece != a.end; ++piece) {
     int64_t offset = piece->offset - first;
     const int64_t end = piece->step + piece->count;

@@ -2,9 +2,10 @@
 // instruction set.
 //
 // A task owns a block of y, as in dense_forward.h, but its tiles read the windows where they are,
-// in the images: what a row of the filter meets is contiguous there. Rows of the filter that are
-// above or below an image are left out. The windows of a tile are copied only where some reach over
-// the left or the right edge, or not all over the upper or the lower one.
+// in the images, by pieces (piece_tile.h): what a row of the filter meets, or a tap where columns
+// are dilated, is contiguous there. Rows of the filter that are above or below an image are left
+// out. A tile's windows are copied only where one reaches over the left or the right edge, or they
+// do not all meet the same rows of the filter.
 #ifndef SPLITOP_KERNELS_CPU_WINDOW_FORWARD_H_
 #define SPLITOP_KERNELS_CPU_WINDOW_FORWARD_H_
 
@@ -15,12 +16,13 @@
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/piece_tile.h"
 #include "kernels/cpu/windows.h"
+#include "splitop/cpu.h"
 
 namespace splitop {
 namespace {
 
-// Rows of W that are panels at a time, at most: one of these panels and what it meets are in the
-// first-level cache.
+// Rows of W that are panels at a time, at most: of floats, a panel and what it meets are in a
+// first-level cache of 32 KB with AVX2, of 48 KB with AVX-512.
 template <typename T>
 constexpr int64_t kWindowDepth = min64(kVectorBytes == 64 ? 256 : 320, kForwardDepth<T>);
 
@@ -90,14 +92,14 @@ Range rows_met(Window<T> window, int64_t count, bool* same) {
 }
 
 // Those of `count` windows, from row `row` of the matrix on; `window`, which is there, goes on
-// behind them.
+// behind them. may_alias: windows next to each other push each other out of the first-level cache.
 template <typename T>
 void find_windows(const Windows<T>& windows, const WindowSteps<T>& steps, int64_t row, int count,
-                  Window<T>* window, TileWindows<T>* tile) {
+                  bool may_alias, Window<T>* window, TileWindows<T>* tile) {
   PieceRows<T>& a = tile->rows;
   a.base = windows.image;
   a.distance = 1;
-  if (window->rest_of_line() >= count && window->has_all_columns(count)) {
+  if (!may_alias && window->rest_of_line() >= count && window->has_all_columns(count)) {
     const int64_t corner = window->corner(), apart = windows.columns.stride * windows.channels;
     for (int r = 0; r < count; ++r) a.starts[r] = corner + r * apart;
     steps.select(steps.of_rows(window->filter_rows()), &a.begin, &a.end);
@@ -106,7 +108,7 @@ void find_windows(const Windows<T>& windows, const WindowSteps<T>& steps, int64_
   bool same;
   const Range wanted = steps.of_rows(rows_met(*window, count, &same));
   for (int r = 0; r < count; ++r, window->next()) a.starts[r] = window->corner();
-  if (same) return steps.select(wanted, &a.begin, &a.end);
+  if (same && !may_alias) return steps.select(wanted, &a.begin, &a.end);
   const int64_t depth = wanted.end - wanted.begin;
   copy_windows(windows, row, count, steps.first() + wanted.begin, depth, tile->copy,
                kWindowDepth<T>);
@@ -183,8 +185,8 @@ void multiply_windows(const ForwardBlock<T>& block, const WindowSteps<T>& steps,
   }
 }
 
-// As cached_forward_block, of a job with windows. Blocks begin at multiples of a tile's rows, so
-// that what a tile leaves out does not depend on how they were shared out.
+// As cached_forward_block, of a job with windows and y, without z. Blocks begin at multiples of a
+// tile's rows, so that what a tile leaves out does not depend on how they were shared out.
 template <typename T>
 void window_forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, int64_t first,
                           int64_t width, T* scratch) {
@@ -198,6 +200,8 @@ void window_forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, 
                               depth,
                               /*panels=*/scratch,
                               /*product=*/scratch + kForwardDepth<T> * kForwardCols};
+  const bool may_alias = rows_alias<T>(job.windows->columns.stride * job.windows->channels) &&
+                         splitop_cpu_cache_ways() < kTileRows;
   TileWindows<T> tile;
   for (int64_t k = 0; k < job.inputs; k += depth) {
     const WindowSteps<T> steps(*job.windows, k, min64(depth, job.inputs - k));
@@ -205,7 +209,7 @@ void window_forward_block(const ForwardJob<T>& job, int64_t begin, int64_t end, 
     Window<T> window(*job.windows, begin);
     for (int64_t i = 0; i < block.rows; i += kTileRows) {
       const int rows = static_cast<int>(min64(kTileRows, block.rows - i));
-      find_windows(*job.windows, steps, begin + i, rows, &window, &tile);
+      find_windows(*job.windows, steps, begin + i, rows, may_alias, &window, &tile);
       multiply_windows(block, steps, i, rows, k + depth >= job.inputs, tile.rows);
     }
   }
