@@ -76,16 +76,21 @@ CASES = [
     Case((5, 15, 15, 20), (2, 3), 64),
     Case((64, 20, 20, 3), (3, 3), 18),  # many windows of few elements
     Case((2, 3, 3, 260), (3, 3), 10, padding="SAME"),
-    Case((2, 9, 8, 32), (3, 3), 20),  # as deep as a block of the filter may be, of floats
+    Case((2, 9, 8, 64), (1, 5), 20),  # as deep as a block of the filter may be, of floats
     Case((2, 5, 9, 130), (3, 3), 20),  # a row of the filter in several parts
     Case((1, 5, 9, 258), (2, 3), 10, strides=(1, 2)),  # windows far from each other
-    Case((4, 9, 15, 6), (4, 3), 16, padding=((3, 3), (0, 0))),  # several rows of windows in a tile
+    Case((4, 9, 15, 6), (4, 3), 16, padding=((3, 3), (0, 0))),  # two rows of windows in a tile
     TWO_SHARES,
     Case((5, 40, 1, 9), (3, 1), 16, padding="SAME"),  # rows of one window that go on
-    Case((5, 40, 1, 9), (3, 1), 16, strides=(2, 1)),
+    Case((5, 40, 1, 9), (3, 1), 16),  # not in the next image
+    Case((5, 40, 1, 9), (3, 1), 16, strides=(2, 1)),  # nor in the next row
+    Case((9, 3, 1, 9), (3, 1), 16),
+    Case((2, 10, 8, 5), (3, 2), 16, strides=(1, 2)),
     Case((1, 6, 7, 530), (3, 3), 450, padding="SAME"),  # a filter that no cache has
 ]
 LARGE = CASES[-1]
+# The rows of a tile of the convolution, or of its images' gradient, start in one set of a cache.
+ALIASING = [Case((2, 9, 9, 1024), (2, 2), 16), Case((2, 9, 9, 8), (2, 2), 1024)]
 
 
 def tensors(case: Case, dtype: str) -> tuple[np.ndarray, ...]:

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import pathlib
 import warnings
 from collections.abc import Mapping
@@ -277,8 +276,7 @@ def _misfit(where: pathlib.Path) -> str | None:
 
 def _received(*what: Any) -> str:
     """The end of a reason; the last one is a path, which the environment may have named."""
-    variable = splitop.lib.DIRECTORY
-    by_whom = f" ({variable})" if os.environ.get(variable) else ""
+    by_whom = f" ({splitop.lib.DIRECTORY})" if splitop.lib.is_named else ""
     return f"Received: {', '.join(map(str, what))}{by_whom}."
 
 

@@ -10,5 +10,6 @@ import os
 DIRECTORY = "SPLITOP_LIBRARY_DIR"
 
 _directory = os.environ.get(DIRECTORY)
+is_named = bool(_directory)
 if _directory:
     __path__ = [_directory]

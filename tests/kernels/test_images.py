@@ -43,6 +43,12 @@ def test_values(case: Case, dtype: str, isa: str) -> None:
     _check(case, dtype, num_threads=3)
 
 
+@pytest.mark.parametrize("cache_ways", [4, 12], indirect=True)
+@pytest.mark.parametrize("case", convolutions.ALIASING, ids=str)
+def test_windows_that_alias(case: Case, cache_ways: int, isa: str) -> None:
+    _check(case, "float32", num_threads=2)
+
+
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 PADDING = st.tuples(st.integers(0, 4), st.integers(0, 4))
 

@@ -1,7 +1,7 @@
 // A convolution of images with a filter, and its gradients.
 //
 // With x(n, i, j, c) = 0 outside of the image, which may be left out of a sum (so 0 times an
-// infinite weight is nothing or NaN there), W the filter, and s, d, p the stride, the dilation
+// infinite W or G is nothing or NaN there), W the filter, and s, d, p the stride, the dilation
 // and the padding before, of rows and of columns:
 //   z(n, i, j, f) = sum over k, l, c of x(n, s i + d k - p, s j + d l - p, c) W(k, l, c, f)
 //   y = act(z + b),

@@ -118,17 +118,22 @@ inline bool is_inside(const splitop_window& window) {
 // How a block reads its windows: in place, where all are inside, or by tap; or copied.
 enum class Reading { kInside, kByTap, kCopied };
 
+// How many windows are at one distance from each other: those of a row, of an image, or all.
+template <typename T>
+int64_t windows_in_line(const Windows<T>& windows) {
+  const splitop_window &rows = windows.rows, &columns = windows.columns;
+  if (columns.output * columns.stride != rows.stride * columns.input) return columns.output;
+  return rows.output * rows.stride == rows.input ? INT64_MAX : rows.output * columns.output;
+}
+
 template <typename T>
 Reading reading_of(const Windows<T>& windows) {
   constexpr int64_t kFar = 1024 / sizeof(T);  // windows that share few sets of a cache
   constexpr int64_t kShortestLine = 5;        // that is worth a piece
   constexpr int64_t kFewestChannels = 4;      // that are worth tiles of their own
-  const splitop_window& columns = windows.columns;
-  if (columns.stride * windows.channels >= kFar) return Reading::kCopied;
-  if (is_inside(windows.rows) && is_inside(columns)) {
-    // Whether the next row of windows is at the same distance.
-    const bool goes_on = columns.output * columns.stride == windows.rows.stride * columns.input;
-    return goes_on || columns.output >= kShortestLine ? Reading::kInside : Reading::kCopied;
+  if (windows.columns.stride * windows.channels >= kFar) return Reading::kCopied;
+  if (is_inside(windows.rows) && is_inside(windows.columns)) {
+    return windows_in_line(windows) >= kShortestLine ? Reading::kInside : Reading::kCopied;
   }
   return windows.channels >= kFewestChannels ? Reading::kByTap : Reading::kCopied;
 }
@@ -155,17 +160,18 @@ __attribute__((noinline)) void add_rows(const FilterPart<T>& part, const int64_t
                                         int64_t first, int64_t last, bool has_panel,
                                         PieceRows<T>* a) {
   FilterScratch<T>* const s = part.scratch;
-  const int64_t height = ceil_div(last - first, tiles_of(last - first));  // of tiles: about equal
-  for (int64_t r = first; r < last; r += height) {
-    const int rows = static_cast<int>(min64(height, last - r));
+  for (int64_t r = first, rows; r < last; r += rows) {
+    rows = ceil_div(last - r, tiles_of(last - r));  // about equal in all tiles
     T* const sums = s->sums + r * kFilterCols + part.col;
     for (int i = 0; a != nullptr && i < rows; ++i) a->starts[i] = starts[r + i];
     const auto add = [&](auto panel) {
       if (a != nullptr) {
-        piece_tile(rows, *a, panel, StoreTile<T>{sums, kFilterCols, part.accumulate()});
+        piece_tile(static_cast<int>(rows), *a, panel,
+                   StoreTile<T>{sums, kFilterCols, part.accumulate()});
       } else {
         const TileRows<T> copy{s->windows + r, 1, kFilterRows};
-        tile<T>(rows, part.depth, copy, panel, sums, kFilterCols, part.accumulate());
+        tile<T>(static_cast<int>(rows), part.depth, copy, panel, sums, kFilterCols,
+                part.accumulate());
       }
     };
     if (r == first && !has_panel) {

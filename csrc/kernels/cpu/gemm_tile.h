@@ -1,5 +1,5 @@
-// The register tile of a product: C[rows, lanes] (+)= A[rows, depth] B[depth, lanes]. That of
-// windows, whose A has no strides, is in piece_tile.h.
+// The register tile of a product: C[rows, lanes] (+)= A[rows, depth] B[depth, lanes]. That of an A
+// without strides, as windows in place are, is in piece_tile.h.
 //
 // B is a panel, depth steps of kTileCols contiguous elements, or becomes one on the way. A is read
 // one element at a time, so it may have any strides and needs no packing. Each element of C is one

@@ -4,8 +4,8 @@
 // A task owns a block of y, as in dense_forward.h, but its tiles read the windows where they are,
 // in the images, by pieces (piece_tile.h): what a row of the filter meets, or a tap where columns
 // are dilated, is contiguous there. Rows of the filter that are above or below an image are left
-// out. A tile's windows are copied only where one reaches over the left or the right edge, or they
-// do not all meet the same rows of the filter.
+// out. A tile's windows are copied only where one reaches over the left or the right edge, where
+// they do not all meet the same rows of the filter, or where they push each other out of a cache.
 #ifndef SPLITOP_KERNELS_CPU_WINDOW_FORWARD_H_
 #define SPLITOP_KERNELS_CPU_WINDOW_FORWARD_H_
 
