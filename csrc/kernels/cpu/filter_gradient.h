@@ -160,8 +160,11 @@ __attribute__((noinline)) void add_rows(const FilterPart<T>& part, const int64_t
                                         int64_t first, int64_t last, bool has_panel,
                                         PieceRows<T>* a) {
   FilterScratch<T>* const s = part.scratch;
+  constexpr int64_t kFewRows = 4;  // fewer take a tile as long
   for (int64_t r = first, rows; r < last; r += rows) {
-    rows = ceil_div(last - r, tiles_of(last - r));  // about equal in all tiles
+    const int64_t left = last - r;
+    rows = left > kTileRows && left < kTileRows + kFewRows ? ceil_div(left, 2)
+                                                           : min64(left, kTileRows);
     T* const sums = s->sums + r * kFilterCols + part.col;
     for (int i = 0; a != nullptr && i < rows; ++i) a->starts[i] = starts[r + i];
     const auto add = [&](auto panel) {
