@@ -69,18 +69,23 @@ def make_update(
     )
 
 
-def run_on_cpu(update: Update, state: State, **options: Any) -> State:
-    """The state after a call of the CPU kernel."""
-    after = state.copy()
+def run_in_place(update: Update, state: State, **options: Any) -> None:
+    """A call of the CPU kernel, which updates the state's arrays."""
     _kernels.multi_tensor_update(
         update.gradients,
-        after.variables,
-        after.slots,
+        state.variables,
+        state.slots,
         rule=update.rule,
         hyper=update.hyper,
         decayed=update.decayed,
         **options,
     )
+
+
+def run_on_cpu(update: Update, state: State, **options: Any) -> State:
+    """The state after a call of the CPU kernel."""
+    after = state.copy()
+    run_in_place(update, after, **options)
     return after
 
 

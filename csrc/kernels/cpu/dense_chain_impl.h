@@ -410,10 +410,8 @@ __attribute__((noinline)) void update_block(const LayerJob<E>& job, int64_t begi
     const int64_t row_end = min64(row + at_a_time, end);
     weight_gradient(job, row, row_end, first, width, packed + (row - begin) * batch, fetched,
                     gradient);
-    for (int64_t i = row; i < row_end; ++i) {
-      update_variable(job.rule, job.kernel, job.hyper, i * job.outputs + first, width,
-                      gradient + (i - row) * kColBlock);
-    }
+    const Block block{row * job.outputs + first, row_end - row, width, job.outputs, kColBlock};
+    update_variable(job.rule, job.kernel, job.hyper, block, gradient);
   }
 }
 

@@ -24,11 +24,6 @@ constexpr int kTileCols = 2 * Vector<T>::kLanes;
 
 constexpr int64_t kDepthBlock = 256;  // steps of a product between two passes over its tiles
 
-constexpr int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// The one of parallel.h comes with library code, which files of one instruction set may not inline.
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // How many tiles so many rows make.
 constexpr int64_t tiles_of(int64_t rows) { return ceil_div(rows, kTileRows); }
 

@@ -9,8 +9,6 @@
 namespace splitop {
 namespace {
 
-#define SPLITOP_INLINED inline __attribute__((always_inline))
-
 // Reads what is at index j: one value, or a vector of them. A term is called with either.
 template <typename T>
 struct OneAt {
@@ -30,7 +28,7 @@ struct VectorAt {
 
 // The first `count` lanes, a power of two: one half is combined with the other, and so on.
 template <typename T, int64_t count, typename Combine>
-SPLITOP_INLINED T combined_lanes(typename Vector<T>::Type lanes, const Combine& combine) {
+SPLITOP_INLINE T combined_lanes(typename Vector<T>::Type lanes, const Combine& combine) {
   if constexpr (count == 1) {
     return lanes[0];
   } else {
@@ -41,7 +39,7 @@ SPLITOP_INLINED T combined_lanes(typename Vector<T>::Type lanes, const Combine& 
 
 // The terms of [0, count), at least one, in one: in four vectors, while there are so many.
 template <typename T, typename Term, typename Combine>
-SPLITOP_INLINED T combined_terms(int64_t count, const Term& term, const Combine& combine) {
+SPLITOP_INLINE T combined_terms(int64_t count, const Term& term, const Combine& combine) {
   using V = typename Vector<T>::Type;
   constexpr int64_t kLanes = Vector<T>::kLanes;
   int64_t j = 1;
@@ -71,18 +69,16 @@ SPLITOP_INLINED T combined_terms(int64_t count, const Term& term, const Combine&
 
 // The sum of at least one term, where term(at) takes what at(values) reads of a row.
 template <typename T, typename Term>
-SPLITOP_INLINED T sum_of(int64_t count, const Term& term) {
+SPLITOP_INLINE T sum_of(int64_t count, const Term& term) {
   return combined_terms<T>(count, term, [](auto a, auto b) { return a + b; });
 }
 
 // Of at least one value. A NaN may be left out.
 template <typename T>
-SPLITOP_INLINED T largest_of(int64_t count, const T* values) {
+SPLITOP_INLINE T largest_of(int64_t count, const T* values) {
   return combined_terms<T>(
       count, [=](auto at) { return at(values); }, [](auto a, auto b) { return b > a ? b : a; });
 }
-
-#undef SPLITOP_INLINED
 
 }  // namespace
 }  // namespace splitop

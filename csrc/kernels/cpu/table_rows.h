@@ -25,9 +25,7 @@ constexpr int64_t kWordsAhead = 16;    // from the word whose rows are asked for
 constexpr int64_t kPrefetchedBytes = 512;  // of a row; the processor foresees the rest itself
 
 // GCC takes a function that does nothing but ask for memory for one without effects, and drops its
-// calls, unless they are inlined early on.
-#define SPLITOP_INLINE inline __attribute__((always_inline))
-
+// calls, unless they are inlined early on: here and below.
 template <typename T>
 SPLITOP_INLINE void prefetch_row(const T* row, int64_t width) {
   constexpr int64_t kLine = 64 / sizeof(T);

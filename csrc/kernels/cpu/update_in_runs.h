@@ -126,10 +126,8 @@ __attribute__((noinline)) void update_in_runs(const LayerJob<E>& job, int64_t be
           }
         }
       }
-      for (int64_t i = 0; i < rows; ++i) {
-        update_variable(job.rule, job.kernel, job.hyper, element + i * job.outputs, width,
-                        gradient + i * most.width);
-      }
+      const Block block{element, rows, width, job.outputs, most.width};
+      update_variable(job.rule, job.kernel, job.hyper, block, gradient);
     }
   }
 }

@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "kernels/cpu/cache_lines.h"
 #include "kernels/cpu/vector.h"
 #include "kernels/gradient_clip.h"
 #include "kernels/update_rules.h"
@@ -51,6 +52,81 @@ struct Elements {
         s2(Rule::kNumSlots > 2 ? static_cast<T*>(variable.slots[2]) + slot_offset : w) {}
 };
 
+// Whether the lines of slot s, in the pages of element e, and those of the weights or of a later
+// slot push each other out of the cache.
+template <typename Rule, typename T>
+SPLITOP_INLINE bool collides(int s, const Elements<Rule, T>& at, int64_t e) {
+  const T* const arrays[] = {at.s0, at.s1, at.s2};
+  bool any = false;
+  if (s < Rule::kNumSlots) any = same_way(arrays[s] + e, at.w + e);
+  for (int t = s + 1; t < Rule::kNumSlots; ++t) any |= same_way(arrays[s] + e, arrays[t] + e);
+  return any;
+}
+
+// Whether collisions are worth a look: rows of so many elements of arrays whose lines share sets.
+template <typename Rule, typename T>
+bool may_collide(int64_t width, const Elements<Rule, T>& at) {
+  if (width * sizeof(T) < kPageBytes / 4) return false;
+  const T* const arrays[] = {at.w, at.s0, at.s1, at.s2};
+  bool in_step = false;
+  for (int a = 0; a < Rule::kNumSlots; ++a) {
+    for (int b = a + 1; b <= Rule::kNumSlots; ++b) in_step |= share_sets(arrays[a], arrays[b]);
+  }
+  return in_step;
+}
+
+// Elements up to `end` are updated in one go: in copies of the slots that collide, or in place.
+struct Run {
+  int64_t end;
+  bool copied;
+};
+
+template <typename T>
+constexpr int64_t kMostCopied = (kPageBytes + 64) / sizeof(T);
+
+// The run from `begin` on: a page that collides, or all before the next one of these. Pages are cut
+// at the end of a vector, as the last few elements of a loop may be rounded otherwise: results do
+// not depend on addresses.
+template <typename Rule, typename T>
+__attribute__((noinline)) Run next_run(const Elements<Rule, T>& at, int64_t begin, int64_t last) {
+  constexpr int64_t kSize = sizeof(T);
+  for (int64_t e = begin; e < last;) {
+    const int64_t bytes = kPageBytes - address_of(at.w + e) % kPageBytes;
+    const int64_t end = min64(e + ceil_div(bytes, 64) * 64 / kSize, last);
+    if (collides(0, at, e) | collides(1, at, e) | collides(2, at, e)) {
+      return e > begin ? Run{e, false} : Run{end, true};
+    }
+    e = end;
+  }
+  return {last, false};
+}
+
+// Updates elements [begin, last), whose gradient is g. looks: they may collide. One loop updates
+// those in place and those in copies: in two the compiler may fuse a * b + c * d one way and the
+// other.
+template <typename Rule, typename T>
+SPLITOP_INLINE void update_elements(const Rule& rule, const Elements<Rule, T>& at, int64_t begin,
+                                    int64_t last, const T* g, bool looks) {
+  alignas(kVectorBytes) T copies[SPLITOP_MAX_SLOTS][kMostCopied<T>];
+  while (begin < last) {
+    const Run run = looks ? next_run(at, begin, last) : Run{last, false};
+    const int64_t bytes = (run.end - begin) * sizeof(T);
+    const auto copied = [&](int s) { return run.copied && collides(s, at, begin); };
+    const auto slot_or_copy = [&](int s, T* slot) {
+      if (!copied(s)) return slot;
+      __builtin_memcpy(copies[s], slot, bytes);
+      return copies[s];
+    };
+    update_row(rule, run.end - begin, g, at.w + begin, slot_or_copy(0, at.s0 + begin),
+               slot_or_copy(1, at.s1 + begin), slot_or_copy(2, at.s2 + begin));
+    if (copied(0)) __builtin_memcpy(at.s0 + begin, copies[0], bytes);
+    if (copied(1)) __builtin_memcpy(at.s1 + begin, copies[1], bytes);
+    if (copied(2)) __builtin_memcpy(at.s2 + begin, copies[2], bytes);
+    g += run.end - begin;
+    begin = run.end;
+  }
+}
+
 constexpr int64_t kClippedElements = 256;  // of a gradient that are held at a time
 
 template <typename T>
@@ -60,35 +136,59 @@ void clip_gradient(const GradientClip<T>& clip, int64_t count, const T* __restri
 }
 
 template <typename Rule, typename T>
-void update_clipped(const Rule& rule, const splitop_variable& variable, int64_t offset,
-                    int64_t count, const T* g) {
-  const GradientClip<T> clip(static_cast<const T*>(variable.clip));
+void update_clipped(const Rule& rule, const GradientClip<T>& clip, const Elements<Rule, T>& at,
+                    int64_t begin, int64_t last, const T* g, bool looks) {
   alignas(kVectorBytes) T clipped[kClippedElements];
-  for (int64_t first = 0; first < count; first += kClippedElements) {
-    const int64_t left = count - first;
-    const int64_t block = left < kClippedElements ? left : kClippedElements;
-    clip_gradient(clip, block, g + first, clipped);
-    const Elements<Rule, T> at(variable, offset + first);
-    update_row(rule, block, clipped, at.w, at.s0, at.s1, at.s2);
+  while (begin < last) {
+    const int64_t end = min64(begin + kClippedElements, last);
+    clip_gradient(clip, end - begin, g, clipped);
+    update_elements(rule, at, begin, end, clipped, looks);
+    g += end - begin;
+    begin = end;
   }
 }
 
-// Updates `count` elements of a variable, from `offset` on. To a row-wise rule they are rows.
+// Some of a variable's elements, from `offset` on: rows of `width`, `stride` apart, and their
+// gradient's `g_stride`. To a row-wise rule they are rows.
+struct Block {
+  int64_t offset, rows, width, stride, g_stride;
+
+  bool in_one() const { return stride == width && g_stride == width; }
+};
+
 template <typename Rule, typename T>
-void update_variable(const splitop_variable& variable, const T* hyper, int64_t offset,
-                     int64_t count, const T* g) {
+void update_variable(const splitop_variable& variable, const T* hyper, const Block& block,
+                     const T* g) {
   const Rule rule(hyper, variable.decayed != 0);
-  if (variable.clip != nullptr) return update_clipped(rule, variable, offset, count, g);
-  const Elements<Rule, T> at(variable, offset);
-  update_row(rule, count, g, at.w, at.s0, at.s1, at.s2);
+  const int64_t rows = block.in_one() ? 1 : block.rows;
+  const int64_t count = block.in_one() ? block.rows * block.width : block.width;
+  const Elements<Rule, T> at(variable, block.offset);
+  const bool looks = may_collide(count, at);
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t begin = r * block.stride;
+    const T* const row = g + r * block.g_stride;
+    if (variable.clip == nullptr) {
+      update_elements(rule, at, begin, begin + count, row, looks);
+    } else {
+      const GradientClip<T> clip(static_cast<const T*>(variable.clip));
+      update_clipped(rule, clip, at, begin, begin + count, row, looks);
+    }
+  }
 }
 
 template <typename T>
 void update_variable(splitop_update_rule rule, const splitop_variable& variable, const T* hyper,
-                     int64_t offset, int64_t count, const T* g) {
+                     const Block& block, const T* g) {
   with_update_rule<T>(rule, [&](auto tag) {
-    update_variable<typename decltype(tag)::Rule>(variable, hyper, offset, count, g);
+    update_variable<typename decltype(tag)::Rule>(variable, hyper, block, g);
   });
+}
+
+// The same of `count` elements, one after the other.
+template <typename T>
+void update_variable(splitop_update_rule rule, const splitop_variable& variable, const T* hyper,
+                     int64_t offset, int64_t count, const T* g) {
+  update_variable(rule, variable, hyper, Block{offset, 1, count, count, count}, g);
 }
 
 }  // namespace

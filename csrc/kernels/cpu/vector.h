@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#define SPLITOP_INLINE inline __attribute__((always_inline))
+
 namespace splitop {
 namespace {
 
@@ -38,6 +40,10 @@ struct Vector {
   typedef T Type __attribute__((vector_size(kVectorBytes)));
   typedef typename Integer<sizeof(T)>::Type LaneIndex __attribute__((vector_size(kVectorBytes)));
 };
+
+// Those of the library, and of parallel.h, would be inlined into files of one instruction set.
+constexpr int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 }  // namespace splitop
