@@ -122,10 +122,10 @@ def build_info() -> BuildInfo:
 def _cpu() -> tuple[tuple[str, ...], str | None]:
     """Instruction sets of the kernels, and the one in use."""
     try:
-        from splitop.lib import _kernels
+        kernels = library.kernels()
     except ImportError:
         return (), None
-    return tuple(_kernels.available_isas()), _kernels.isa_in_use()
+    return tuple(kernels.available_isas()), kernels.isa_in_use()
 
 
 def _cuda(config: library.BuildConfig | None) -> str:
@@ -143,9 +143,7 @@ def _cuda(config: library.BuildConfig | None) -> str:
 
 def _gpus() -> tuple[str, ...]:
     """Names of the GPUs; the CUDA kernels are known to work."""
-    from splitop.lib import _kernels
-
-    return tuple(map(library.gpu_name, _kernels.cuda_devices()))
+    return tuple(map(library.gpu_name, library.kernels().cuda_devices()))
 
 
 def _tensorflow_version() -> str | None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import splitop.lib
-from splitop._src import user_code
+from splitop._src import shared_object, user_code
 from splitop._src.errors import LibraryError
 
 OPS_LIBRARY = "libsplitop_ops.so"
@@ -141,23 +141,35 @@ def xla_reason() -> str | None:
     return _load_xla_from(directory())[1]
 
 
+def kernels() -> Any:
+    """The module `splitop.lib._kernels`.
+
+    Raises:
+        ImportError: It is missing or can't be loaded.
+    """
+    cut_short = shared_object.cut_short(directory())
+    if cut_short is not None:
+        raise ImportError(f"{cut_short} is cut short")
+    from splitop.lib import _kernels
+
+    return _kernels
+
+
 def cuda_reason() -> str | None:
     """Why the CUDA kernels can't run here, and what helps; None if they can."""
     try:
-        from splitop.lib import _kernels
-
-        state = _kernels.cuda_state()
+        state = kernels().cuda_state()
     except (ImportError, AttributeError) as error:  # missing, or of an older version
         return f"The compiled kernels can't be used: {error}. {_BUILD} {_received(directory())}"
     if state == "ready":
         return None
     if state == "not_built":
         return f"splitop was built without CUDA. {_BUILD_CUDA} Received: {cuda_not_built()}."
-    built, driver = map(_cuda_version, _kernels.cuda_versions())
+    built, driver = map(_cuda_version, kernels().cuda_versions())
     received = [
         f"a build with CUDA {built}",
         f"a driver for CUDA {driver}" if driver else "no driver",
-        *(map(gpu_name, _kernels.cuda_devices())),
+        *(map(gpu_name, kernels().cuda_devices())),
     ]
     problem = _CUDA_PROBLEMS[state].format(built=built, driver=driver)
     return f"{problem} Received: {', '.join(received)}."
@@ -254,6 +266,12 @@ def _misfit(where: pathlib.Path) -> str | None:
         return f"The compiled libraries were built without TensorFlow. {_BUILD} {_received(where)}"
     if not library.is_file():
         return f"The compiled library is missing. {_BUILD} {_received(library)}"
+    cut_short = shared_object.cut_short(where)
+    if cut_short is not None:
+        return (
+            "A compiled library is cut short: the disk may be full, or have been when it was "
+            f"written. {_BUILD} {_received(cut_short)}"
+        )
     if config is None:
         return (
             f"It is not known which TensorFlow the compiled library was built for. {_BUILD} "

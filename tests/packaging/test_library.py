@@ -151,6 +151,24 @@ def test_the_kernels_library_is_missing(tmp_path: pathlib.Path) -> None:
     assert "libsplitop_kernels.so" in reason
 
 
+@pytest.mark.parametrize("name", [library.OPS_LIBRARY, "libsplitop_kernels.so"])
+def test_a_library_that_is_cut_short(tmp_path: pathlib.Path, name: str) -> None:
+    # In a process of its own, which loading it would end.
+    for path in (*REAL_DIRECTORY.glob("*.so"), REAL_DIRECTORY / library.BUILD_CONFIG):
+        shutil.copy(path, tmp_path)
+    os.truncate(tmp_path / name, (tmp_path / name).stat().st_size // 2)
+    reason, problem, path = run_python(
+        "import splitop; from splitop._src import library\n"
+        "print(library.reason(), library.cuda_reason(), splitop.build_info().path, sep='\\n')",
+        tmp_path,
+        SPLITOP_LIBRARY_DIR=str(tmp_path),
+    ).splitlines()
+    assert reason.startswith("A compiled library is cut short")
+    assert f"Received: {tmp_path / name} " in reason
+    assert f"{name} is cut short" in problem
+    assert path == "reference"
+
+
 def test_a_directory_that_the_environment_names(tmp_path: pathlib.Path) -> None:
     code = "from splitop._src import library; print(library.reason())"
     reason = run_python(code, tmp_path, SPLITOP_LIBRARY_DIR=str(tmp_path))

@@ -1,0 +1,29 @@
+"""Whether shared objects are all there.
+
+Loading one whose end is missing may end the process (SIGBUS).
+"""
+
+from __future__ import annotations
+
+import pathlib
+import struct
+
+# ELF for 64 bits: offset of the section headers, which come last; size and number of them.
+_HEADER = struct.Struct("<4sB35xQ10xHH2x")
+_MAGIC, _CLASS_64 = b"\x7fELF", 2
+
+
+def cut_short(directory: pathlib.Path) -> pathlib.Path | None:
+    """A shared object in `directory` whose end is missing; None if there is none."""
+    return next(filter(_is_cut_short, sorted(directory.glob("*.so"))), None)
+
+
+def _is_cut_short(path: pathlib.Path) -> bool:
+    """False for what is no such object at all: the system's loader says so itself."""
+    with path.open("rb") as file:
+        header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return False
+    magic, word_size, sections, size, number = _HEADER.unpack(header)
+    is_known = (magic, word_size) == (_MAGIC, _CLASS_64)
+    return is_known and path.stat().st_size < sections + size * number
