@@ -81,8 +81,8 @@ struct Run {
   bool copied;
 };
 
-template <typename T>
-constexpr int64_t kMostCopied = (kPageBytes + 64) / sizeof(T);
+// Where most of these elements' page can be told from: slots may begin a line before it.
+inline int64_t middle_of(int64_t begin, int64_t end) { return begin + (end - begin) / 2; }
 
 // The run from `begin` on: a page that collides, or all before the next one of these. Pages are cut
 // at the end of a vector, as the last few elements of a loop may be rounded otherwise: results do
@@ -93,7 +93,8 @@ __attribute__((noinline)) Run next_run(const Elements<Rule, T>& at, int64_t begi
   for (int64_t e = begin; e < last;) {
     const int64_t bytes = kPageBytes - address_of(at.w + e) % kPageBytes;
     const int64_t end = min64(e + ceil_div(bytes, 64) * 64 / kSize, last);
-    if (collides(0, at, e) | collides(1, at, e) | collides(2, at, e)) {
+    const int64_t middle = middle_of(e, end);
+    if (collides(0, at, middle) | collides(1, at, middle) | collides(2, at, middle)) {
       return e > begin ? Run{e, false} : Run{end, true};
     }
     e = end;
@@ -107,11 +108,12 @@ __attribute__((noinline)) Run next_run(const Elements<Rule, T>& at, int64_t begi
 template <typename Rule, typename T>
 SPLITOP_INLINE void update_elements(const Rule& rule, const Elements<Rule, T>& at, int64_t begin,
                                     int64_t last, const T* g, bool looks) {
-  alignas(kVectorBytes) T copies[SPLITOP_MAX_SLOTS][kMostCopied<T>];
+  alignas(kVectorBytes) T copies[SPLITOP_MAX_SLOTS][kPageBytes / sizeof(T)];
   while (begin < last) {
     const Run run = looks ? next_run(at, begin, last) : Run{last, false};
     const int64_t bytes = (run.end - begin) * sizeof(T);
-    const auto copied = [&](int s) { return run.copied && collides(s, at, begin); };
+    const int64_t middle = middle_of(begin, run.end);
+    const auto copied = [&](int s) { return run.copied && collides(s, at, middle); };
     const auto slot_or_copy = [&](int s, T* slot) {
       if (!copied(s)) return slot;
       __builtin_memcpy(copies[s], slot, bytes);
