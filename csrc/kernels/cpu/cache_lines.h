@@ -2,7 +2,7 @@
 //
 // AMD's Zen looks for a line by a hash of bits 12 to 27 of its linear address, and of each hash a
 // set holds one line (Lipp et al., Take A Way, AsiaCCS 2020). So weights and their slots may come
-// from the second-level cache again and again, in turn: as from arrays of 2^25 to 2^27 bytes, each
+// from the second-level cache again and again, in turn: as from arrays of 2^24 to 2^27 bytes, each
 // of which an allocator has put a page more than that after the one before. Other processors lack
 // this, and lose a copy now and then.
 #ifndef SPLITOP_KERNELS_CPU_CACHE_LINES_H_

@@ -52,15 +52,18 @@ struct Elements {
         s2(Rule::kNumSlots > 2 ? static_cast<T*>(variable.slots[2]) + slot_offset : w) {}
 };
 
-// Whether the lines of slot s, in the pages of element e, and those of the weights or of a later
-// slot push each other out of the cache.
+// The slots whose lines, in the pages of element e, and those of the weights or of a later slot
+// push each other out of the cache: bit s is slot s.
 template <typename Rule, typename T>
-SPLITOP_INLINE bool collides(int s, const Elements<Rule, T>& at, int64_t e) {
+SPLITOP_INLINE uint32_t colliding_slots(const Elements<Rule, T>& at, int64_t e) {
   const T* const arrays[] = {at.s0, at.s1, at.s2};
-  bool any = false;
-  if (s < Rule::kNumSlots) any = same_way(arrays[s] + e, at.w + e);
-  for (int t = s + 1; t < Rule::kNumSlots; ++t) any |= same_way(arrays[s] + e, arrays[t] + e);
-  return any;
+  uint32_t slots = 0;
+  for (int s = 0; s < Rule::kNumSlots; ++s) {
+    bool any = same_way(arrays[s] + e, at.w + e);
+    for (int t = s + 1; t < Rule::kNumSlots; ++t) any |= same_way(arrays[s] + e, arrays[t] + e);
+    slots |= static_cast<uint32_t>(any) << s;
+  }
+  return slots;
 }
 
 // Whether collisions are worth a look: rows of so many elements of arrays whose lines share sets.
@@ -75,14 +78,13 @@ bool may_collide(int64_t width, const Elements<Rule, T>& at) {
   return in_step;
 }
 
-// Elements up to `end` are updated in one go: in copies of the slots that collide, or in place.
+// Elements up to `end` are updated in one go, in copies of these slots.
 struct Run {
   int64_t end;
-  bool copied;
-};
+  uint32_t copied;
 
-// Where most of these elements' page can be told from: slots may begin a line before it.
-inline int64_t middle_of(int64_t begin, int64_t end) { return begin + (end - begin) / 2; }
+  bool copies(int s) const { return copied >> s & 1; }
+};
 
 // The run from `begin` on: a page that collides, or all before the next one of these. Pages are cut
 // at the end of a vector, as the last few elements of a loop may be rounded otherwise: results do
@@ -93,13 +95,12 @@ __attribute__((noinline)) Run next_run(const Elements<Rule, T>& at, int64_t begi
   for (int64_t e = begin; e < last;) {
     const int64_t bytes = kPageBytes - address_of(at.w + e) % kPageBytes;
     const int64_t end = min64(e + ceil_div(bytes, 64) * 64 / kSize, last);
-    const int64_t middle = middle_of(e, end);
-    if (collides(0, at, middle) | collides(1, at, middle) | collides(2, at, middle)) {
-      return e > begin ? Run{e, false} : Run{end, true};
-    }
+    // By the middle of the page, as that of a slot may begin some lines before or behind it.
+    const uint32_t slots = colliding_slots(at, e + (end - e) / 2);
+    if (slots != 0) return e > begin ? Run{e, 0} : Run{end, slots};
     e = end;
   }
-  return {last, false};
+  return {last, 0};
 }
 
 // Updates elements [begin, last), whose gradient is g. looks: they may collide. One loop updates
@@ -110,20 +111,18 @@ SPLITOP_INLINE void update_elements(const Rule& rule, const Elements<Rule, T>& a
                                     int64_t last, const T* g, bool looks) {
   alignas(kVectorBytes) T copies[SPLITOP_MAX_SLOTS][kPageBytes / sizeof(T)];
   while (begin < last) {
-    const Run run = looks ? next_run(at, begin, last) : Run{last, false};
+    const Run run = looks ? next_run(at, begin, last) : Run{last, 0};
     const int64_t bytes = (run.end - begin) * sizeof(T);
-    const int64_t middle = middle_of(begin, run.end);
-    const auto copied = [&](int s) { return run.copied && collides(s, at, middle); };
     const auto slot_or_copy = [&](int s, T* slot) {
-      if (!copied(s)) return slot;
+      if (!run.copies(s)) return slot;
       __builtin_memcpy(copies[s], slot, bytes);
       return copies[s];
     };
     update_row(rule, run.end - begin, g, at.w + begin, slot_or_copy(0, at.s0 + begin),
                slot_or_copy(1, at.s1 + begin), slot_or_copy(2, at.s2 + begin));
-    if (copied(0)) __builtin_memcpy(at.s0 + begin, copies[0], bytes);
-    if (copied(1)) __builtin_memcpy(at.s1 + begin, copies[1], bytes);
-    if (copied(2)) __builtin_memcpy(at.s2 + begin, copies[2], bytes);
+    if (run.copies(0)) __builtin_memcpy(at.s0 + begin, copies[0], bytes);
+    if (run.copies(1)) __builtin_memcpy(at.s1 + begin, copies[1], bytes);
+    if (run.copies(2)) __builtin_memcpy(at.s2 + begin, copies[2], bytes);
     g += run.end - begin;
     begin = run.end;
   }
@@ -151,7 +150,7 @@ void update_clipped(const Rule& rule, const GradientClip<T>& clip, const Element
 }
 
 // Some of a variable's elements, from `offset` on: rows of `width`, `stride` apart, and their
-// gradient's `g_stride`. To a row-wise rule they are rows.
+// gradient's `g_stride`. To a row-wise rule each element is a row of the variable.
 struct Block {
   int64_t offset, rows, width, stride, g_stride;
 
