@@ -158,18 +158,19 @@ def kernels() -> Any:
 def cuda_reason() -> str | None:
     """Why the CUDA kernels can't run here, and what helps; None if they can."""
     try:
-        state = kernels().cuda_state()
+        module = kernels()
+        state = module.cuda_state()
     except (ImportError, AttributeError) as error:  # missing, or of an older version
         return f"The compiled kernels can't be used: {error}. {_BUILD} {_received(directory())}"
     if state == "ready":
         return None
     if state == "not_built":
         return f"splitop was built without CUDA. {_BUILD_CUDA} Received: {cuda_not_built()}."
-    built, driver = map(_cuda_version, kernels().cuda_versions())
+    built, driver = map(_cuda_version, module.cuda_versions())
     received = [
         f"a build with CUDA {built}",
         f"a driver for CUDA {driver}" if driver else "no driver",
-        *(map(gpu_name, kernels().cuda_devices())),
+        *(map(gpu_name, module.cuda_devices())),
     ]
     problem = _CUDA_PROBLEMS[state].format(built=built, driver=driver)
     return f"{problem} Received: {', '.join(received)}."

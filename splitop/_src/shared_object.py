@@ -19,9 +19,12 @@ def cut_short(directory: pathlib.Path) -> pathlib.Path | None:
 
 
 def _is_cut_short(path: pathlib.Path) -> bool:
-    """False for what is no such object at all: the system's loader says so itself."""
-    with path.open("rb") as file:
-        header = file.read(_HEADER.size)
+    """False for what is no such object, or can't be read: the system's loader says so itself."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER.size)
+    except OSError:
+        return False
     if len(header) < _HEADER.size:
         return False
     magic, word_size, sections, size, number = _HEADER.unpack(header)

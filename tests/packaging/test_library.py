@@ -169,6 +169,14 @@ def test_a_library_that_is_cut_short(tmp_path: pathlib.Path, name: str) -> None:
     assert path == "reference"
 
 
+@pytest.mark.usefixtures("garbage")
+def test_what_cannot_be_read(write_config: Callable[..., None], library_dir: pathlib.Path) -> None:
+    write_config(tensorflow=tf.__version__)
+    (library_dir / "a_directory.so").mkdir()
+    (library_dir / "libsplitop_kernels.so").symlink_to(library_dir / "nowhere")
+    assert "can't be loaded" in unusable()
+
+
 def test_a_directory_that_the_environment_names(tmp_path: pathlib.Path) -> None:
     code = "from splitop._src import library; print(library.reason())"
     reason = run_python(code, tmp_path, SPLITOP_LIBRARY_DIR=str(tmp_path))
