@@ -111,15 +111,25 @@ def run_kernel(
 ) -> tuple[list[oracle.Layer], np.ndarray]:
     """The kernel's result on copies of the arrays, as the oracle returns it."""
     after = [_copy(layer) for layer in layers or problem.layers]
-    given = kernel_gradients or [None] * len(after)
-    gradient = _kernels.dense_chain(
+    return after, run_in_place(problem, after, kernel_gradients=kernel_gradients, **options)
+
+
+def run_in_place(
+    problem: Problem,
+    layers: Sequence[oracle.Layer],
+    *,
+    kernel_gradients: Sequence[np.ndarray] | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """A call of the kernel, which updates the layers' arrays; returns dL/dx."""
+    given = kernel_gradients or [None] * len(layers)
+    return _kernels.dense_chain(
         problem.seed,
-        [to_kernel_layer(layer, kernel_gradient=g) for layer, g in zip(after, given, strict=True)],
+        [to_kernel_layer(layer, kernel_gradient=g) for layer, g in zip(layers, given, strict=True)],
         rule=problem.rule,
         hyper=problem.hyper,
         **{"input_gradient": True, **options},
     )
-    return after, gradient
 
 
 def to_kernel_layer(layer: oracle.Layer, **changes: Any) -> _kernels.Layer:

@@ -11,11 +11,13 @@ from hypothesis import HealthCheck, given, reject, settings
 from tests import oracle
 from tests.accuracy import PRECISIONS, assert_accurate, few_ulp, results
 from tests.kernels import plain
+from tests.kernels.collisions import COLLISIONS, placed
 from tests.kernels.problems import (
     Problem,
     assert_same_bits_whatever_the_thread_count,
     make_problem,
     problems,
+    run_in_place,
     run_kernel,
 )
 
@@ -127,6 +129,22 @@ def test_same_bits_whatever_the_thread_count(isa: str, dtype, rule: str) -> None
     activations = ["relu", "sigmoid", "linear"]
     problem = make_problem(dtype, 130, (515, 301, 203, 77), activations, [True] * 3, rule)
     assert_same_bits_whatever_the_thread_count(problem)
+
+
+@pytest.mark.parametrize(("rule", "distances"), COLLISIONS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_same_bits_where_lines_collide(isa: str, dtype, rule: str, distances) -> None:
+    """Rows of W are long, and are updated a part at a time."""
+    problem = make_problem(dtype, 23, (19, 4501), ["relu"], [True], rule)
+    (elsewhere,), _ = run_kernel(problem, num_threads=2)
+    (layer,) = problem.layers
+    for begin in (0, 64 + 8):
+        kernel, slots = placed(layer.kernel, layer.kernel_slots, distances, begin)
+        there = dataclasses.replace(layer, kernel=kernel, kernel_slots=slots)
+        run_in_place(problem, [there], num_threads=2)
+        assert kernel.tobytes() == elsewhere.kernel.tobytes(), f"from byte {begin} on"
+        for s, slot in enumerate(slots):
+            assert slot.tobytes() == elsewhere.kernel_slots[s].tobytes(), f"slot {s}, {begin}"
 
 
 @pytest.mark.parametrize("precision", SHORT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import mmap
 import re
 
 import ml_dtypes
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from splitop.lib import _kernels
 from tests import oracle
 from tests.accuracy import PRECISIONS
+from tests.kernels.collisions import COLLISIONS, placed
 from tests.kernels.updates import (
     STEPS,
     State,
@@ -63,43 +63,18 @@ def test_same_bits_whatever_the_thread_count(rule: str) -> None:
             assert value.tobytes() == again[name].tobytes(), f"{name}, {num_threads} threads"
 
 
-# Where slots lie behind their variable: a cache tells these pages apart by none of the bits that it
-# looks at (csrc/kernels/cpu/cache_lines.h), those of all slots or of some.
-COLLIDING = {
-    "all": (0x4002000, 0x8001000, 0x2004000),
-    "the first slot and the variable": (0x4002000, 0x106000, 0x20A000),
-    "slots and slots": (0x4103000, 0x101000, 0x2105000),
-    "a few bytes further on": (0x4002080, 0x80010C0, 0x2003F00),
-}
-
-
-def placed(state: State, distances: tuple[int, ...], begin: int) -> State:
-    """A state of one variable, its slots so far behind it; `begin`: a byte of a page."""
-    variable, slots = state.variables[0], state.slots[0]
-    memory = np.frombuffer(mmap.mmap(-1, 3 << 28), np.uint8)  # only touched pages are there
-    first = -memory.ctypes.data % (1 << 28) + begin
-
-    def at(distance: int, values: np.ndarray) -> np.ndarray:
-        room = memory[first + distance :][: values.nbytes].view(values.dtype)
-        array = room.reshape(values.shape)
-        array[...] = values
-        return array
-
-    return State((at(0, variable),), (tuple(map(at, distances, slots)),))
-
-
-@pytest.mark.parametrize("distances", COLLIDING.values(), ids=list(COLLIDING))
+@pytest.mark.parametrize(("rule", "distances"), COLLISIONS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("rule", oracle.RULES)
 @pytest.mark.parametrize("clips", [None, [[0.5, 0.6]]], ids=["", "clipped"])
 def test_same_bits_where_lines_collide(rule: str, dtype: str, clips, distances) -> None:
     precision = PRECISIONS[dtype]
-    update, state = make_update(precision, [(10_007,)], rule)
+    update, state = make_update(precision, [(20_011,)], rule)
     if clips is not None:
         clips = np.array(clips, precision.variables)
     elsewhere = run_on_cpu(update, state, clips=clips, num_threads=2).named()
     for begin in (0, 64 + 8):
-        there = placed(state, distances, begin)
+        variable, slots = placed(state.variables[0], state.slots[0], distances, begin)
+        there = State((variable,), (slots,))
         run_in_place(update, there, clips=clips, num_threads=2)
         for name, value in there.named().items():
             assert value.tobytes() == elsewhere[name].tobytes(), f"{name}, from byte {begin} on"

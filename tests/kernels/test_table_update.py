@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from splitop.lib import _kernels
 from tests import oracle
+from tests.kernels.collisions import COLLISIONS, placed
 from tests.kernels.tables import (
     COMBINERS,
     Table,
@@ -142,6 +143,21 @@ def test_same_bits_whatever_the_thread_count(rule: str) -> None:
         again = run(update, state, num_threads=num_threads).named()
         for name, value in once.items():
             assert value.tobytes() == again[name].tobytes(), f"{name}, {num_threads} threads"
+
+
+@pytest.mark.parametrize(("rule", "distances"), COLLISIONS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_same_bits_where_lines_collide(rule: str, dtype: str, distances) -> None:
+    """Many rows in a row are not looked up, and are updated in one go."""
+    table = Table(rows=700, width=33, ids=20, all_rows=True)
+    update, state = make_tables(dtype, [table], rule)
+    elsewhere = run(update, state, num_threads=2).named()
+    for begin in (0, 64 + 8):
+        variable, slots = placed(state.variables[0], state.slots[0], distances, begin)
+        there = State((variable,), (slots,))
+        _run_in_place(update, there, num_threads=2)
+        for name, value in there.named().items():
+            assert value.tobytes() == elsewhere[name].tobytes(), f"{name}, from byte {begin} on"
 
 
 def test_no_tables() -> None:

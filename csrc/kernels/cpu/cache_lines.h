@@ -4,7 +4,8 @@
 // set holds one line (Lipp et al., Take A Way, AsiaCCS 2020). So weights and their slots may come
 // from the second-level cache again and again, in turn: as from arrays of 2^24 to 2^27 bytes, each
 // of which an allocator has put a page more than that after the one before. Other processors lack
-// this, and lose a copy now and then.
+// this, and copy slots of such arrays for nothing. A gradient that collides is left where it is:
+// its lines are not written.
 #ifndef SPLITOP_KERNELS_CPU_CACHE_LINES_H_
 #define SPLITOP_KERNELS_CPU_CACHE_LINES_H_
 

@@ -16,7 +16,8 @@
 
 namespace splitop {
 
-// A worker is woken only for this much arithmetic; waking one costs a few microseconds.
+// A worker more takes part for this much arithmetic. The first to be woken costs some four times as
+// much, but stays awake for the regions that follow.
 constexpr double kFlopsPerWorker = 1e6;
 
 // What updating an element costs, most of it moving data, in arithmetic.

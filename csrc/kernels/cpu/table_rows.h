@@ -249,8 +249,9 @@ class TableRows {
       }
       return;
     }
-    const Elements<Rule, T> at(variable_, begin * width_);
-    update_row_without_gradient(rule_, (end - begin) * width_, at.w, at.s0, at.s1, at.s2);
+    const Elements<Rule, T> at(variable_, 0);
+    const bool looks = may_collide((end - begin) * width_, at);
+    update_elements_without_gradient(rule_, at, begin * width_, end * width_, looks);
   }
 
   const WordGradients<T> gradients_;

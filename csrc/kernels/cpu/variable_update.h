@@ -103,12 +103,12 @@ __attribute__((noinline)) Run next_run(const Elements<Rule, T>& at, int64_t begi
   return {last, 0};
 }
 
-// Updates elements [begin, last), whose gradient is g. looks: they may collide. One loop updates
-// those in place and those in copies: in two the compiler may fuse a * b + c * d one way and the
-// other.
-template <typename Rule, typename T>
-SPLITOP_INLINE void update_elements(const Rule& rule, const Elements<Rule, T>& at, int64_t begin,
-                                    int64_t last, const T* g, bool looks) {
+// Elements [begin, last) by update(e, count, w, s0, s1, s2), which updates `count` of them from e
+// on where it is told to: in place, or in copies of slots. looks: they may collide. The same loop
+// updates both: of two the compiler may fuse a * b + c * d one way and the other.
+template <typename Rule, typename T, typename Update>
+SPLITOP_INLINE void update_apart(const Elements<Rule, T>& at, int64_t begin, int64_t last,
+                                 bool looks, const Update& update) {
   alignas(kVectorBytes) T copies[SPLITOP_MAX_SLOTS][kPageBytes / sizeof(T)];
   while (begin < last) {
     const Run run = looks ? next_run(at, begin, last) : Run{last, 0};
@@ -118,14 +118,31 @@ SPLITOP_INLINE void update_elements(const Rule& rule, const Elements<Rule, T>& a
       __builtin_memcpy(copies[s], slot, bytes);
       return copies[s];
     };
-    update_row(rule, run.end - begin, g, at.w + begin, slot_or_copy(0, at.s0 + begin),
-               slot_or_copy(1, at.s1 + begin), slot_or_copy(2, at.s2 + begin));
+    update(begin, run.end - begin, at.w + begin, slot_or_copy(0, at.s0 + begin),
+           slot_or_copy(1, at.s1 + begin), slot_or_copy(2, at.s2 + begin));
     if (run.copies(0)) __builtin_memcpy(at.s0 + begin, copies[0], bytes);
     if (run.copies(1)) __builtin_memcpy(at.s1 + begin, copies[1], bytes);
     if (run.copies(2)) __builtin_memcpy(at.s2 + begin, copies[2], bytes);
-    g += run.end - begin;
     begin = run.end;
   }
+}
+
+// Updates elements [begin, last), whose gradient is g.
+template <typename Rule, typename T>
+SPLITOP_INLINE void update_elements(const Rule& rule, const Elements<Rule, T>& at, int64_t begin,
+                                    int64_t last, const T* g, bool looks) {
+  update_apart(at, begin, last, looks, [&](int64_t e, int64_t count, T* w, T* s0, T* s1, T* s2) {
+    update_row(rule, count, g + (e - begin), w, s0, s1, s2);
+  });
+}
+
+// The same with a gradient of zeros.
+template <typename Rule, typename T>
+SPLITOP_INLINE void update_elements_without_gradient(const Rule& rule, const Elements<Rule, T>& at,
+                                                     int64_t begin, int64_t last, bool looks) {
+  update_apart(at, begin, last, looks, [&](int64_t, int64_t count, T* w, T* s0, T* s1, T* s2) {
+    update_row_without_gradient(rule, count, w, s0, s1, s2);
+  });
 }
 
 constexpr int64_t kClippedElements = 256;  // of a gradient that are held at a time

@@ -41,7 +41,8 @@ struct Vector {
   typedef typename Integer<sizeof(T)>::Type LaneIndex __attribute__((vector_size(kVectorBytes)));
 };
 
-// Those of the library, and of parallel.h, would be inlined into files of one instruction set.
+// In place of those of the library and of parallel.h, which files that are compiled for one
+// instruction set must not include (above).
 constexpr int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
