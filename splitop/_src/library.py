@@ -20,6 +20,7 @@ from splitop._src import shared_object, user_code
 from splitop._src.errors import LibraryError
 
 OPS_LIBRARY = "libsplitop_ops.so"
+KERNELS_LIBRARY = "libsplitop_kernels.so"  # which all others are linked with
 XLA_LIBRARY = "libsplitop_xla.so"
 BUILD_CONFIG = "build_config.json"
 
@@ -147,7 +148,8 @@ def kernels() -> Any:
     Raises:
         ImportError: It is missing or can't be loaded.
     """
-    cut_short = shared_object.cut_short(directory())
+    where = directory()
+    cut_short = shared_object.cut_short([where / KERNELS_LIBRARY, *where.glob("_kernels.*.so")])
     if cut_short is not None:
         raise ImportError(f"{cut_short} is cut short")
     from splitop.lib import _kernels
@@ -247,6 +249,8 @@ def _load_xla_from(where: pathlib.Path) -> tuple[Any, str | None]:
         return None, f"{cause} Received: {config.xla_not_built}."
     if not library.is_file():
         return None, f"The compiled XLA kernels are missing. {_BUILD} {_received(library)}"
+    if shared_object.cut_short([library]):
+        return None, _cut_short(library)
     try:
         return tf.load_op_library(str(library)), None
     except (tf.errors.OpError, OSError, RuntimeError) as error:
@@ -267,12 +271,9 @@ def _misfit(where: pathlib.Path) -> str | None:
         return f"The compiled libraries were built without TensorFlow. {_BUILD} {_received(where)}"
     if not library.is_file():
         return f"The compiled library is missing. {_BUILD} {_received(library)}"
-    cut_short = shared_object.cut_short(where)
+    cut_short = shared_object.cut_short([library, where / KERNELS_LIBRARY])
     if cut_short is not None:
-        return (
-            "A compiled library is cut short: the disk may be full, or have been when it was "
-            f"written. {_BUILD} {_received(cut_short)}"
-        )
+        return _cut_short(cut_short)
     if config is None:
         return (
             f"It is not known which TensorFlow the compiled library was built for. {_BUILD} "
@@ -291,6 +292,13 @@ def _misfit(where: pathlib.Path) -> str | None:
             f"{_received(library)}"
         )
     return None
+
+
+def _cut_short(library: pathlib.Path) -> str:
+    return (
+        "A compiled library is cut short: the disk may be full, or have been when it was written. "
+        f"{_BUILD} {_received(library)}"
+    )
 
 
 def _received(*what: Any) -> str:

@@ -148,32 +148,48 @@ def test_the_kernels_library_is_missing(tmp_path: pathlib.Path) -> None:
         SPLITOP_LIBRARY_DIR=str(tmp_path),
     )
     assert "can't be loaded" in reason
-    assert "libsplitop_kernels.so" in reason
+    assert library.KERNELS_LIBRARY in reason
 
 
-@pytest.mark.parametrize("name", [library.OPS_LIBRARY, "libsplitop_kernels.so"])
-def test_a_library_that_is_cut_short(tmp_path: pathlib.Path, name: str) -> None:
-    # In a process of its own, which loading it would end.
+def with_one_cut_short(directory: pathlib.Path, name: str) -> list[str]:
+    """What `library` says of the op, of XLA and of CUDA, and the path that is taken."""
+    # In a process of its own, which loading the library would end.
     for path in (*REAL_DIRECTORY.glob("*.so"), REAL_DIRECTORY / library.BUILD_CONFIG):
-        shutil.copy(path, tmp_path)
-    os.truncate(tmp_path / name, (tmp_path / name).stat().st_size // 2)
-    reason, problem, path = run_python(
+        shutil.copy(path, directory)
+    os.truncate(directory / name, (directory / name).stat().st_size // 2)
+    return run_python(
         "import splitop; from splitop._src import library\n"
-        "print(library.reason(), library.cuda_reason(), splitop.build_info().path, sep='\\n')",
-        tmp_path,
-        SPLITOP_LIBRARY_DIR=str(tmp_path),
+        "print(library.reason(), library.xla_reason(), library.cuda_reason(), "
+        "splitop.build_info().path, sep='\\n')",
+        directory,
+        SPLITOP_LIBRARY_DIR=str(directory),
     ).splitlines()
+
+
+@pytest.mark.parametrize("name", [library.OPS_LIBRARY, library.KERNELS_LIBRARY])
+def test_a_library_that_is_cut_short(tmp_path: pathlib.Path, name: str) -> None:
+    reason, xla_reason, problem, path = with_one_cut_short(tmp_path, name)
     assert reason.startswith("A compiled library is cut short")
     assert f"Received: {tmp_path / name} " in reason
-    assert f"{name} is cut short" in problem
+    assert xla_reason == reason
+    assert (f"{name} is cut short" in problem) == (name == library.KERNELS_LIBRARY)
     assert path == "reference"
+
+
+def test_xla_kernels_that_are_cut_short(tmp_path: pathlib.Path) -> None:
+    reason, xla_reason, problem, path = with_one_cut_short(tmp_path, library.XLA_LIBRARY)
+    assert reason == "None"
+    assert xla_reason.startswith("A compiled library is cut short")
+    assert f"Received: {tmp_path / library.XLA_LIBRARY} " in xla_reason
+    assert "cut short" not in problem
+    assert path == "fused"
 
 
 @pytest.mark.usefixtures("garbage")
 def test_what_cannot_be_read(write_config: Callable[..., None], library_dir: pathlib.Path) -> None:
     write_config(tensorflow=tf.__version__)
     (library_dir / "a_directory.so").mkdir()
-    (library_dir / "libsplitop_kernels.so").symlink_to(library_dir / "nowhere")
+    (library_dir / library.KERNELS_LIBRARY).symlink_to(library_dir / "nowhere")
     assert "can't be loaded" in unusable()
 
 
