@@ -25,7 +25,7 @@ from splitop._src.graph.copy import copy_op
 from splitop._src.graph.devices import may_be_on_gpu, on_device_of
 from splitop._src.graph.gradient_graph import GradientGraph, components, joined_rows
 from splitop._src.graph.layers import DenseLayer
-from splitop._src.graph.tables import TableGradient
+from splitop._src.graph.tables import TableGradient, renamed
 from splitop._src.norms import SquaredNorms
 from splitop._src.ops import LayerArgs
 from splitop._src.optimizers import Accumulation, OptimizerAdapter, UpdateRule
@@ -511,15 +511,20 @@ class Emission:
     def _check_ids(self) -> list[Check]:
         """Checks the ids of all tables, unless one op writes all variables of the step.
 
-        Not on GPUs, where TensorFlow does not either: the step would wait for the answer.
+        Not on GPUs, where TensorFlow does not either: the step would wait for the answer. Nor where
+        a lookup of the step's own does, outside XLA, which does not order it.
         """
         alone = not (self._chains or self._updated or self._declined)
         if alone and len(by_place(self.call, self._tables)) == 1:
             return []
+        lookups = [lookup for own in self._own_lookups() for lookup in own.lookups]
+        looked_up = {(lookup.table, lookup.ids.ref()) for lookup in lookups}
+        if in_xla(self.call.graph):
+            looked_up = set()
         checks: list[Check] = []
         for index, table in self._tables:
             item = self._variable(index)
-            if may_be_on_gpu(item.variable):
+            if may_be_on_gpu(item.variable) or (index, renamed(table.ids).ref()) in looked_up:
                 continue
             with on_device_of(self.call.graph, item.variable):
                 checks.append(check_ids(self._now(table.ids), item.variable.shape[0], item.name))

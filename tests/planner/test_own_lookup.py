@@ -343,6 +343,12 @@ def test_ids_out_of_range_write_nothing(build: str, bad: int, jit: bool) -> None
         np.testing.assert_array_equal(np.asarray(variable), expected)
 
 
+def test_ids_are_checked_once() -> None:
+    """By the lookup's op; ids of several lookups of a table are put together, and not compared."""
+    assert not of_type(Step(value, OPTIMIZERS["adam"](), static=True).run.graph, "Assert")
+    assert of_type(Step(twice, OPTIMIZERS["adam"](), static=True).run.graph, "Assert")
+
+
 @pytest.mark.parametrize("build", LOOKED_UP)
 def test_inside_xla(build: str) -> None:
     step = assert_same_step(LOOKED_UP[build], static=True, jit=True)

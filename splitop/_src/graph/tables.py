@@ -86,7 +86,7 @@ def _match_segments(gradients: GradientGraph, values: Any, indices: Any) -> Tabl
     if op not in gradients or op.control_inputs or op.type not in _SEGMENT_GRADIENTS:
         return None
     gradient, positions, segments = op.inputs[:3]
-    distinct = _renamed(indices)
+    distinct = renamed(indices)
     unique = distinct.op
     if unique.type != "Unique":
         return None
@@ -97,8 +97,8 @@ def _match_segments(gradients: GradientGraph, values: Any, indices: Any) -> Tabl
     )
 
 
-def _renamed(tensor: Any) -> Any:
-    """A tensor seen through reshapes: the same values in the same order."""
+def renamed(tensor: Any) -> Any:
+    """The tensor that this one is a reshape of: the same values in the same order."""
     while tensor.op.type in ("Identity", "Reshape") and not tensor.op.control_inputs:
         tensor = tensor.op.inputs[0]
     return tensor
@@ -133,7 +133,7 @@ def _tells_segments(condition: Any, segments: Any) -> bool:
     if op.type == "LogicalAnd" and op.inputs[1].op.type in ("Fill", "OnesLike"):
         if op.inputs[1].op.type == "Fill" and not tf.get_static_value(op.inputs[1].op.inputs[1]):
             return False
-        op = _renamed(op.inputs[0]).op
+        op = renamed(op.inputs[0]).op
     return (
         op.type == "GreaterEqual"
         and op.inputs[0] is segments
