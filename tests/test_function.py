@@ -338,6 +338,32 @@ class TestFunctions:
         assert [float(count(tf.constant(1.0))) for _ in range(4)] == [1.0, 2.0, 3.0, 4.0]
         assert len(way) == 3
 
+    def test_a_first_call_that_fails(self, way: Any) -> None:
+        """With tf.function later calls return None and train nothing, or train and raise."""
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        optimizer, made, fails = keras.optimizers.Adam(0.1), [], [True]
+        before = model.get_weights()
+
+        @splitop.function
+        def step(a: Any) -> Any:
+            if not made:
+                made.append(tf.Variable(2.0))
+            iv = model(a)
+            splitop.minimize(optimizer, iv, model.trainable_variables, tf.ones_like(iv))
+            if fails[0]:
+                raise RuntimeError("at the end")
+            return made[0] * a
+
+        with pytest.raises(RuntimeError, match="at the end"):
+            step(x())
+        for received, expected in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(received, expected)
+        fails[0] = False
+        for count in (1, 2, 3):
+            np.testing.assert_array_equal(step(x()), 2 * x().numpy())
+            assert int(optimizer.iterations) == count
+        assert len(way) == 2
+
     def test_what_it_keeps_goes_with_it(self) -> None:
         variable = tf.Variable(1.0)
         kept = weakref.ref(variable)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Hashable
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import context, record
+from tensorflow.python.eager.lift_to_graph import UnliftableError
 from tensorflow.python.eager.polymorphic_function.atomic_function import InterpolateRuntimeError
 from tensorflow.python.eager.polymorphic_function.polymorphic_function import (
     Function as TensorFlowFunction,
@@ -97,6 +99,21 @@ class Function(TensorFlowFunction):
             return result
         call = calls[signature]
         return super().__call__(*args) if call is None else call(_tensors(args))
+
+    def _initialize(self, args: Any, kwds: Any, add_initializers_to: Any = None) -> None:
+        """The first trace: after one that fails the next call is the first again.
+
+        TensorFlow keeps half of its state, with which later calls train and raise, or do nothing.
+        """
+        made = [] if add_initializers_to is None else add_initializers_to
+        try:
+            super()._initialize(args, kwds, made)
+        except BaseException:
+            self._created_variables = self._variable_creation_config = None
+            # The function's own variables are there now, and are not made again.
+            with contextlib.suppress(UnliftableError):
+                self._initialize_uninitialized_variables(made)
+            raise
 
     def _short_call(self, args: tuple[Any, ...]) -> _Call | None:
         """What calls the function traced for such arguments; None: only a tf.function can."""

@@ -201,6 +201,19 @@ class TestTheModel:
         assert_equal(each.state(), plain.state())
 
 
+@pytest.mark.parametrize("wrong", ["no rows", "width", "no labels"])
+def test_a_first_step_that_fails(wrong: str) -> None:
+    """The optimizers are not built then."""
+    each, untouched = Trained(), Trained()
+    x, y = each.batch(0)
+    args = {"no rows": (x[:0], y[:0]), "width": (x[:, :3], y), "no labels": (x, None)}[wrong]
+    with pytest.raises((ValueError, splitop.CutError)):
+        each.step.step(*args)
+    for number in range(3):
+        assert each.in_one(number) == untouched.in_one(number)
+    assert_equal(each.state(), untouched.state())
+
+
 @pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")  # Keras' own.
 def test_a_mask_that_would_get_lost() -> None:
     second = keras.Sequential(
