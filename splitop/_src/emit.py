@@ -23,7 +23,13 @@ from splitop._src.exchange import Exchange
 from splitop._src.graph import reach
 from splitop._src.graph.copy import copy_op
 from splitop._src.graph.devices import may_be_on_gpu, on_device_of
-from splitop._src.graph.gradient_graph import GradientGraph, components, joined_rows
+from splitop._src.graph.gradient_graph import (
+    GradientGraph,
+    as_rows,
+    components,
+    joined_rows,
+    makes_rows,
+)
 from splitop._src.graph.layers import DenseLayer
 from splitop._src.graph.tables import TableGradient, renamed
 from splitop._src.norms import SquaredNorms
@@ -267,8 +273,10 @@ class Emission:
         for chain in self._chains:
             if chain[0].top is tensor:
                 users = self._gradients.consumers(tensor)
-                # The rows follow from the batch alone if the rest makes up whole rows.
-                whole = tensor.shape[1:].num_elements() % chain[0].outputs == 0
+                # The rows follow from the batch alone if the rest makes up whole rows, x's too.
+                whole = tensor.shape[1:].num_elements() % chain[0].outputs == 0 and all(
+                    makes_rows(x, layer.inputs) for layer in chain for x in layer.xs
+                )
                 return chain if whole and chain[0].entry.issuperset(users) else None
         return None
 
@@ -335,7 +343,7 @@ class Emission:
             seeds = [self._reference.checked.seeds[0].raw]
         wants_gradient = bottom is not None and bottom.ref() in self._replaced
         with on_device_of(self.call.graph, self._variable(top.kernel).variable):
-            rows = joined_rows(seeds, top.outputs)
+            rows = joined_rows([as_rows(seed, top.outputs) for seed in seeds])
             forward = chain in self._forward
             arguments = [
                 self._fused().layer(

@@ -11,7 +11,7 @@ import tensorflow as tf
 from splitop._src.clipping import Clipping
 from splitop._src.emit_tables import clipped_table
 from splitop._src.graph.devices import Place, on_device_of, place_of
-from splitop._src.graph.gradient_graph import as_rows, joined_rows
+from splitop._src.graph.gradient_graph import as_rows, joined_rows, makes_rows
 from splitop._src.graph.layers import DenseLayer
 from splitop._src.graph.tables import TableGradient
 from splitop._src.multi_tensor_update import UpdateArgs, multi_tensor_update
@@ -103,7 +103,8 @@ class Updates:
         activation = layer.activation
         x = reference = kernel_copy = None
         if given_x:
-            x = joined_rows([self._now(x) for x in layer.xs], layer.inputs)
+            rank = self._item(layer.kernel).variable.shape.rank
+            x = joined_rows([_x_rows(self._now(x), layer.inputs, rank) for x in layer.xs])
         if activation is not None and given_reference:
             reference = as_rows(self._now(activation.reference), layer.outputs)
         if wants_gradient and layer.kernel_copy is not None:
@@ -246,3 +247,10 @@ def by_place(call: Call, pairs: Sequence[Pair[T]]) -> list[list[Pair[T]]]:
         variable = call.variables[index].variable
         groups.setdefault((variable.dtype, place_of(variable)), []).append((index, gradient))
     return list(groups.values())
+
+
+def _x_rows(x: Any, inputs: int, kernel_rank: int) -> Any:
+    """A layer's input as a matrix [rows, inputs], or as wide as the step says: the op looks."""
+    if makes_rows(x, inputs) or kernel_rank > 2:
+        return as_rows(x, inputs)
+    return x if x.shape.rank == 2 else tf.reshape(x, tf.stack([-1, tf.shape(x)[-1]]))

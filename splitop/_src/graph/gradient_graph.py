@@ -109,10 +109,19 @@ def as_rows(tensor: Any, columns: int) -> Any:
     return tensor if is_matrix else tf.reshape(tensor, [-1, columns])
 
 
-def joined_rows(tensors: Sequence[Any], columns: int) -> Any:
-    """The rows of all `tensors` as one matrix [rows, columns]."""
-    rows = [as_rows(tensor, columns) for tensor in tensors]
-    return rows[0] if len(rows) == 1 else tf.concat(rows, 0)
+def makes_rows(tensor: Any, columns: int) -> bool:
+    """Whether the last dimensions of `tensor` are known to make up rows of so many columns."""
+    size = 1
+    for extent in reversed(tensor.shape.as_list() if tensor.shape.rank else ()):
+        if size == columns or extent is None:
+            break
+        size *= extent
+    return size == columns
+
+
+def joined_rows(tensors: Sequence[Any]) -> Any:
+    """The rows of all `tensors`, which are matrices, as one matrix."""
+    return tensors[0] if len(tensors) == 1 else tf.concat(tensors, 0)
 
 
 def _is_view(op: Any) -> bool:
